@@ -1,0 +1,3 @@
+//! The `cloud-run` program: arguments in, one call, an exit code out.
+
+fn main() {}

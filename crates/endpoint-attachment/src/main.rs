@@ -1,0 +1,3 @@
+//! The `endpoint-attachment` program: arguments in, one call, an exit code out.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `internal-lb` program: arguments in, one call, an exit code out.
+
+fn main() {}

@@ -1,0 +1,161 @@
+//! The words that every other crate uses: names of networks and resources, where a request
+//! comes from, and the one registry of reasons.
+//!
+//! Parsed once at the edge, right ever after. This crate does no I/O and knows no program.
+
+mod origin;
+mod reason;
+
+pub use origin::{FrontEnd, Origin};
+pub use reason::Reason;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A VPC network: project and name. Written `PROJECT/NETWORK` on the command line, in logs and in
+/// `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetworkId {
+    /// The project that holds the network.
+    pub project: Arc<str>,
+    /// The network's short name.
+    pub name: Arc<str>,
+}
+
+impl NetworkId {
+    /// A network by project and short name.
+    pub fn new(project: &str, name: &str) -> Self {
+        NetworkId { project: project.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.name)
+    }
+}
+
+/// A text that is not `PROJECT/NETWORK`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotANetwork(pub String);
+
+impl fmt::Display for NotANetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not of the form PROJECT/NETWORK", self.0)
+    }
+}
+
+impl std::error::Error for NotANetwork {}
+
+impl FromStr for NetworkId {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        match text.split_once('/') {
+            Some((project, name))
+                if !project.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
+                Ok(NetworkId::new(project, name))
+            }
+            _ => Err(NotANetwork(text.to_owned())),
+        }
+    }
+}
+
+impl Serialize for NetworkId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NetworkId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The canonical name of a resource: its self link without scheme, host and API version, such as
+/// `projects/p/regions/europe-west1/forwardingRules/ilb`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SelfLink(Arc<str>);
+
+impl SelfLink {
+    /// From a canonical path; use [`SelfLink::regional`] or [`SelfLink::global`] where possible.
+    pub fn new(path: &str) -> Self {
+        SelfLink(path.into())
+    }
+
+    /// `projects/PROJECT/regions/REGION/COLLECTION/NAME`.
+    pub fn regional(project: &str, region: &str, collection: &str, name: &str) -> Self {
+        SelfLink(format!("projects/{project}/regions/{region}/{collection}/{name}").into())
+    }
+
+    /// `projects/PROJECT/global/COLLECTION/NAME`.
+    pub fn global(project: &str, collection: &str, name: &str) -> Self {
+        SelfLink(format!("projects/{project}/global/{collection}/{name}").into())
+    }
+
+    /// The path itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last segment: the resource's short name.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The project segment, or an empty text where the path has none.
+    pub fn project(&self) -> &str {
+        self.after("projects")
+    }
+
+    /// The region segment, or an empty text for a global resource.
+    pub fn region(&self) -> &str {
+        self.after("regions")
+    }
+
+    /// The full URL as the Compute API writes it (fact sheet private-connectivity 6.1).
+    pub fn url(&self) -> String {
+        format!("https://www.googleapis.com/compute/v1/{}", self.0)
+    }
+
+    fn after(&self, word: &str) -> &str {
+        let mut segments = self.0.split('/');
+        while let Some(segment) = segments.next() {
+            if segment == word {
+                return segments.next().unwrap_or_default();
+            }
+        }
+        ""
+    }
+}
+
+impl fmt::Display for SelfLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_written_project_slash_name() {
+        assert_eq!("p/n".parse::<NetworkId>().map(|n| n.to_string()).as_deref(), Ok("p/n"));
+        for bad in ["", "p", "/n", "p/", "p/n/x"] {
+            assert_eq!(bad.parse::<NetworkId>(), Err(NotANetwork(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_self_link_knows_its_parts() {
+        let link = SelfLink::regional("p", "europe-west1", "forwardingRules", "ilb");
+        assert_eq!((link.project(), link.region(), link.name()), ("p", "europe-west1", "ilb"));
+        assert_eq!(SelfLink::global("p", "networks", "n").region(), "");
+    }
+}

@@ -1,0 +1,44 @@
+//! Where a request comes from, as the fabric vouches for it; never as HTTP says (DESIGN.md 3).
+
+use crate::{NetworkId, SelfLink};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The way by which a request reached `cloud-run`. It travels in a PROXY v2 TLV per connection, so
+/// connection pools are keyed by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Origin {
+    /// Through the serverless NEG of an internal Application Load Balancer.
+    #[serde(rename_all = "camelCase")]
+    InternalLoadBalancer {
+        /// The network of the load balancer.
+        network: NetworkId,
+        /// The forwarding rule that accepted the connection.
+        forwarding_rule: SelfLink,
+    },
+    /// Through a Google front end, from a workload in a VPC network.
+    #[serde(rename_all = "camelCase")]
+    Network {
+        /// The network in which the workload sits.
+        network: NetworkId,
+        /// The workload's own project (a Shared VPC service project, say).
+        project: Arc<str>,
+        /// Which front-end address was used.
+        front_end: FrontEnd,
+    },
+    /// From outside of every VPC network.
+    Internet,
+}
+
+/// The addresses under which a network reaches Google's front ends (private-connectivity 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FrontEnd {
+    /// `private.googleapis.com`, 199.36.153.8/30.
+    Private,
+    /// `restricted.googleapis.com`, 199.36.153.4/30.
+    Restricted,
+    /// The public addresses of `*.run.app`.
+    Public,
+}

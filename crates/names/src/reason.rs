@@ -1,0 +1,192 @@
+//! The one registry of reasons: every refusal that Postern makes has one code here. Traffic,
+//! `explain`, log lines and metrics print the same code (DESIGN.md 3, "Words").
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $fix:literal;)*) => {
+        /// Why a hop said no. Google's own name is used wherever one exists.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])* $name,)* }
+
+        impl Reason {
+            /// All reasons, in the order of this registry.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable code that logs, metrics and `explain` print.
+            pub const fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code,)* }
+            }
+
+            /// One sentence: what happened.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc,)*).trim_ascii(),)* }
+            }
+
+            /// One sentence: what to change.
+            pub const fn fix(self) -> &'static str {
+                match self { $(Reason::$name => $fix,)* }
+            }
+
+            /// The reason with this code, if there is one.
+            pub fn from_code(code: &str) -> Option<Reason> {
+                Reason::ALL.iter().copied().find(|reason| reason.code() == code)
+            }
+        }
+
+        impl std::fmt::Display for Reason {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.code())
+            }
+        }
+
+        impl serde::Serialize for Reason {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.code())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for Reason {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let code = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                Reason::from_code(&code)
+                    .ok_or_else(|| serde::de::Error::custom(format!("unknown reason `{code}`")))
+            }
+        }
+    };
+}
+
+reasons! {
+    // --- private-dns ---
+    /// No zone that the network sees has this name.
+    DnsNameNotFound = "DNS_NAME_NOT_FOUND", "Add a record set for the name to a private zone that this network sees, or a peering zone towards the network that has it.";
+    /// The zone that owns the name has no record for it; private zones never fall through.
+    DnsNxdomain = "DNS_NXDOMAIN", "Add the record set to the zone named above.";
+    /// The name exists, but not with this type.
+    DnsNodata = "DNS_NODATA", "Ask for a type that the name has, or add a record set of this type.";
+    /// DNS peering is transitive through one hop only.
+    DnsPeeringTooDeep = "DNS_PEERING_TOO_DEEP", "Let the peering zone target the network that holds the private zone.";
+    /// A CNAME chain is longer than 16 or runs in a circle.
+    DnsCnameChain = "DNS_CNAME_CHAIN", "Shorten the chain of CNAME records.";
+    // --- VPC network ---
+    /// The network has nothing at this address.
+    UnknownInternalAddress = "UNKNOWN_INTERNAL_ADDRESS", "Use an address that a forwarding rule, an endpoint or an instance of this network has.";
+    /// The network has no route to this address.
+    NoRoute = "NO_ROUTE", "Only declared subnets, active peerings and Google front ends are reachable.";
+    /// The address belongs to a forwarding rule, but not this port or protocol.
+    ForwardingRuleMismatch = "FORWARDING_RULE_MISMATCH", "Use the port of the forwarding rule.";
+    /// The client is in another region than the forwarding rule, which has no global access.
+    ForwardingRuleRegionMismatch = "FORWARDING_RULE_REGION_MISMATCH", "Call from the forwarding rule's region, or set allowGlobalAccess (allowPscGlobalAccess on an endpoint).";
+    /// A Private Service Connect endpoint cannot be reached over VPC peering.
+    PscEndpointAccessedFromPeeredNetwork = "PSC_ENDPOINT_ACCESSED_FROM_PEERED_NETWORK", "Create an endpoint in the calling network itself.";
+    /// The peering is not active, because only one side declares it.
+    VpcPeeringInactive = "VPC_PEERING_INACTIVE", "Declare the peering on both networks.";
+    // --- Private Service Connect ---
+    /// The service attachment has not accepted this endpoint's connection.
+    PscConnectionNotAccepted = "PSC_CONNECTION_NOT_ACCEPTED", "Add the consumer to consumerAcceptLists of the service attachment, or raise its connectionLimit.";
+    /// The endpoint and the service attachment are in different regions.
+    PscRegionMismatch = "PSC_REGION_MISMATCH", "Create the endpoint in the region of the service attachment.";
+    /// The endpoint's target names no service attachment of this topology.
+    PscServiceAttachmentNotFound = "PSC_SERVICE_ATTACHMENT_NOT_FOUND", "Correct the endpoint's target.";
+    /// The service attachment has no NAT subnet.
+    NoNatSubnetsForPscServiceAttachment = "NO_NAT_SUBNETS_FOR_PSC_SERVICE_ATTACHMENT", "Add a subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets.";
+    /// Every address of the NAT subnets is in use.
+    PscNatSubnetExhausted = "PSC_NAT_SUBNET_EXHAUSTED", "Add another subnet to natSubnets.";
+    /// The service attachment's target did not take the connection.
+    DroppedInsidePscServiceProducer = "DROPPED_INSIDE_PSC_SERVICE_PRODUCER", "Check the producer's forwarding rule and its port.";
+    // --- internal load balancer ---
+    /// The request is not well-formed HTTP.
+    HttpMalformed = "HTTP_MALFORMED", "Send a request that follows RFC 9112 or RFC 9113.";
+    /// The request head is larger than the limit.
+    HttpHeaderTooLarge = "HTTP_HEADER_TOO_LARGE", "Send fewer or shorter headers.";
+    /// The path holds `/../`; the load balancer redirects to the collapsed path.
+    UrlPathCollapsed = "URL_PATH_COLLAPSED", "Ask for the collapsed path.";
+    /// The URL map has no rule and no default for this request.
+    UrlMapNoMatch = "URL_MAP_NO_MATCH", "Add a host rule, a path rule or a default service.";
+    /// The backend service has no backend.
+    BackendServiceEmpty = "BACKEND_SERVICE_EMPTY", "Add a network endpoint group to the backend service.";
+    /// The network endpoint group has no endpoint.
+    NetworkEndpointGroupEmpty = "NETWORK_ENDPOINT_GROUP_EMPTY", "Add a network endpoint to the group.";
+    /// The request URL does not match the URL mask.
+    UrlMaskNoMatch = "URL_MASK_NO_MATCH", "Change the path or host, or the mask, at the segment named above.";
+    /// The mask yields a text that is no legal service name or tag.
+    UrlMaskIllegalName = "URL_MASK_ILLEGAL_NAME", "Service names are lower-case letters, digits and hyphens, at most 49.";
+    /// No Cloud Run service of this name is in the endpoint group's project and region.
+    CloudRunServiceNotFound = "CLOUD_RUN_SERVICE_NOT_FOUND", "Deploy the service in the project and region of the endpoint group, or correct the URL.";
+    /// The service has no traffic target with this tag.
+    CloudRunTagNotFound = "CLOUD_RUN_TAG_NOT_FOUND", "Add the tag to a traffic target of the service.";
+    /// The backend did not accept the connection.
+    BackendConnectionFailed = "BACKEND_CONNECTION_FAILED", "Start the backend, or correct its address.";
+    /// The backend closed or broke the connection before its answer was complete.
+    BackendConnectionClosed = "BACKEND_CONNECTION_CLOSED", "Look into the backend's own log.";
+    /// The backend did not answer in time.
+    BackendTimeout = "BACKEND_TIMEOUT", "Answer faster, or raise timeoutSec.";
+    // --- Cloud Run ---
+    /// The Host names no Cloud Run service that is known here.
+    CloudRunHostNotFound = "CLOUD_RUN_HOST_NOT_FOUND", "Use the service's run.app host name.";
+    /// The service's ingress setting does not admit traffic from there.
+    IngressNotAllowed = "INGRESS_NOT_ALLOWED", "Call through the internal load balancer or from a network of the same project, or widen the service's ingress.";
+    /// A path that Cloud Run reserves for itself.
+    ReservedPath = "RESERVED_PATH", "Use a path that does not begin with /_ah/ and is not /eventlog or /healthz.";
+    /// Cloud Run does not support this method.
+    MethodNotSupported = "METHOD_NOT_SUPPORTED", "Do not use TRACE or CONNECT.";
+    /// The service demands an ID token and the request has none.
+    TokenMissing = "TOKEN_MISSING", "Send `Authorization: Bearer ID_TOKEN`, or grant roles/run.invoker to allUsers.";
+    /// The Authorization header holds no bearer token, or two values.
+    TokenNotBearer = "TOKEN_NOT_BEARER", "Send one header `Authorization: Bearer ID_TOKEN`.";
+    /// The token is not a well-formed RS256 JWT.
+    TokenMalformed = "TOKEN_MALFORMED", "Send an ID token from the metadata server or generateIdToken.";
+    /// The token is an access token; Cloud Run takes ID tokens only.
+    TokenIsAccessToken = "TOKEN_IS_ACCESS_TOKEN", "Ask the metadata server for `identity`, not `token`.";
+    /// No published key has the token's `kid`, or the signature is wrong.
+    TokenSignatureInvalid = "TOKEN_SIGNATURE_INVALID", "Use a token of this topology's own issuer.";
+    /// The token's issuer is not Google's.
+    TokenIssuerMismatch = "TOKEN_ISSUER_MISMATCH", "Use a token whose iss is https://accounts.google.com.";
+    /// The token has expired.
+    TokenExpired = "TOKEN_EXPIRED", "Fetch a new token; they live for one hour.";
+    /// The token is not valid yet.
+    TokenNotYetValid = "TOKEN_NOT_YET_VALID", "Check the clock of whoever made the token.";
+    /// The token's audience is none that the service accepts.
+    TokenAudienceMismatch = "TOKEN_AUDIENCE_MISMATCH", "Ask for a token whose audience is one of the service's URLs or custom audiences.";
+    /// The caller lacks run.routes.invoke on the service.
+    InvokerPermissionDenied = "INVOKER_PERMISSION_DENIED", "Grant roles/run.invoker on the service to the caller.";
+    /// No instance became free in time, at the limit of instances.
+    NoAvailableInstance = "NO_AVAILABLE_INSTANCE", "Raise maxScale or containerConcurrency.";
+    /// The instance did not start.
+    InstanceStartFailed = "INSTANCE_START_FAILED", "Let the program listen on 0.0.0.0:$PORT; see its log.";
+    /// The connection to the instance failed, or its answer was malformed.
+    InstanceConnectionError = "INSTANCE_CONNECTION_ERROR", "See the program's own log.";
+    /// The request ran into the service's timeout.
+    RequestTimeout = "REQUEST_TIMEOUT", "Answer faster, or raise timeoutSeconds.";
+    /// The request body is larger than 32 MiB.
+    RequestTooLarge = "REQUEST_TOO_LARGE", "Send at most 32 MiB over HTTP/1.";
+    // --- API proxy ---
+    /// No API proxy is deployed under this host and base path.
+    ApplicationNotFound = "messaging.adaptors.http.flow.ApplicationNotFound", "Use a hostname of the environment group and the base path of a deployed proxy.";
+    /// A policy of the proxy raised a fault.
+    PolicyFault = "POLICY_FAULT", "See the policy and fault code named above.";
+    /// No RouteRule matches.
+    RouteFailed = "messaging.runtime.RouteFailed", "Add a RouteRule without a condition as the last one.";
+    /// The target cannot be reached.
+    TargetUnavailable = "messaging.adaptors.http.flow.ServiceUnavailable", "Check the target's name, address and certificate.";
+    /// The target did not answer in time.
+    TargetTimeout = "messaging.adaptors.http.flow.GatewayTimeout", "Answer faster, or raise io.timeout.millis.";
+    /// No ID token could be made for the target.
+    GoogleTokenGenerationFailure = "messaging.adaptors.http.filter.GoogleTokenGenerationFailure", "Deploy the proxy with a serviceAccount that exists, and set the audience.";
+    /// The target answered with an error status.
+    TargetErrorStatus = "messaging.adaptors.http.flow.ErrorResponseCode", "See the hop that refused, below.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_found_again() {
+        let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+            assert!(reason.summary().ends_with('.') && reason.fix().ends_with('.'), "{reason}");
+        }
+    }
+}

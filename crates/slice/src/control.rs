@@ -1,0 +1,96 @@
+//! What programs and the supervisor tell each other beside the slices themselves.
+
+use crate::Workload;
+use crate::psc::ConnectionStatus;
+use names::{Reason, SelfLink};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// From a program to the supervisor, without an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Report {
+    /// `service-attachment`: the state of every connection, after each change.
+    Connections(Vec<ConnectionState>),
+    /// `cloud-run`: what `status` shows of a service: name → (ready instances, text).
+    Services(Vec<(String, u32, String)>),
+}
+
+/// From the supervisor to a program, without an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Notice {
+    /// The workloads of the program's network, all of them, after each change.
+    Workloads(Vec<Workload>),
+    /// `endpoint-attachment`: the connection states of its endpoints.
+    Connections(Vec<ConnectionState>),
+    /// `cloud-run`: an instance's process has ended.
+    #[serde(rename_all = "camelCase")]
+    InstanceExited {
+        /// Number given by `SpawnedInstance`.
+        instance: u64,
+        /// Exit status, or 128 + signal.
+        status: i32,
+    },
+}
+
+/// The state of one PSC connection, as `status`, `explain` and both ends show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionState {
+    /// The service attachment.
+    pub service_attachment: SelfLink,
+    /// The endpoint.
+    pub endpoint: SelfLink,
+    /// `pscConnectionId`.
+    pub psc_connection_id: u64,
+    /// `pscConnectionStatus`.
+    pub status: ConnectionStatus,
+    /// Why it is not ACCEPTED.
+    pub reason: Option<Reason>,
+    /// One sentence: the list entry that admits it, or the list that misses it and the line to add.
+    pub detail: String,
+    /// The NAT address given to the endpoint.
+    pub nat_address: Option<Ipv4Addr>,
+}
+
+/// `cloud-run` asks the supervisor to start an instance in a leaf namespace of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpawnInstance {
+    /// `orders-00001-abc/2`: workload name and log label.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// The whole environment except PORT, which the supervisor sets (another port than
+    /// `container_port` where leaves are not isolated).
+    pub env: BTreeMap<String, String>,
+    /// The port of the contract, default 8080.
+    pub container_port: u16,
+    /// Identity for the metadata server.
+    pub service_account: Option<String>,
+    /// Project of the service.
+    pub project: String,
+    /// Its number.
+    pub project_number: u64,
+    /// Region of the service.
+    pub region: String,
+    /// `instance/id`.
+    pub instance_id: String,
+}
+
+/// The started instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpawnedInstance {
+    /// Number for `stop` and `InstanceExited`.
+    pub instance: u64,
+    /// Where `cloud-run` reaches it.
+    pub address: SocketAddr,
+    /// Process id as the host sees it.
+    pub pid: u32,
+}

@@ -1,0 +1,120 @@
+//! Which sockets each program serves: asked by the supervisor, which binds and passes them, and by
+//! a program started by hand, which binds them itself.
+
+use crate::apigee::ApiProxySlice;
+use crate::dns::PrivateDnsSlice;
+use crate::load_balancer::InternalLbSlice;
+use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
+use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
+use crate::{
+    Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, Listen, METADATA_ADDRESS, PRIVATE_VIP,
+    PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, service_attachment_channel,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::net::SocketAddrV4;
+
+/// A program's slice.
+pub trait Slice: Clone + Send + Serialize + DeserializeOwned + 'static {
+    /// The sockets that the program serves under this slice.
+    fn listens(&self) -> Vec<Listen>;
+}
+
+fn listen(key: impl Into<String>, bind: Bind) -> Listen {
+    Listen { key: key.into(), bind }
+}
+
+impl Slice for EndpointAttachmentSlice {
+    /// One listener per endpoint and port, keyed `SELF_LINK:PORT`.
+    fn listens(&self) -> Vec<Listen> {
+        let one = |link: &str, to: SocketAddrV4| {
+            listen(format!("{link}:{}", to.port()), Bind::Tcp(self.network.clone(), to))
+        };
+        let of = |endpoint: &crate::psc::Endpoint| {
+            endpoint
+                .ports
+                .iter()
+                .map(|port| {
+                    one(endpoint.self_link.as_str(), SocketAddrV4::new(endpoint.address, *port))
+                })
+                .collect::<Vec<_>>()
+        };
+        self.endpoints.iter().flat_map(of).collect()
+    }
+}
+
+impl Slice for ServiceAttachmentSlice {
+    /// The channel `channel`.
+    fn listens(&self) -> Vec<Listen> {
+        vec![listen("channel", Bind::Channel(service_attachment_channel(&self.network)))]
+    }
+}
+
+impl Slice for InternalLbSlice {
+    /// One listener per forwarding rule, keyed by its self link.
+    fn listens(&self) -> Vec<Listen> {
+        self.load_balancing
+            .forwarding_rules
+            .iter()
+            .map(|rule| {
+                let to = SocketAddrV4::new(rule.address, rule.port);
+                listen(rule.self_link.as_str(), Bind::Tcp(rule.network.clone(), to))
+            })
+            .collect()
+    }
+}
+
+impl Slice for PrivateDnsSlice {
+    /// `udp` and `tcp` on 169.254.169.254:53.
+    fn listens(&self) -> Vec<Listen> {
+        let to = SocketAddrV4::new(METADATA_ADDRESS, 53);
+        vec![
+            listen("udp", Bind::Udp(self.network.clone(), to)),
+            listen("tcp", Bind::Tcp(self.network.clone(), to)),
+        ]
+    }
+}
+
+impl Slice for MetadataSlice {
+    /// `http` on 169.254.169.254:80, and `tokens` where it issues for all.
+    fn listens(&self) -> Vec<Listen> {
+        let to = SocketAddrV4::new(METADATA_ADDRESS, 80);
+        let mut all = vec![listen("http", Bind::Tcp(self.network.clone(), to))];
+        if self.issues_tokens {
+            all.push(listen("tokens", Bind::Channel(TOKEN_CHANNEL.to_owned())));
+        }
+        all
+    }
+}
+
+impl Slice for GoogleFrontEndSlice {
+    /// `private`, `restricted` and `public` on port 443 of the front-end addresses.
+    fn listens(&self) -> Vec<Listen> {
+        [("restricted", RESTRICTED_VIP), ("private", PRIVATE_VIP), ("public", PUBLIC_VIP)]
+            .into_iter()
+            .map(|(key, vip)| {
+                listen(key, Bind::Tcp(self.network.clone(), SocketAddrV4::new(vip, 443)))
+            })
+            .collect()
+    }
+}
+
+impl Slice for CloudRunSlice {
+    /// `requests` and `front-end`, both channels.
+    fn listens(&self) -> Vec<Listen> {
+        vec![
+            listen("requests", Bind::Channel(CLOUD_RUN_CHANNEL.to_owned())),
+            listen("front-end", Bind::Channel(CLOUD_RUN_FRONT_END_CHANNEL.to_owned())),
+        ]
+    }
+}
+
+impl Slice for ApiProxySlice {
+    /// `northbound` on the host's loopback.
+    fn listens(&self) -> Vec<Listen> {
+        self.northbound
+            .iter()
+            .map(|address| listen("northbound", Bind::Host(*address)))
+            .collect()
+    }
+}
