@@ -158,6 +158,27 @@ reasons! {
     RequestTimeout = "REQUEST_TIMEOUT", "Answer faster, or raise timeoutSeconds.";
     /// The request body is larger than 32 MiB.
     RequestTooLarge = "REQUEST_TOO_LARGE", "Send at most 32 MiB over HTTP/1.";
+    /// The service's default URL is switched off.
+    DefaultUriDisabled = "DEFAULT_URI_DISABLED", "Call the service through a load balancer, or set defaultUriDisabled to false.";
+    // --- metadata server and token issuer ---
+    /// The request lacks the header `Metadata-Flavor: Google`.
+    MetadataFlavorMissing = "METADATA_FLAVOR_MISSING", "Send the header `Metadata-Flavor: Google`.";
+    /// The request carries X-Forwarded-For, so it came through a proxy.
+    MetadataForwarded = "METADATA_FORWARDED", "Ask the metadata server directly, without a proxy that adds X-Forwarded-For.";
+    /// The Host is not the metadata server's.
+    MetadataHostNotFound = "METADATA_HOST_NOT_FOUND", "Use http://metadata.google.internal or http://169.254.169.254.";
+    /// The metadata server has no such path.
+    MetadataPathNotFound = "METADATA_PATH_NOT_FOUND", "Use a path below /computeMetadata/v1/; a directory lists its entries.";
+    /// The metadata server answers GET and HEAD only.
+    MetadataMethodNotAllowed = "METADATA_METHOD_NOT_ALLOWED", "Use GET.";
+    /// A query parameter is missing or has no legal value.
+    MetadataParameterInvalid = "METADATA_PARAMETER_INVALID", "Correct the parameter named in the answer.";
+    /// The caller's address belongs to no workload of the network.
+    MetadataCallerUnknown = "METADATA_CALLER_UNKNOWN", "Call from a declared instance, an exec session or a service's instance.";
+    /// The caller has no such service account.
+    ServiceAccountNotFound = "SERVICE_ACCOUNT_NOT_FOUND", "Give the workload a service account that the topology declares.";
+    /// The body of the token request is not what the IAM Credentials API takes.
+    TokenRequestInvalid = "TOKEN_REQUEST_INVALID", "Correct the field named in the answer.";
     // --- API proxy ---
     /// No API proxy is deployed under this host and base path.
     ApplicationNotFound = "messaging.adaptors.http.flow.ApplicationNotFound", "Use a hostname of the environment group and the base path of a deployed proxy.";

@@ -1,5 +1,6 @@
 //! Cloud Run services and the identities that call them (cloud-run sections 1 to 5).
 
+use crate::Subnetwork;
 use names::{NetworkId, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 pub struct CloudRunSlice {
     /// Services.
     pub services: Vec<Service>,
+    /// Every service account: an ID token without an email names its caller by `sub` only.
+    pub service_accounts: Vec<ServiceAccount>,
     /// PEM chain and key for `*.run.app`, filled in by the supervisor.
     pub front_end_certificate: String,
     /// See `front_end_certificate`.
@@ -23,6 +26,10 @@ pub struct CloudRunSlice {
 pub struct MetadataSlice {
     /// The network.
     pub network: NetworkId,
+    /// Its project's number (`instance/network-interfaces/0/network`).
+    pub network_project_number: u64,
+    /// Its subnetworks: gateway and mask of a workload's interface.
+    pub subnetworks: Vec<Subnetwork>,
     /// The service accounts that may appear here, with their numeric ids.
     pub service_accounts: Vec<ServiceAccount>,
     /// PKCS#8 PEM signing keys, newest first; filled in by the supervisor. Only `metadata` has them.
