@@ -1,1 +1,18 @@
-//! sys
+//! System calls that need `unsafe`, or that must be done with care, in one small audited place:
+//! sockets that carry file descriptors, namespaces, and the birth of processes.
+//!
+//! Everything here is a thin safe function over one system call or a fixed sequence of them. No
+//! policy, no knowledge of Postern. Every other crate forbids `unsafe_code`.
+
+mod descriptors;
+mod namespace;
+mod process;
+
+pub use descriptors::{adopt, receive, send};
+pub use namespace::{
+    NamespaceKind, current, enter, in_network_namespace, new_network_namespace, unshare,
+};
+pub use process::{
+    Fork, Inheritance, drop_capabilities, fork, inherit, kill_on_parent_death, no_new_privileges,
+    reap, write_identity_map,
+};

@@ -1,0 +1,162 @@
+//! A program without a supervisor: it reads the topology, cuts its own slice with the same slicer,
+//! binds its own listeners, and reads everything again on SIGHUP.
+
+use crate::args::Args;
+use crate::control::{Running, Setup};
+use crate::testing::bind;
+use crate::{Program, log};
+use names::NetworkId;
+use net::Network;
+use slice::{Bind, Listen, Role, Slice, Topology};
+use std::any::Any;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) fn run<P: Program>(args: Args) -> Result<(), String> {
+    let path = args.topology.as_deref().ok_or("--topology is missing")?;
+    let state_dir = match args.state_dir {
+        Some(dir) => dir,
+        None => std::env::temp_dir().join(format!("postern-{}", std::process::id())),
+    };
+    keys::make_private(&state_dir)?;
+    let network_id = args.network.clone();
+    let workers = usize::from(args.workers);
+    let setup =
+        Setup { state_dir: state_dir.clone(), network_id, workers, supervisor: None };
+    let mut running = Running::<P>::new(setup)?;
+    let signals = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("signals: {error}"))?;
+    let mut generation = 1;
+    load(&mut running, path, args.network.as_ref(), &state_dir, generation)?;
+    for (key, (actual, _)) in &running.listeners {
+        log::entry(log::Severity::Notice, "listening")
+            .field("listener", key.as_str())
+            .field("address", log::Shown(actual))
+            .emit();
+    }
+    signals.block_on(async {
+        let wait = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        let mut hangup = wait(SignalKind::hangup())?;
+        let mut terminate = wait(SignalKind::terminate())?;
+        let mut interrupt = wait(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => {
+                    let outcome =
+                        load(&mut running, path, args.network.as_ref(), &state_dir, generation + 1);
+                    match outcome {
+                        Ok(()) => generation += 1,
+                        Err(error) => log::entry(log::Severity::Error, "reload refused")
+                            .field("error", error.as_str())
+                            .field("generation", generation)
+                            .emit(),
+                    }
+                }
+            }
+        }
+    })
+    .and_then(|()| {
+        running.stop();
+        Ok(())
+    })
+}
+
+/// Reads, validates, cuts, compiles, binds, commits. An error leaves everything as it was.
+fn load<P: Program>(
+    running: &mut Running<P>,
+    path: &Path,
+    network: Option<&NetworkId>,
+    state_dir: &Path,
+    generation: u64,
+) -> Result<(), String> {
+    let loaded = topology::load(path);
+    let Some(topology) = loaded.topology else {
+        let all: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        return Err(format!("{} is refused:\n{}", path.display(), all.join("\n")));
+    };
+    let slice = cut::<P>(&topology, network, state_dir)?;
+    let placements: Vec<_> = topology
+        .placements
+        .iter()
+        .filter(|placement| network.is_none_or(|network| placement.network == *network))
+        .cloned()
+        .collect();
+    let placed = Network::placed(&placements, &[]);
+    let wanted = slice.listens();
+    let mut open: Vec<(Listen, OwnedFd)> = Vec::new();
+    for listen in &wanted {
+        if !running.listeners.contains_key(&listen.key) {
+            open.push((listen.clone(), bind_listener(listen, &placed, state_dir)?));
+        }
+    }
+    let close: Vec<String> = running
+        .listeners
+        .keys()
+        .filter(|key| wanted.iter().all(|listen| listen.key != **key))
+        .cloned()
+        .collect();
+    let prepared = running.prepare(generation, slice, open, close, placed)?;
+    running.commit(prepared).map_err(|error| error.to_string())
+}
+
+fn bind_listener(listen: &Listen, placed: &Network, state_dir: &Path) -> Result<OwnedFd, String> {
+    let path: PathBuf = match &listen.bind {
+        Bind::Channel(name) => crate::wire::channel_path(state_dir, name),
+        _ => PathBuf::new(),
+    };
+    bind(&listen.bind, placed, &path).map_err(|error| format!("{}: {error}", listen.key))
+}
+
+/// The program's slice, with keys and certificates filled in from the state directory.
+fn cut<P: Program>(
+    topology: &Topology,
+    network: Option<&NetworkId>,
+    state_dir: &Path,
+) -> Result<P::Slice, String> {
+    let store = keys::Store::open(state_dir)?;
+    let network = || {
+        let known = topology.networks.iter().map(|known| &known.id);
+        match network {
+            Some(network) => Ok(network),
+            None => {
+                let known: Vec<String> = known.map(ToString::to_string).collect();
+                Err(format!("--network is missing; the topology has {}", known.join(", ")))
+            }
+        }
+    };
+    let slice: Box<dyn Any> = match P::ROLE {
+        Role::EndpointAttachment => Box::new(topology::endpoint_attachment(topology, network()?)),
+        Role::ServiceAttachment => Box::new(topology::service_attachment(topology, network()?)),
+        Role::InternalLb => {
+            let mut slice = topology::internal_lb(topology, network()?);
+            store.fill_internal_lb(&mut slice)?;
+            Box::new(slice)
+        }
+        Role::PrivateDns => Box::new(topology::private_dns(topology, network()?)),
+        Role::Metadata => {
+            let mut slice = topology::metadata(topology, network()?);
+            store.fill_metadata(&mut slice)?;
+            Box::new(slice)
+        }
+        Role::GoogleFrontEnd => Box::new(topology::google_front_end(topology, network()?)),
+        Role::CloudRun => {
+            let mut slice = topology::cloud_run(topology);
+            store.fill_cloud_run(&mut slice)?;
+            Box::new(slice)
+        }
+        Role::ApiProxy => {
+            let network = network()?;
+            let mut slice = topology::api_proxy(topology, network)
+                .ok_or_else(|| format!("no Apigee organisation runs in {network}"))?;
+            store.fill_api_proxy(&mut slice)?;
+            Box::new(slice)
+        }
+    };
+    let slice = slice.downcast::<P::Slice>();
+    slice.map(|slice| *slice).map_err(|_| "role and slice of the program differ".to_owned())
+}
