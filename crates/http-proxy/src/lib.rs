@@ -1,1 +1,30 @@
-//! http-proxy
+//! HTTP for every program: one server, one client with its pools, and the hygiene between them
+//! (DESIGN.md 3 "HTTP").
+//!
+//! Words: a *handler* answers requests of one connection; a *pool* keeps upstream connections under
+//! a key that the program chooses; *hop-by-hop* fields concern one connection and never pass.
+//!
+//! What a handler sees is the same for HTTP/1.1 and HTTP/2: the URI is in origin form (path and
+//! query; `*` and CONNECT's authority stay), the authority stands in `host`, trailers and data are
+//! frames of [`Incoming`]. What it hands to a [`Pool`] may go out in either version.
+//!
+//! Everything belongs to one thread: run it inside a `LocalSet` of a `current_thread` runtime.
+//! Bodies are `!Send`.
+//!
+//! Never here: decisions, logs, metrics of a program, anything about Google's products. Never does a
+//! message with two readings pass (length and chunked at once, two hosts, a folded line).
+
+mod body;
+mod error;
+mod flush;
+pub mod headers;
+mod pool;
+mod server;
+pub mod tls;
+mod upgrade;
+
+pub use body::{Body, Incoming};
+pub use error::{BodyError, HeadError, SendError};
+pub use pool::{Pool, PoolOptions, Version};
+pub use server::{ConnectionInfo, Handler, ServerOptions, serve};
+pub use upgrade::{Bridged, Upgrade, UpgradedIo, bridge_upgrade};

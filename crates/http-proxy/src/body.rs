@@ -1,0 +1,222 @@
+//! Message bodies: frames of data, then perhaps trailers, with backpressure.
+
+use crate::error::BodyError;
+use crate::upgrade::Upgrade;
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use std::any::Any;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A body to send. Cheap for the common cases; anything else is boxed.
+#[derive(Default)]
+pub struct Body(Kind);
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
+}
+
+impl Body {
+    /// No body at all.
+    pub const fn empty() -> Self {
+        Body(Kind::Empty)
+    }
+
+    /// A body that is known whole; it can be sent again by a retry.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Body(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+    }
+
+    /// Any other body.
+    pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Body(Kind::Boxed(Box::pin(body)))
+    }
+
+    /// A copy, where the body is known whole: what a retry needs.
+    pub fn replay(&self) -> Option<Body> {
+        match &self.0 {
+            Kind::Empty => Some(Body::empty()),
+            Kind::Full(bytes) => Some(Body(Kind::Full(bytes.clone()))),
+            Kind::Incoming(incoming) if incoming.is_empty() => Some(Body::empty()),
+            Kind::Incoming(_) | Kind::Boxed(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Empty => "Body::empty",
+            Kind::Full(_) => "Body::full",
+            Kind::Incoming(_) => "Body::incoming",
+            Kind::Boxed(_) => "Body::boxed",
+        })
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(incoming: Incoming) -> Self {
+        Body(Kind::Incoming(incoming))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(cx),
+            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Incoming(incoming) => incoming.size_hint(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A body that arrives: of a request at a [`crate::Handler`], or of a response from a
+/// [`crate::Pool`]. Dropping it before its end cancels the exchange.
+pub struct Incoming {
+    inner: Inner,
+    upgrade: Option<Upgrade>,
+    /// Kept until the body ends: what counts the exchange as running.
+    guard: Option<Box<dyn Any>>,
+}
+
+enum Inner {
+    Empty,
+    Hyper(hyper::body::Incoming),
+}
+
+impl Incoming {
+    /// A body without a byte.
+    pub fn empty() -> Self {
+        Incoming { inner: Inner::Empty, upgrade: None, guard: None }
+    }
+
+    pub(crate) fn hyper(body: hyper::body::Incoming) -> Self {
+        Incoming { inner: Inner::Hyper(body), upgrade: None, guard: None }
+    }
+
+    pub(crate) fn with_upgrade(mut self, upgrade: Option<Upgrade>) -> Self {
+        self.upgrade = upgrade;
+        self
+    }
+
+    pub(crate) fn with_guard(mut self, guard: impl Any) -> Self {
+        self.guard = Some(Box::new(guard));
+        self
+    }
+
+    /// The raw connection behind the message, once the exchange has ended with
+    /// 101 Switching Protocols: of a request that asks for an upgrade, or of a 101 response.
+    pub fn take_upgrade(&mut self) -> Option<Upgrade> {
+        self.upgrade.take()
+    }
+
+    /// The whole body, if it is at most `bytes_max` long; trailers are dropped.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] beyond `bytes_max`, else what broke the body.
+    pub async fn collect(mut self, bytes_max: usize) -> Result<Bytes, BodyError> {
+        if http_body::Body::size_hint(&self).lower() > bytes_max as u64 {
+            return Err(BodyError::TooLarge);
+        }
+        let mut whole = Bytes::new();
+        let mut more = BytesMut::new();
+        while let Some(frame) = self.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if whole.len() + more.len() + data.len() > bytes_max {
+                return Err(BodyError::TooLarge);
+            }
+            if whole.is_empty() {
+                whole = data; // most bodies are one frame: not copied
+            } else {
+                more.extend_from_slice(&data);
+            }
+        }
+        if more.is_empty() {
+            return Ok(whole);
+        }
+        Ok([&whole[..], &more[..]].concat().into())
+    }
+
+    /// The next frame; none at the end.
+    pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(self), cx)).await
+    }
+
+    fn is_empty(&self) -> bool {
+        http_body::Body::is_end_stream(self)
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Incoming")
+    }
+}
+
+impl http_body::Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.inner {
+            Inner::Empty => None,
+            Inner::Hyper(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if frame.is_none() {
+            self.guard = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Closed)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Empty => true,
+            Inner::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Hyper(body) => body.size_hint(),
+        }
+    }
+}

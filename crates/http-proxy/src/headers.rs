@@ -1,0 +1,113 @@
+//! Hygiene of header fields between one connection and the next (RFC 9110 7.6.1).
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// `x-forwarded-for`.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `x-forwarded-proto`.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `x-cloud-trace-context`.
+pub const X_CLOUD_TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
+/// `traceparent`.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Removes what concerns one connection only: `connection` and every field that it names,
+/// `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`; `te` keeps nothing but
+/// `trailers`. Returns the protocol of an upgrade, where the message asks for one.
+///
+/// `connection` cannot take away `host` or `content-length`: a message whose meaning depends on
+/// the hop is one with two readings.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let mut upgrade = None;
+    if let Entry::Occupied(entry) = headers.entry(CONNECTION) {
+        let (_, values) = entry.remove_entry_mult();
+        let values: Vec<HeaderValue> = values.collect();
+        for name in values.iter().flat_map(tokens) {
+            if name.eq_ignore_ascii_case("upgrade") {
+                upgrade = headers.remove(UPGRADE);
+            } else if name.eq_ignore_ascii_case("te") {
+                // kept below where it says `trailers`: gRPC needs it
+            } else if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+                && name != HOST
+                && name != CONTENT_LENGTH
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+    if headers.contains_key(TE) {
+        if accepts_trailers(headers) {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(TE);
+        }
+    }
+    upgrade
+}
+
+/// Does the sender of these fields take trailers (RFC 9110 6.5.1)?
+pub fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(tokens)
+        .any(|coding| coding.eq_ignore_ascii_case("trailers"))
+}
+
+/// Appends the client, and the load balancer's address if there is one, to `x-forwarded-for`:
+/// `<existing>,<client>,<lb>` without a space (private-connectivity 2.7). What is there already is
+/// never verified; several fields become one.
+pub fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr, balancer: Option<IpAddr>) {
+    let mut text = String::with_capacity(48);
+    for existing in headers.get_all(X_FORWARDED_FOR) {
+        // Bytes beyond ASCII are of no use in a list of addresses: the field is dropped.
+        if let Ok(existing) = existing.to_str() {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(existing);
+        }
+    }
+    if !text.is_empty() {
+        text.push(',');
+    }
+    let _ = write!(text, "{client}");
+    if let Some(balancer) = balancer {
+        let _ = write!(text, ",{balancer}");
+    }
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+}
+
+/// Names that no trailer section may carry on: what frames or routes a message.
+pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
+    [
+        CONNECTION,
+        CONTENT_LENGTH,
+        HOST,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ]
+    .contains(name)
+}
+
+/// The comma-separated members of a list field, trimmed, empty ones left out.
+pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+}
