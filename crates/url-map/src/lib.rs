@@ -1,1 +1,40 @@
-//! url-map
+//! What an internal Application Load Balancer does with one request: forwarding rule → URL map →
+//! host rule → path rule → backend service → network endpoint group → Cloud Run service by fixed
+//! name or URL mask (private-connectivity sections 2 and 3).
+//!
+//! [`Snapshot::compile`] turns a slice into tables; [`Front::decide`] is the one function that
+//! traffic, `explain`, `check` and logs call. A [`Decision`] is plain data that borrows from the
+//! snapshot and the request: what matched, and the typed reason where the answer is no.
+//! [`explain`] finds near misses and words, for people, afterwards.
+//!
+//! Words owned here: host rule, path matcher, path rule, URL mask, placeholder, capture.
+//!
+//! This crate never does I/O, reads no clock and no random number, and knows nothing of HTTP
+//! beyond host, path and query. Forwarding allocates nothing.
+
+mod compile;
+mod decide;
+mod explain;
+mod group;
+mod header;
+mod hosts;
+mod mask;
+mod near;
+mod paths;
+mod redirect;
+mod region;
+mod table;
+mod url_map_tests;
+
+pub use compile::{
+    BackendService, CompileError, Defect, ForwardingRule, PathMatcher, Protocol, Snapshot, UrlMap,
+};
+pub use decide::{Decision, Evidence, Front, Outcome, Redirect, RequestHead};
+pub use explain::{Explanation, NearMiss, Step, explain};
+pub use group::CloudRunTarget;
+pub use header::{CustomHeader, HeaderError, Piece, Variable};
+pub use hosts::{HostMatch, HostPatternError};
+pub use mask::{Captures, MaskError, Mismatch, Part, Placeholder, UrlMask, is_legal_name};
+pub use paths::{PathMatch, PathPatternError};
+pub use region::region_admits;
+pub use url_map_tests::TestFailure;

@@ -1,0 +1,510 @@
+//! From a slice to tables: everything that a request would otherwise look for is resolved here,
+//! once per reload. Rules hold indices, not objects.
+
+use crate::group::{Catalogue, Selector};
+use crate::header::{CustomHeader, HeaderError};
+use crate::hosts::{HostPatternError, HostTable};
+use crate::mask::{MaskError, Placeholder, UrlMask};
+use crate::paths::{PathPatternError, PathTable};
+use crate::redirect::STATUSES;
+use crate::table::TextMap;
+use names::SelfLink;
+use slice::load_balancer::{
+    self as raw, CloudRunEndpoints, Endpoints, LoadBalancing, RouteAction, UrlMapTest, UrlRedirect,
+};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+/// The timeout of a serverless backend: 60 minutes, fixed (private-connectivity 0, trap 14).
+const SERVERLESS_TIMEOUT: Duration = Duration::from_secs(3600);
+/// `backendService.timeoutSec` where it is not set (2.10).
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// All load balancing of one network, compiled. Immutable; shared by every thread.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(crate) forwarding_rules: Vec<ForwardingRule>,
+    pub(crate) forwarding_rule_links: TextMap,
+    pub(crate) url_maps: Vec<UrlMap>,
+    pub(crate) backend_services: Vec<BackendService>,
+    pub(crate) catalogues: Vec<Catalogue>,
+}
+
+/// A forwarding rule with its target proxy.
+#[derive(Clone, Debug)]
+pub struct ForwardingRule {
+    /// Canonical name.
+    pub self_link: SelfLink,
+    /// Region of the load balancer.
+    pub region: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port.
+    pub port: u16,
+    /// May clients of other regions use it?
+    pub allow_global_access: bool,
+    /// The target proxy's canonical name.
+    pub target_proxy: SelfLink,
+    /// Is it a target HTTPS proxy? The scheme of every request that it takes.
+    pub https: bool,
+    pub(crate) url_map: u32,
+}
+
+/// A URL map.
+#[derive(Clone, Debug)]
+pub struct UrlMap {
+    /// Canonical name; its short name is the load balancer's name for users.
+    pub self_link: SelfLink,
+    pub(crate) hosts: HostTable,
+    pub(crate) matchers: Vec<PathMatcher>,
+    pub(crate) default: Action,
+    pub(crate) tests: Vec<UrlMapTest>,
+}
+
+/// A path matcher.
+#[derive(Clone, Debug)]
+pub struct PathMatcher {
+    /// Name inside the URL map.
+    pub name: String,
+    pub(crate) paths: PathTable,
+    /// One action per path rule.
+    pub(crate) actions: Vec<Action>,
+    pub(crate) default: Action,
+}
+
+/// What a rule leads to.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Index of a backend service.
+    Service(u32),
+    Redirect(Box<UrlRedirect>),
+}
+
+/// A backend service with its endpoints.
+#[derive(Clone, Debug)]
+pub struct BackendService {
+    /// Canonical name.
+    pub self_link: SelfLink,
+    /// How backends are spoken to; without effect on serverless groups.
+    pub protocol: Protocol,
+    /// From the end of the request to the end of the answer.
+    pub timeout: Duration,
+    /// Headers added to every request.
+    pub request_headers: Vec<CustomHeader>,
+    /// Headers added to every answer.
+    pub response_headers: Vec<CustomHeader>,
+    /// The first endpoint group, which names the others' kind.
+    pub group: Option<SelfLink>,
+    pub(crate) backends: Backends,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Backends {
+    None,
+    Serverless(Box<Selector>),
+    Addresses(Vec<SocketAddrV4>),
+}
+
+/// `protocol` of a backend service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1 without TLS.
+    Http,
+    /// HTTP/1.1 over TLS.
+    Https,
+    /// HTTP/2 over TLS.
+    Http2,
+    /// HTTP/2 without TLS.
+    H2c,
+}
+
+/// One thing that cannot be served, by the resource that says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileError {
+    /// The resource.
+    pub resource: SelfLink,
+    /// What is wrong with it.
+    pub defect: Defect,
+}
+
+/// What can be wrong with a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// A reference to a resource that is not there.
+    Dangling(SelfLink),
+    /// Two resources have this name.
+    DuplicateResource,
+    /// A host pattern, and why it is refused.
+    Host(String, HostPatternError),
+    /// Path matcher, path pattern, and why it is refused.
+    Path(String, String, PathPatternError),
+    /// A host rule names a path matcher that the map does not have.
+    UnknownPathMatcher(String),
+    /// Two path matchers have this name.
+    DuplicatePathMatcher(String),
+    /// A redirect status other than 301, 302, 303, 307 and 308.
+    RedirectStatus(u16),
+    /// `pathRedirect` and `prefixRedirect` at once.
+    RedirectPathAndPrefix,
+    /// `httpsRedirect` in a map that a target HTTPS proxy uses: it would redirect for ever.
+    HttpsRedirectOnHttps(SelfLink),
+    /// `protocol` is none of HTTP, HTTPS, HTTP2 and H2C.
+    Protocol(String),
+    /// A custom header line, and why it is refused.
+    Header(String, HeaderError),
+    /// A serverless group beside another group.
+    ServerlessNotAlone,
+    /// `timeoutSec` with a serverless group (0, trap 14).
+    ServerlessTimeout,
+    /// The URL mask, and why it is refused.
+    Mask(MaskError),
+    /// Neither `service` nor a mask that has `<service>`.
+    NoService,
+    /// A fixed value and a mask that has the same placeholder.
+    FixedAndMasked(Placeholder),
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.resource)?;
+        match &self.defect {
+            Defect::Dangling(link) => write!(f, "{link} does not exist"),
+            Defect::DuplicateResource => f.write_str("exists twice"),
+            Defect::Host(host, error) => write!(f, "host `{host}` {error}"),
+            Defect::Path(matcher, path, error) => {
+                write!(f, "path `{path}` of path matcher `{matcher}` {error}")
+            }
+            Defect::UnknownPathMatcher(name) => write!(f, "has no path matcher `{name}`"),
+            Defect::DuplicatePathMatcher(name) => write!(f, "has two path matchers `{name}`"),
+            Defect::RedirectStatus(status) => {
+                write!(f, "redirects with {status}; 301, 302, 303, 307 and 308 are possible")
+            }
+            Defect::RedirectPathAndPrefix => {
+                f.write_str("has a redirect with both pathRedirect and prefixRedirect")
+            }
+            Defect::HttpsRedirectOnHttps(proxy) => {
+                write!(f, "has httpsRedirect and is used by the target HTTPS proxy {proxy}")
+            }
+            Defect::Protocol(protocol) => {
+                write!(f, "has protocol `{protocol}`; HTTP, HTTPS, HTTP2 and H2C are possible")
+            }
+            Defect::Header(line, error) => write!(f, "custom header `{line}` {error}"),
+            Defect::ServerlessNotAlone => {
+                f.write_str("has a serverless endpoint group and another group; one is possible")
+            }
+            Defect::ServerlessTimeout => f.write_str(
+                "Timeout sec is not supported for a backend service with Serverless network \
+                 endpoint groups.",
+            ),
+            Defect::Mask(error) => write!(f, "{error}"),
+            Defect::NoService => {
+                f.write_str("names no service, and has no URL mask with <service>")
+            }
+            Defect::FixedAndMasked(placeholder) => {
+                write!(f, "fixes what its URL mask's {placeholder} would pick")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CompileError {}
+
+impl Snapshot {
+    /// Compiles a slice; all defects at once.
+    pub fn compile(load_balancing: &LoadBalancing) -> Result<Snapshot, Vec<CompileError>> {
+        let mut compiler = Compiler::default();
+        let mut snapshot = Snapshot::default();
+
+        let groups: Vec<_> =
+            load_balancing.network_endpoint_groups.iter().map(|group| &group.self_link).collect();
+        let groups = compiler.index(groups);
+        for service in &load_balancing.backend_services {
+            let compiled = compiler.backend_service(
+                service,
+                &groups,
+                &load_balancing.network_endpoint_groups,
+                &mut snapshot.catalogues,
+            );
+            snapshot.backend_services.push(compiled);
+        }
+        let services: Vec<_> =
+            load_balancing.backend_services.iter().map(|service| &service.self_link).collect();
+        let services = compiler.index(services);
+        for map in &load_balancing.url_maps {
+            snapshot.url_maps.push(compiler.url_map(map, &services));
+        }
+        let maps = load_balancing.url_maps.iter().map(|map| &map.self_link).collect();
+        let maps = compiler.index(maps);
+        for rule in &load_balancing.forwarding_rules {
+            let compiled = compiler.forwarding_rule(rule, &maps, &snapshot.url_maps);
+            snapshot.forwarding_rules.push(compiled);
+        }
+        let rules = load_balancing.forwarding_rules.iter().map(|rule| &rule.self_link).collect();
+        snapshot.forwarding_rule_links = compiler.index(rules);
+        match compiler.errors.is_empty() {
+            true => Ok(snapshot),
+            false => Err(compiler.errors),
+        }
+    }
+
+    /// All forwarding rules, in the order of the slice.
+    pub fn forwarding_rules(&self) -> &[ForwardingRule] {
+        &self.forwarding_rules
+    }
+
+    /// All backend services, in the order of the slice.
+    pub fn backend_services(&self) -> &[BackendService] {
+        &self.backend_services
+    }
+}
+
+#[derive(Default)]
+struct Compiler {
+    errors: Vec<CompileError>,
+}
+
+impl Compiler {
+    fn error(&mut self, resource: &SelfLink, defect: Defect) {
+        self.errors.push(CompileError { resource: resource.clone(), defect });
+    }
+
+    /// Self link → position.
+    fn index(&mut self, links: Vec<&SelfLink>) -> TextMap {
+        let mut index = TextMap::default();
+        for (position, link) in (0u32..).zip(links) {
+            if index.insert(link.as_str(), position).is_err() {
+                self.error(link, Defect::DuplicateResource);
+            }
+        }
+        index
+    }
+
+    /// The position of `link`; where there is none that is an error of `resource`, and 0 stands in
+    /// for it in a snapshot that is thrown away.
+    fn resolve(&mut self, resource: &SelfLink, index: &TextMap, link: &SelfLink) -> u32 {
+        match index.get(link.as_str().as_bytes()) {
+            Some((_, position)) => position,
+            None => {
+                self.error(resource, Defect::Dangling(link.clone()));
+                0
+            }
+        }
+    }
+
+    fn forwarding_rule(
+        &mut self,
+        rule: &raw::ForwardingRule,
+        index: &TextMap,
+        maps: &[UrlMap],
+    ) -> ForwardingRule {
+        let url_map = self.resolve(&rule.self_link, index, &rule.target.url_map);
+        if rule.target.https
+            && let Some(map) = maps.get(url_map as usize)
+            && map.has_https_redirect()
+        {
+            let proxy = rule.target.self_link.clone();
+            self.error(&map.self_link, Defect::HttpsRedirectOnHttps(proxy));
+        }
+        ForwardingRule {
+            self_link: rule.self_link.clone(),
+            region: rule.region.clone(),
+            address: rule.address,
+            port: rule.port,
+            allow_global_access: rule.allow_global_access,
+            target_proxy: rule.target.self_link.clone(),
+            https: rule.target.https,
+            url_map,
+        }
+    }
+
+    fn url_map(&mut self, map: &raw::UrlMap, services: &TextMap) -> UrlMap {
+        let link = &map.self_link;
+        let mut names = TextMap::default();
+        let mut matchers = Vec::with_capacity(map.path_matchers.len());
+        for (index, matcher) in (0u32..).zip(&map.path_matchers) {
+            if names.insert(&matcher.name, index).is_err() {
+                self.error(link, Defect::DuplicatePathMatcher(matcher.name.clone()));
+            }
+            matchers.push(self.path_matcher(link, matcher, services));
+        }
+        let mut hosts = HostTable::default();
+        for rule in &map.host_rules {
+            let Some((_, matcher)) = names.get(rule.path_matcher.as_bytes()) else {
+                self.error(link, Defect::UnknownPathMatcher(rule.path_matcher.clone()));
+                continue;
+            };
+            for host in &rule.hosts {
+                if let Err(error) = hosts.insert(host, matcher) {
+                    self.error(link, Defect::Host(host.clone(), error));
+                }
+            }
+        }
+        let default = self.action(link, &map.default, services);
+        UrlMap { self_link: link.clone(), hosts, matchers, default, tests: map.tests.clone() }
+    }
+
+    fn path_matcher(
+        &mut self,
+        map: &SelfLink,
+        matcher: &raw::PathMatcher,
+        services: &TextMap,
+    ) -> PathMatcher {
+        let mut paths = PathTable::default();
+        let mut actions = Vec::with_capacity(matcher.path_rules.len());
+        for (index, rule) in (0u32..).zip(&matcher.path_rules) {
+            actions.push(self.action(map, &rule.action, services));
+            for path in &rule.paths {
+                if let Err(error) = paths.insert(path, index) {
+                    self.error(map, Defect::Path(matcher.name.clone(), path.clone(), error));
+                }
+            }
+        }
+        let default = self.action(map, &matcher.default, services);
+        PathMatcher { name: matcher.name.clone(), paths, actions, default }
+    }
+
+    fn action(&mut self, map: &SelfLink, action: &RouteAction, services: &TextMap) -> Action {
+        match action {
+            RouteAction::Service(link) => Action::Service(self.resolve(map, services, link)),
+            RouteAction::UrlRedirect(redirect) => {
+                if !STATUSES.contains(&redirect.status) {
+                    self.error(map, Defect::RedirectStatus(redirect.status));
+                }
+                if redirect.path_redirect.is_some() && redirect.prefix_redirect.is_some() {
+                    self.error(map, Defect::RedirectPathAndPrefix);
+                }
+                Action::Redirect(Box::new(redirect.clone()))
+            }
+        }
+    }
+
+    fn backend_service(
+        &mut self,
+        service: &raw::BackendService,
+        index: &TextMap,
+        groups: &[raw::NetworkEndpointGroup],
+        catalogues: &mut Vec<Catalogue>,
+    ) -> BackendService {
+        let link = &service.self_link;
+        let protocol = match service.protocol.as_str() {
+            "HTTP" => Protocol::Http,
+            "HTTPS" => Protocol::Https,
+            "HTTP2" => Protocol::Http2,
+            "H2C" => Protocol::H2c,
+            other => {
+                self.error(link, Defect::Protocol(other.to_owned()));
+                Protocol::Http
+            }
+        };
+        let mut backends = Backends::None;
+        for group in &service.backends {
+            let Some((_, position)) = index.get(group.as_str().as_bytes()) else {
+                self.error(link, Defect::Dangling(group.clone()));
+                continue;
+            };
+            let group = &groups[position as usize];
+            backends = match (backends, &group.endpoints) {
+                (Backends::None, Endpoints::CloudRun(endpoints)) => {
+                    let selector = self.selector(&group.self_link, endpoints, catalogues);
+                    Backends::Serverless(Box::new(selector))
+                }
+                (Backends::None, Endpoints::NonGcpPrivateIpPort(addresses)) => {
+                    Backends::Addresses(addresses.clone())
+                }
+                (Backends::Addresses(mut all), Endpoints::NonGcpPrivateIpPort(addresses)) => {
+                    all.extend(addresses);
+                    Backends::Addresses(all)
+                }
+                (backends, _) => {
+                    self.error(link, Defect::ServerlessNotAlone);
+                    backends
+                }
+            };
+        }
+        let serverless = matches!(backends, Backends::Serverless(_));
+        if serverless && service.timeout_sec.is_some() {
+            self.error(link, Defect::ServerlessTimeout);
+        }
+        let timeout = match (serverless, service.timeout_sec) {
+            (true, _) => SERVERLESS_TIMEOUT,
+            (false, Some(seconds)) => Duration::from_secs(seconds.into()),
+            (false, None) => TIMEOUT_DEFAULT,
+        };
+        let mut headers = |lines: &[String]| {
+            let mut headers = Vec::with_capacity(lines.len());
+            for line in lines {
+                match CustomHeader::parse(line) {
+                    Ok(header) => headers.push(header),
+                    Err(error) => self.error(link, Defect::Header(line.clone(), error)),
+                }
+            }
+            headers
+        };
+        BackendService {
+            self_link: link.clone(),
+            protocol,
+            timeout,
+            request_headers: headers(&service.custom_request_headers),
+            response_headers: headers(&service.custom_response_headers),
+            group: service.backends.first().cloned(),
+            backends,
+        }
+    }
+
+    fn selector(
+        &mut self,
+        group: &SelfLink,
+        endpoints: &CloudRunEndpoints,
+        catalogues: &mut Vec<Catalogue>,
+    ) -> Selector {
+        let mask = match endpoints.url_mask.as_deref().map(UrlMask::parse).transpose() {
+            Ok(mask) => mask,
+            Err(error) => {
+                self.error(group, Defect::Mask(error));
+                None
+            }
+        };
+        let masked = |placeholder| mask.as_ref().is_some_and(|mask| mask.has(placeholder));
+        match (&endpoints.service, masked(Placeholder::Service)) {
+            (Some(_), true) => self.error(group, Defect::FixedAndMasked(Placeholder::Service)),
+            (None, false) if mask.is_some() || endpoints.url_mask.is_none() => {
+                self.error(group, Defect::NoService);
+            }
+            _ => {}
+        }
+        if endpoints.tag.is_some() && masked(Placeholder::Tag) {
+            self.error(group, Defect::FixedAndMasked(Placeholder::Tag));
+        }
+        // Groups of one project and region share a catalogue. A slice that crossed a process
+        // boundary has a copy per group, so names are compared, not pointers.
+        let same = |known: &Catalogue| {
+            known.project == endpoints.project
+                && known.region == endpoints.region
+                && known.is_of(&endpoints.services)
+        };
+        let catalogue = catalogues.iter().position(same).unwrap_or_else(|| {
+            let (project, region) = (&endpoints.project, &endpoints.region);
+            catalogues.push(Catalogue::new(project, region, &endpoints.services));
+            catalogues.len() - 1
+        });
+        Selector {
+            catalogue: catalogue as u32,
+            service: endpoints.service.clone(),
+            tag: endpoints.tag.clone(),
+            mask,
+        }
+    }
+}
+
+impl UrlMap {
+    fn has_https_redirect(&self) -> bool {
+        let of_matchers =
+            self.matchers.iter().flat_map(|one| one.actions.iter().chain([&one.default]));
+        let redirects = |action: &Action| match action {
+            Action::Redirect(redirect) => redirect.https_redirect,
+            Action::Service(_) => false,
+        };
+        of_matchers.chain([&self.default]).any(redirects)
+    }
+}
