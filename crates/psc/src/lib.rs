@@ -1,1 +1,26 @@
-//! psc
+//! Private Service Connect: who may connect to a published service, and with which source
+//! address (private-connectivity section 1).
+//!
+//! * [`reconcile`] takes what was, and what the files say now, and returns the state of every
+//!   connection: status, NAT address, and the evidence for both. Admission has a history: lists are
+//!   applied to new connections, and to existing ones only where `reconcileConnections` says so.
+//! * [`reach`] decides at the endpoint whether a client of some region may use it.
+//! * [`admit`] decides at the service attachment about one new TCP connection.
+//!
+//! Words: an *endpoint* is the consumer's forwarding rule or Apigee endpoint attachment, a
+//! *connection* is that endpoint's standing relation to its service attachment (not a TCP
+//! connection), a *consumer* is what an accept or reject list names.
+//!
+//! Pure: no clock, no socket, no file. Who keeps the history between two calls is the program
+//! `service-attachment`; `explain` reads it from there.
+
+mod admit;
+mod connection;
+mod lists;
+mod nat;
+mod reconcile;
+
+pub use admit::{Admission, admit, reach};
+pub use connection::{Connection, Evidence, Nat};
+pub use nat::usable_addresses;
+pub use reconcile::reconcile;

@@ -62,8 +62,9 @@ pub struct ServiceAttachmentSlice {
     pub network: NetworkId,
     /// Its attachments.
     pub attachments: Vec<ServiceAttachment>,
-    /// Every endpoint that targets one of them, in the order of the files (the order in which
-    /// they were created).
+    /// Every endpoint that targets one of them, and every endpoint whose target does not exist
+    /// (it may have been one of them: its connection is CLOSED for as long as the endpoint is
+    /// there), in the order of the files (the order in which they were created).
     pub endpoints: Vec<Endpoint>,
 }
 

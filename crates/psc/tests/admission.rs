@@ -1,0 +1,449 @@
+//! The documented rules and examples of private-connectivity 1.1 to 1.6, and sequences of edits.
+
+mod common;
+
+use common::{World, attachment, endpoint, nat_subnet, project, project_number, rejected};
+use names::{NetworkId, Reason, SelfLink};
+use psc::{Admission, Nat, admit, reach};
+use slice::psc::{Accept, ConnectionPreference, Consumer, EndpointKind};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+fn four_consumers() -> World {
+    let mut attachment = attachment();
+    attachment.consumer_accept_lists = vec![project("project-1", 1), project("project-2", 1)];
+    let endpoints = vec![
+        endpoint("project-1", "a"),
+        endpoint("project-1", "b"),
+        endpoint("project-2", "a"),
+        endpoint("project-3", "a"),
+    ];
+    World::new(attachment, endpoints)
+}
+
+#[test]
+fn the_documented_example_of_limits() {
+    let mut world = four_consumers();
+    assert_eq!(world.statuses(), "project-1/a=A project-1/b=P project-2/a=A project-3/a=P");
+    assert_eq!(
+        world.details(),
+        [
+            "consumerAcceptLists[0] `{projectIdOrNum: project-1, connectionLimit: 1}` admits it",
+            "consumerAcceptLists[0] names it, but 1 of 1 connections are accepted already: change \
+             the entry to `- {projectIdOrNum: project-1, connectionLimit: 2}`",
+            "consumerAcceptLists[1] `{projectIdOrNum: project-2, connectionLimit: 1}` admits it",
+            "none of the 2 consumerAcceptLists entries names project `project-3`: add \
+             `- {projectIdOrNum: project-3, connectionLimit: 1}`",
+        ]
+    );
+    world.edit(|sa| sa.consumer_accept_lists.push(project("project-3", 1)));
+    assert_eq!(world.statuses(), "project-1/a=A project-1/b=P project-2/a=A project-3/a=A");
+}
+
+#[test]
+fn a_consumer_absent_from_the_accept_list_is_pending_not_rejected() {
+    let world = World::new(attachment(), vec![endpoint("stranger", "a")]);
+    assert_eq!(world.statuses(), "stranger/a=P");
+    assert_eq!(world.connections[0].reason(), Some(Reason::PscConnectionNotAccepted));
+    assert_eq!(
+        world.details(),
+        ["consumerAcceptLists is empty and misses project `stranger`: add \
+          `- {projectIdOrNum: stranger, connectionLimit: 1}`"]
+    );
+}
+
+#[test]
+fn over_limit_connections_flip_to_accepted_when_the_limit_is_raised() {
+    let mut world = four_consumers();
+    world.edit(|sa| sa.consumer_accept_lists[0].connection_limit = 2);
+    assert_eq!(world.statuses(), "project-1/a=A project-1/b=A project-2/a=A project-3/a=P");
+    // Lowering it does not touch existing connections, with or without reconcileConnections.
+    world.edit(|sa| sa.consumer_accept_lists[0].connection_limit = 0);
+    assert_eq!(world.statuses(), "project-1/a=A project-1/b=A project-2/a=A project-3/a=P");
+    world.edit(|sa| sa.reconcile_connections = true);
+    assert_eq!(world.statuses(), "project-1/a=A project-1/b=A project-2/a=A project-3/a=P");
+    // But who comes later finds no room.
+    world.slice.endpoints.push(endpoint("project-1", "c"));
+    world.apply();
+    assert!(world.statuses().ends_with("project-1/c=P"));
+}
+
+#[test]
+fn a_deleted_endpoint_makes_room_for_the_oldest_pending_one() {
+    let mut world = four_consumers();
+    world.slice.endpoints.insert(0, endpoint("project-1", "new"));
+    world.apply();
+    world.slice.endpoints.retain(|one| one.self_link.name() != "a");
+    world.apply();
+    // `new` stands first in the file, but `b` is older.
+    assert_eq!(world.statuses(), "project-1/b=A project-1/new=P");
+}
+
+#[test]
+fn a_recreated_endpoint_is_a_new_one() {
+    let mut world = four_consumers();
+    let first = world.slice.endpoints.remove(0);
+    world.apply();
+    world.slice.endpoints.insert(0, first);
+    world.apply();
+    assert_eq!(
+        world.statuses(),
+        "project-1/b=A project-2/a=A project-3/a=P project-1/a=P",
+        "its place in the limit went to b"
+    );
+}
+
+#[test]
+fn the_reject_list_wins_over_the_accept_list() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("p", 9)];
+    sa.consumer_reject_lists = vec![rejected("p")];
+    let world = World::new(sa, vec![endpoint("p", "a")]);
+    assert_eq!(world.statuses(), "p/a=R");
+    assert_eq!(
+        world.details(),
+        ["consumerRejectLists[0] names project `p` and wins over consumerAcceptLists[0]: remove \
+          the entry from the reject list"]
+    );
+}
+
+#[test]
+fn without_reconcile_accepted_and_rejected_connections_stay() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("p", 9)];
+    sa.consumer_reject_lists = vec![rejected("q")];
+    let mut world = World::new(sa, vec![endpoint("p", "a"), endpoint("q", "a")]);
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+
+    world.edit(|sa| sa.consumer_accept_lists.clear());
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+    assert!(world.details()[0].contains("reconcileConnections is false, so it stays accepted"));
+    world.edit(|sa| sa.consumer_reject_lists = vec![rejected("p")]);
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+    assert!(world.details()[0].contains("consumerRejectLists[0] names project `p` now"));
+    assert!(world.details()[1].contains("reconcileConnections is false, so it stays rejected"));
+    assert_eq!(world.connections[0].reason(), None);
+    // A new connection of the same project meets the lists of today.
+    world.slice.endpoints.push(endpoint("p", "b"));
+    world.apply();
+    assert_eq!(world.statuses(), "p/a=A q/a=R p/b=R");
+}
+
+#[test]
+fn with_reconcile_every_status_follows_the_lists() {
+    let mut sa = attachment();
+    sa.reconcile_connections = true;
+    sa.consumer_accept_lists = vec![project("p", 9)];
+    let mut world = World::new(sa, vec![endpoint("p", "a")]);
+    assert_eq!(world.statuses(), "p/a=A");
+    assert_eq!(world.edit(|sa| sa.consumer_accept_lists.clear()).statuses(), "p/a=P");
+    assert_eq!(world.edit(|sa| sa.consumer_reject_lists = vec![rejected("p")]).statuses(), "p/a=R");
+    assert_eq!(world.edit(|sa| sa.consumer_reject_lists.clear()).statuses(), "p/a=P");
+    world.edit(|sa| sa.consumer_reject_lists = vec![rejected("p")]);
+    world.edit(|sa| {
+        sa.consumer_reject_lists.clear();
+        sa.consumer_accept_lists = vec![project("p", 1)];
+    });
+    assert_eq!(world.statuses(), "p/a=A", "REJECTED can come back to ACCEPTED");
+}
+
+#[test]
+fn switching_reconcile_on_applies_the_lists_to_what_was_kept() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("p", 9)];
+    let mut world = World::new(sa, vec![endpoint("p", "a")]);
+    world.edit(|sa| sa.consumer_accept_lists.clear());
+    assert_eq!(world.statuses(), "p/a=A");
+    assert_eq!(world.edit(|sa| sa.reconcile_connections = true).statuses(), "p/a=P");
+}
+
+#[test]
+fn accept_automatic_admits_everybody_but_the_rejected() {
+    let mut sa = attachment();
+    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    sa.consumer_reject_lists = vec![rejected("q")];
+    let mut world = World::new(sa, vec![endpoint("p", "a"), endpoint("q", "a")]);
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+    assert_eq!(world.details()[0], "connectionPreference ACCEPT_AUTOMATIC admits every consumer");
+    // To a list without the consumer: existing ones stay, unless reconciled.
+    world.edit(|sa| sa.connection_preference = ConnectionPreference::AcceptManual);
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+    assert_eq!(world.edit(|sa| sa.reconcile_connections = true).statuses(), "p/a=P q/a=R");
+}
+
+#[test]
+fn a_list_names_projects_by_id_or_number_networks_by_name_and_endpoints() {
+    let number = project_number("p").to_string();
+    let network = |project, name| Consumer::NetworkUrl(NetworkId::new(project, name));
+    let table = [
+        (Consumer::ProjectIdOrNum("p".to_owned()), true),
+        (Consumer::ProjectIdOrNum(number), true),
+        (Consumer::ProjectIdOrNum("P".to_owned()), false),
+        (Consumer::ProjectIdOrNum("1".to_owned()), false),
+        (network("p", "vpc"), true),
+        (network("p", "vpc-2"), false),
+        (network("q", "vpc"), false),
+        (Consumer::EndpointUrl(endpoint("p", "a").self_link), true),
+        (Consumer::EndpointUrl(endpoint("p", "b").self_link), false),
+    ];
+    for (consumer, admitted) in table {
+        let mut sa = attachment();
+        sa.consumer_accept_lists = vec![Accept { consumer: consumer.clone(), connection_limit: 1 }];
+        let world = World::new(sa, vec![endpoint("p", "a")]);
+        assert_eq!(world.statuses(), if admitted { "p/a=A" } else { "p/a=P" }, "{consumer:?}");
+
+        let mut sa = attachment();
+        sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+        sa.consumer_reject_lists = vec![consumer.clone()];
+        let world = World::new(sa, vec![endpoint("p", "a")]);
+        assert_eq!(world.statuses(), if admitted { "p/a=R" } else { "p/a=A" }, "{consumer:?}");
+    }
+}
+
+#[test]
+fn the_consumer_project_is_that_of_the_endpoint_not_of_a_shared_vpc_host() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("host", 9)];
+    let mut shared = endpoint("service", "a");
+    shared.network = NetworkId::new("host", "shared-vpc");
+    let mut world = World::new(sa, vec![shared]);
+    assert_eq!(world.statuses(), "service/a=P");
+    world.edit(|sa| {
+        let network = Consumer::NetworkUrl(NetworkId::new("host", "shared-vpc"));
+        sa.consumer_accept_lists = vec![Accept { consumer: network, connection_limit: 1 }];
+    });
+    assert_eq!(world.statuses(), "service/a=A");
+}
+
+#[test]
+fn the_missing_line_is_of_the_kind_that_the_list_holds() {
+    let network = Consumer::NetworkUrl(NetworkId::new("q", "n"));
+    let single = Consumer::EndpointUrl(endpoint("q", "a").self_link);
+    for (entry, line) in [
+        (network, "- {networkUrl: projects/p/global/networks/vpc, connectionLimit: 1}"),
+        (
+            single,
+            "- {endpointUrl: projects/p/regions/europe-west1/forwardingRules/a, connectionLimit: 1}",
+        ),
+    ] {
+        let mut sa = attachment();
+        sa.consumer_accept_lists = vec![Accept { consumer: entry, connection_limit: 1 }];
+        let world = World::new(sa, vec![endpoint("p", "a")]);
+        assert!(world.details()[0].ends_with(&format!("add `{line}`")), "{:?}", world.details());
+    }
+    // A number is a text in this field.
+    let mut sa = attachment();
+    let number = project_number("p").to_string();
+    sa.consumer_accept_lists = vec![project(&number, 0)];
+    let world = World::new(sa, vec![endpoint("p", "a")]);
+    let line = format!("- {{projectIdOrNum: \"{number}\", connectionLimit: 1}}");
+    assert!(world.details()[0].contains(&line), "{:?}", world.details());
+}
+
+#[test]
+fn an_apigee_attachment_is_told_to_list_the_tenant_project() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("customer", 1)];
+    let mut apigee = endpoint("tenant-tp", "apps");
+    apigee.kind = EndpointKind::EndpointAttachment;
+    apigee.self_link = SelfLink::new("organizations/customer/endpointAttachments/apps");
+    let world = World::new(sa, vec![apigee]);
+    assert_eq!(
+        world.details(),
+        [
+            "none of the 1 consumerAcceptLists entries names project `tenant-tp` (the organization's \
+          tenant project, apigeeProjectId): add \
+          `- {projectIdOrNum: tenant-tp, connectionLimit: 1}`"
+        ]
+    );
+}
+
+#[test]
+fn switching_the_kind_of_list_in_one_update_cuts_nothing() {
+    let mut sa = attachment();
+    sa.reconcile_connections = true;
+    sa.consumer_accept_lists = vec![project("p", 2)];
+    let mut world = World::new(sa, vec![endpoint("p", "a"), endpoint("p", "b")]);
+    world.edit(|sa| {
+        let network = Consumer::NetworkUrl(NetworkId::new("p", "vpc"));
+        sa.consumer_accept_lists = vec![Accept { consumer: network, connection_limit: 2 }];
+    });
+    assert_eq!(world.statuses(), "p/a=A p/b=A");
+}
+
+#[test]
+fn another_region_is_never_accepted() {
+    let mut sa = attachment();
+    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    let mut far = endpoint("p", "a");
+    far.region = "us-central1".to_owned();
+    far.allow_psc_global_access = true;
+    let world = World::new(sa, vec![far]);
+    assert_eq!(world.statuses(), "p/a=P");
+    assert_eq!(world.connections[0].reason(), Some(Reason::PscRegionMismatch));
+    assert_eq!(
+        world.details(),
+        ["the endpoint is in us-central1, the service attachment in europe-west1: both must be \
+          in one region"]
+    );
+}
+
+#[test]
+fn closed_is_terminal_until_the_endpoint_is_recreated() {
+    let mut sa = attachment();
+    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    let mut world = World::new(sa.clone(), vec![endpoint("p", "a"), endpoint("p", "b")]);
+    world.slice.attachments.clear();
+    world.apply();
+    assert_eq!(world.statuses(), "p/a=C p/b=C");
+    assert_eq!(world.connections[0].reason(), Some(Reason::PscConnectionNotAccepted));
+    // Recreating the attachment under the same name does not revive the endpoints, but takes new
+    // ones.
+    sa.reconcile_connections = true;
+    world.slice.attachments.push(sa);
+    world.slice.endpoints.push(endpoint("p", "c"));
+    world.apply();
+    assert_eq!(world.statuses(), "p/a=C p/b=C p/c=A");
+    let again = world.slice.endpoints.remove(0);
+    world.apply();
+    world.slice.endpoints.push(again);
+    world.apply();
+    assert_eq!(world.statuses(), "p/b=C p/c=A p/a=A");
+}
+
+#[test]
+fn an_endpoint_deleted_while_its_attachment_is_gone_is_forgotten() {
+    let mut sa = attachment();
+    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    let mut world = World::new(sa.clone(), vec![endpoint("p", "a")]);
+    world.slice.attachments.clear();
+    world.apply();
+    let deleted = world.slice.endpoints.pop().expect("it is there");
+    world.apply();
+    assert_eq!(world.statuses(), "");
+    world.slice.attachments.push(sa);
+    world.slice.endpoints.push(deleted);
+    world.apply();
+    assert_eq!(world.statuses(), "p/a=A");
+}
+
+#[test]
+fn an_endpoint_whose_target_never_existed_has_no_connection() {
+    let mut lost = endpoint("p", "a");
+    lost.target = SelfLink::regional("producer", "europe-west1", "serviceAttachments", "nowhere");
+    assert_eq!(World::new(attachment(), vec![lost]).statuses(), "");
+}
+
+#[test]
+fn an_endpoint_with_another_target_or_address_is_a_new_one() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("p", 9)];
+    let mut world = World::new(sa, vec![endpoint("p", "a")]);
+    world.edit(|sa| sa.consumer_accept_lists.clear());
+    assert_eq!(world.statuses(), "p/a=A");
+    world.slice.endpoints[0].psc_connection_id += 1;
+    world.apply();
+    assert_eq!(world.statuses(), "p/a=P", "the new one meets the lists of today");
+}
+
+#[test]
+fn every_endpoint_has_one_nat_address_which_stays() {
+    let mut sa = attachment();
+    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    sa.nat_subnets = vec![nat_subnet("10.0.2.0/29"), nat_subnet("10.0.3.0/29")];
+    let names = ["a", "b", "c", "d", "e"];
+    let mut world = World::new(sa, names.map(|name| endpoint("p", name)).to_vec());
+    let addresses = |world: &World| -> Vec<_> {
+        world.connections.iter().map(|one| one.nat_address().map(|ip| ip.to_string())).collect()
+    };
+    let some = |texts: &[&str]| -> Vec<_> { texts.iter().map(|t| Some((*t).to_owned())).collect() };
+    let all = some(&["10.0.2.2", "10.0.2.3", "10.0.2.4", "10.0.2.5", "10.0.3.2"]);
+    assert_eq!(addresses(&world), all);
+    // Deleting one frees its address for the next; nobody else's changes.
+    world.slice.endpoints.remove(1);
+    world.slice.endpoints.push(endpoint("p", "f"));
+    world.apply();
+    let now = some(&["10.0.2.2", "10.0.2.4", "10.0.2.5", "10.0.3.2", "10.0.2.3"]);
+    assert_eq!(addresses(&world), now);
+    // A subnet that is replaced takes its addresses with it.
+    world.edit(|sa| sa.nat_subnets = vec![nat_subnet("10.0.3.0/28")]);
+    let moved = some(&["10.0.3.3", "10.0.3.4", "10.0.3.5", "10.0.3.2", "10.0.3.6"]);
+    assert_eq!(addresses(&world), moved);
+}
+
+#[test]
+fn an_exhausted_nat_subnet_needs_attention_and_existing_connections_keep_working() {
+    let mut sa = attachment();
+    sa.consumer_accept_lists = vec![project("p", 9)];
+    sa.nat_subnets = vec![nat_subnet("10.0.2.0/29")];
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let mut world = World::new(sa, names.map(|name| endpoint("p", name)).to_vec());
+    assert_eq!(world.statuses(), "p/a=A p/b=A p/c=A p/d=A p/e=N p/f=N");
+    assert_eq!(world.connections[4].reason(), Some(Reason::PscNatSubnetExhausted));
+    assert_eq!(
+        world.details()[4],
+        "consumerAcceptLists[0] `{projectIdOrNum: p, connectionLimit: 9}` admits it; but all 4 \
+         usable addresses of natSubnets [nat-10-0-2-0-29] are in use: add another subnet of \
+         purpose PRIVATE_SERVICE_CONNECT to natSubnets"
+    );
+    // NEEDS_ATTENTION is an accepted state: it stays, holds its place in the limit, and recovers.
+    world.edit(|sa| sa.consumer_accept_lists.clear());
+    assert_eq!(world.statuses(), "p/a=A p/b=A p/c=A p/d=A p/e=N p/f=N");
+    world.slice.endpoints.remove(0);
+    world.apply();
+    assert_eq!(world.statuses(), "p/b=A p/c=A p/d=A p/e=A p/f=N", "the oldest gets the address");
+    world.edit(|sa| sa.nat_subnets.push(nat_subnet("10.0.3.0/29")));
+    assert_eq!(world.statuses(), "p/b=A p/c=A p/d=A p/e=A p/f=A");
+    world.edit(|sa| sa.nat_subnets.clear());
+    assert_eq!(world.statuses(), "p/b=N p/c=N p/d=N p/e=N p/f=N");
+    let reason = world.connections[0].reason();
+    assert_eq!(reason, Some(Reason::NoNatSubnetsForPscServiceAttachment));
+}
+
+#[test]
+fn only_accepted_connections_take_nat_addresses() {
+    let world = four_consumers();
+    let nat: Vec<_> = world.connections.iter().map(|one| one.nat.clone()).collect();
+    let address = |last| Nat::Address(Ipv4Addr::new(10, 0, 2, last));
+    assert_eq!(nat, [address(2), Nat::Unneeded, address(3), Nat::Unneeded]);
+}
+
+#[test]
+fn two_attachments_of_one_network_are_independent() {
+    let mut second = attachment();
+    second.self_link = SelfLink::regional("producer", "europe-west1", "serviceAttachments", "two");
+    second.consumer_accept_lists = vec![project("p", 1)];
+    let mut other = endpoint("p", "other");
+    other.target = second.self_link.clone();
+    let mut first = attachment();
+    first.consumer_accept_lists = vec![project("p", 1)];
+    let mut world = World::new(first, vec![endpoint("p", "a"), other]);
+    world.slice.attachments.push(second);
+    world.apply();
+    assert_eq!(world.statuses(), "p/a=A p/other=A");
+    assert_ne!(world.connections[0].nat, world.connections[1].nat, "they share the subnet here");
+}
+
+#[test]
+fn a_tcp_connection_is_admitted_by_status_address_and_port() {
+    let world = four_consumers();
+    let target = &world.slice.attachments[0].target;
+    let port = |at: usize, port| admit(&world.connections[at], target, port);
+    let admitted = Admission::Admitted {
+        source: Ipv4Addr::new(10, 0, 2, 2),
+        target: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 443),
+    };
+    assert_eq!(port(0, 443), admitted);
+    assert_eq!(port(0, 80), Admission::Refused(Reason::ForwardingRuleMismatch));
+    assert_eq!(port(1, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
+    assert_eq!(port(3, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
+}
+
+#[test]
+fn an_endpoint_serves_its_region_or_all_with_global_access() {
+    let mut one = endpoint("p", "a");
+    assert_eq!(reach(&one, Some("europe-west1")), None);
+    assert_eq!(reach(&one, None), None);
+    assert_eq!(reach(&one, Some("us-central1")), Some(Reason::ForwardingRuleRegionMismatch));
+    one.allow_psc_global_access = true;
+    assert_eq!(reach(&one, Some("us-central1")), None);
+}
