@@ -1,1 +1,12 @@
-//! vpc
+//! The VPC networks as one map: who has which address, and who can reach it
+//! (private-connectivity section 5, and 1.6 and 2.1 for endpoints and forwarding rules).
+//!
+//! [`Fabric::reach`] is the one decision about the network boundary. `explain` prints it, the
+//! gateway of loopback isolation enforces it, and the supervisor's routes are drawn from the same
+//! map ([`Fabric::plan`]), so that the kernel says the same. No I/O here.
+
+mod plan;
+mod reach;
+
+pub use plan::{Plan, Route, Target};
+pub use reach::{Caller, Fabric, Reach};

@@ -1,0 +1,177 @@
+//! The network boundary, as tables.
+
+use ipnet::Ipv4Net;
+use names::{NetworkId, Reason, SelfLink};
+use slice::load_balancer::{ForwardingRule, TargetProxy};
+use slice::psc::{Endpoint, EndpointKind};
+use slice::{Instance, Network, Peering, Purpose, Subnetwork, Topology};
+use vpc::{Caller, Fabric, Reach, Target};
+
+fn network(name: &str, ranges: &[(&str, Purpose)], peers: &[(&str, bool)]) -> Network {
+    let subnetworks = ranges
+        .iter()
+        .enumerate()
+        .map(|(number, (range, purpose))| Subnetwork {
+            self_link: SelfLink::regional(
+                "p",
+                "europe-west1",
+                "subnetworks",
+                &format!("{name}-{number}"),
+            ),
+            region: "europe-west1".to_owned(),
+            range: range.parse().expect("a range"),
+            purpose: *purpose,
+            private_ip_google_access: false,
+        })
+        .collect();
+    let peerings = peers
+        .iter()
+        .map(|(peer, active)| Peering {
+            name: (*peer).to_owned(),
+            peer: NetworkId::new("p", peer),
+            active: *active,
+        })
+        .collect();
+    let id = NetworkId::new("p", name);
+    Network { id, project_number: 1, subnetworks, peerings, instances: Vec::new() }
+}
+
+fn rule(network: &str, address: &str, port: u16, global: bool) -> ForwardingRule {
+    ForwardingRule {
+        self_link: SelfLink::regional(
+            "p",
+            "europe-west1",
+            "forwardingRules",
+            &format!("{network}-{port}"),
+        ),
+        network: NetworkId::new("p", network),
+        region: "europe-west1".to_owned(),
+        address: address.parse().expect("an address"),
+        port,
+        allow_global_access: global,
+        target: TargetProxy {
+            self_link: SelfLink::new("t"),
+            url_map: SelfLink::new("u"),
+            ssl_certificates: Vec::new(),
+            https: false,
+            http_keep_alive_timeout_sec: 610,
+        },
+    }
+}
+
+fn topology() -> Topology {
+    let mut a = network("a", &[("10.0.0.0/24", Purpose::Private)], &[("b", true), ("c", false)]);
+    a.instances.push(Instance {
+        name: "vm".to_owned(),
+        project: "p".to_owned(),
+        zone: "europe-west1-b".to_owned(),
+        region: "europe-west1".to_owned(),
+        subnetwork: SelfLink::new("s"),
+        address: "10.0.0.9".parse().expect("an address"),
+        tags: Vec::new(),
+        service_account: None,
+        metadata: Default::default(),
+        directory: Default::default(),
+    });
+    let b = network(
+        "b",
+        &[
+            ("10.1.0.0/24", Purpose::Private),
+            ("10.1.1.0/26", Purpose::RegionalManagedProxy),
+            ("10.1.2.0/28", Purpose::PrivateServiceConnect),
+        ],
+        &[("a", true)],
+    );
+    let c = network("c", &[("10.2.0.0/24", Purpose::Private)], &[]);
+    let d = network("d", &[("10.0.0.0/24", Purpose::Private)], &[]);
+    let endpoint = Endpoint {
+        self_link: SelfLink::new("projects/p/regions/europe-west1/forwardingRules/endpoint"),
+        kind: EndpointKind::ForwardingRule,
+        project: "p".to_owned(),
+        project_number: 1,
+        network: NetworkId::new("p", "b"),
+        region: "europe-west1".to_owned(),
+        address: "10.1.0.20".parse().expect("an address"),
+        ports: vec![443],
+        target: SelfLink::new("sa"),
+        producer_network: None,
+        producer_region: None,
+        psc_connection_id: 1,
+        allow_psc_global_access: false,
+    };
+    let mut topology = Topology { networks: vec![a, b, c, d], ..Topology::default() };
+    topology.endpoints.push(endpoint);
+    let rules = &mut topology.load_balancing.forwarding_rules;
+    rules.extend([rule("b", "10.1.0.5", 443, false), rule("b", "10.1.0.6", 80, true)]);
+    rules.push(rule("d", "10.0.0.5", 443, false));
+    topology
+}
+
+fn meets(from: &str, region: &str, to: &str) -> String {
+    let fabric = Fabric::compile(&topology());
+    let network = NetworkId::new("p", from);
+    let (address, port) = to.split_once(':').expect("address:port");
+    let caller = Caller { network: &network, region };
+    let to = address.parse().expect("an address");
+    match fabric.reach(caller, to, port.parse().expect("a port")) {
+        Reach::ForwardingRule { forwarding_rule, .. } => forwarding_rule.name().to_owned(),
+        Reach::Endpoint { endpoint } => endpoint.name().to_owned(),
+        Reach::Instance { name, .. } => name,
+        Reach::FrontEnd(front_end) => format!("{front_end:?}"),
+        Reach::Metadata => "metadata".to_owned(),
+        Reach::Subnetwork { .. } => "subnetwork".to_owned(),
+        Reach::Dropped { reason, .. } => reason.code().to_owned(),
+    }
+}
+
+#[test]
+fn every_kind_of_address() {
+    for (from, region, to, expected) in [
+        ("a", "europe-west1", "169.254.169.254:80", "metadata"),
+        ("a", "europe-west1", "199.36.153.9:443", "Private"),
+        ("a", "europe-west1", "199.36.153.7:443", "Restricted"),
+        ("a", "europe-west1", "216.239.32.53:443", "Public"),
+        ("a", "europe-west1", "199.36.153.9:80", Reason::NoRoute.code()),
+        ("a", "europe-west1", "10.0.0.9:22", "vm"),
+        ("a", "europe-west1", "10.0.0.77:22", "subnetwork"),
+        // Over an active peering: forwarding rules yes, endpoints no.
+        ("a", "europe-west1", "10.1.0.5:443", "b-443"),
+        ("a", "europe-west1", "10.1.0.20:443", Reason::PscEndpointAccessedFromPeeredNetwork.code()),
+        ("b", "europe-west1", "10.1.0.20:443", "endpoint"),
+        ("b", "us-central1", "10.1.0.20:443", Reason::ForwardingRuleRegionMismatch.code()),
+        ("b", "europe-west1", "10.1.0.20:80", Reason::ForwardingRuleMismatch.code()),
+        // Regions and global access.
+        ("a", "us-central1", "10.1.0.5:443", Reason::ForwardingRuleRegionMismatch.code()),
+        ("a", "us-central1", "10.1.0.6:80", "b-80"),
+        ("a", "europe-west1", "10.1.0.5:80", Reason::ForwardingRuleMismatch.code()),
+        // Peering is not transitive, and one-sided peering is none.
+        ("a", "europe-west1", "10.2.0.1:80", Reason::VpcPeeringInactive.code()),
+        ("b", "europe-west1", "10.2.0.1:80", Reason::NoRoute.code()),
+        // Overlapping ranges: the address is one's own network's.
+        ("a", "europe-west1", "10.0.0.5:443", "subnetwork"),
+        ("d", "europe-west1", "10.0.0.5:443", "d-443"),
+        ("c", "europe-west1", "8.8.8.8:53", Reason::NoRoute.code()),
+        ("a", "europe-west1", "10.1.2.3:80", Reason::UnknownInternalAddress.code()),
+    ] {
+        assert_eq!(meets(from, region, to), expected, "{from} → {to}");
+    }
+}
+
+#[test]
+fn the_plan_draws_what_reach_says() {
+    let fabric = Fabric::compile(&topology());
+    let target = |network: &str, to: &str, accepted: bool| {
+        let plan = fabric.plan(&NetworkId::new("p", network), |_| accepted);
+        let to: Ipv4Net = to.parse().expect("a range");
+        plan.routes.iter().find(|route| route.to == to).map(|route| route.target.clone())
+    };
+    let b = NetworkId::new("p", "b");
+    assert_eq!(target("a", "10.1.0.0/24", true), Some(Target::Peer(b)));
+    assert_eq!(target("a", "10.1.0.20/32", true), Some(Target::Blackhole));
+    assert_eq!(target("a", "10.2.0.0/24", true), None);
+    assert_eq!(target("b", "10.1.0.20/32", true), Some(Target::Local));
+    assert_eq!(target("b", "10.1.0.20/32", false), Some(Target::Blackhole));
+    assert_eq!(target("b", "10.1.2.0/28", true), Some(Target::Local));
+    let plan = fabric.plan(&NetworkId::new("p", "b"), |_| true);
+    assert_eq!(plan.proxy_address, Some("10.1.1.2".parse().expect("an address")));
+}
