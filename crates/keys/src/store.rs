@@ -120,7 +120,7 @@ impl Store {
                 let path = self.directory.join(name);
                 if !path.exists() {
                     let key = id_token::SigningKey::generate().map_err(|e| e.to_string())?;
-                    write_atomically(&path, &key.to_pkcs8_pem())?;
+                    write_atomically(&path, &key.to_pem())?;
                 }
                 read(&path)
             })
@@ -139,7 +139,7 @@ impl Store {
         }
         let mut keys = Vec::new();
         for pem in self.signing_keys()? {
-            keys.push(id_token::SigningKey::from_pkcs8_pem(&pem).map_err(|e| e.to_string())?);
+            keys.push(id_token::SigningKey::from_pem(&pem).map_err(|e| e.to_string())?);
         }
         Ok(id_token::jwks(&keys).to_string())
     }

@@ -3,7 +3,7 @@
 
 use crate::args::Args;
 use crate::control::{Running, Setup};
-use crate::testing::bind;
+use crate::listener::bind;
 use crate::{Program, log};
 use names::NetworkId;
 use net::Network;
@@ -22,8 +22,7 @@ pub(crate) fn run<P: Program>(args: Args) -> Result<(), String> {
     keys::make_private(&state_dir)?;
     let network_id = args.network.clone();
     let workers = usize::from(args.workers);
-    let setup =
-        Setup { state_dir: state_dir.clone(), network_id, workers, supervisor: None };
+    let setup = Setup { state_dir: state_dir.clone(), network_id, workers, supervisor: None };
     let mut running = Running::<P>::new(setup)?;
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -109,7 +108,7 @@ fn bind_listener(listen: &Listen, placed: &Network, state_dir: &Path) -> Result<
         Bind::Channel(name) => crate::wire::channel_path(state_dir, name),
         _ => PathBuf::new(),
     };
-    bind(&listen.bind, placed, &path).map_err(|error| format!("{}: {error}", listen.key))
+    bind(&listen.bind, placed, &path, false).map_err(|error| format!("{}: {error}", listen.key))
 }
 
 /// The program's slice, with keys and certificates filled in from the state directory.

@@ -213,7 +213,9 @@ pub(crate) fn supervised<P: Program>(
                 supervisor.send(&FromProgram::Prepared { generation, error });
             }
             ToProgram::Commit { generation } => {
-                if let Some(prepared) = pending.take().filter(|p: &Prepared<P>| p.number == generation) {
+                if let Some(prepared) =
+                    pending.take().filter(|p: &Prepared<P>| p.number == generation)
+                {
                     running
                         .commit(prepared)
                         .map_err(|error| format!("generation {generation}: {error}"))?;
@@ -233,6 +235,7 @@ pub(crate) fn supervised<P: Program>(
             ToProgram::Metrics { id } => {
                 supervisor.send(&FromProgram::Metrics { id, text: metrics.render() });
             }
+            ToProgram::Ping { id } => supervisor.send(&FromProgram::Pong { id }),
             ToProgram::Stop => break,
         }
     }

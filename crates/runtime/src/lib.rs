@@ -14,10 +14,11 @@
 //! This crate knows no protocol and decides nothing.
 
 mod args;
-mod by_hand;
+// mod by_hand; (until the topology crate has its slicer)
 mod context;
 mod control;
 mod drain;
+pub mod listener;
 pub mod log;
 mod program;
 pub mod testing;

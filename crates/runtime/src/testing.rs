@@ -1,58 +1,16 @@
 //! A program inside a test's own process: a hand-made slice, listeners on free loopback ports, no
-//! supervisor. Binding lives here too, since a program started by hand needs it as well.
+//! supervisor.
 
 use crate::control::{Running, Setup};
+use crate::listener::{bind, tcp};
 use crate::{Context, Program};
 use names::NetworkId;
 use net::Network;
 use slice::{Bind, Listen, Notice, Placement, Slice};
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
-
-/// Binds one socket where the network says, non-blocking.
-///
-/// # Errors
-/// Those of `socket(2)`, `bind(2)` and `listen(2)`.
-pub fn bind(bind: &Bind, network: &Network, channel: &Path) -> io::Result<OwnedFd> {
-    match bind {
-        Bind::Tcp(_, declared) => tcp(network.real(*declared)),
-        Bind::Host(address) => tcp(*address),
-        Bind::Udp(_, declared) => {
-            let socket = UdpSocket::bind(network.real(*declared))?;
-            // A burst of queries must not be lost while the program is not scheduled.
-            let socket = socket2::Socket::from(socket);
-            let _ = socket.set_recv_buffer_size(1 << 20);
-            socket.set_nonblocking(true)?;
-            Ok(socket.into())
-        }
-        Bind::Channel(_) => {
-            match std::fs::remove_file(channel) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(channel)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener.into())
-        }
-    }
-}
-
-fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(TcpListener::from(socket).into())
-}
 
 /// A program running in this process; dropping it stops it.
 pub struct Started<P: Program> {
@@ -108,10 +66,10 @@ impl<P: Program> Started<P> {
             let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let socket = match &listen.bind {
                 Bind::Channel(name) => {
-                    bind(&listen.bind, &Network::direct(), &running.context.channel(name))
+                    bind(&listen.bind, &Network::direct(), &running.context.channel(name), false)
                 }
                 Bind::Udp(..) => UdpSocket::bind(loopback).map(OwnedFd::from),
-                Bind::Tcp(..) | Bind::Host(_) => tcp(loopback),
+                Bind::Tcp(..) | Bind::Host(_) => tcp(loopback, false),
             };
             let socket = socket.map_err(|error| format!("{}: {error}", listen.key))?;
             if let Bind::Tcp(network, declared) = &listen.bind {
@@ -126,8 +84,7 @@ impl<P: Program> Started<P> {
             open.push((listen.clone(), socket));
         }
         let keys = running.listeners.keys();
-        let close =
-            keys.filter(|key| wanted.iter().all(|l| l.key != **key)).cloned().collect();
+        let close = keys.filter(|key| wanted.iter().all(|l| l.key != **key)).cloned().collect();
         self.generation += 1;
         let network = Network::placed(&self.placements, &[]);
         let prepared = running.prepare(self.generation, slice, open, close, network)?;

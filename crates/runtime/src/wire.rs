@@ -62,6 +62,11 @@ pub enum ToProgram {
         /// A number to be sent back.
         id: u64,
     },
+    /// Say that everything before this was done.
+    Ping {
+        /// A number to be sent back.
+        id: u64,
+    },
     /// Finish what is in flight, then end.
     Stop,
 }
@@ -96,6 +101,11 @@ pub enum FromProgram {
     },
     /// Something that wants none.
     Report(Report),
+    /// Everything before the ping was done.
+    Pong {
+        /// The ping's number.
+        id: u64,
+    },
     /// The rendered metrics.
     Metrics {
         /// The number asked with.
@@ -189,7 +199,8 @@ pub fn receive<T: DeserializeOwned>(
         0 => return Ok(None),
         _ => channel.read_exact(&mut head[1..])?,
     }
-    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let number =
+        |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (length, count) = (number(0) as usize, number(4));
     if length > FRAME_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"));

@@ -109,11 +109,14 @@ pub(crate) fn run<P: Program>(
 async fn listen<P: Program>(worker: Rc<Worker<P>>, open: Open) {
     let Open { key, socket, drain } = open;
     let outcome = match socket {
-        Socket::Tcp(listener, declared) => accept_tcp(&worker, &key, listener, declared, &drain).await,
+        Socket::Tcp(listener, declared) => {
+            accept_tcp(&worker, &key, listener, declared, &drain).await
+        }
         Socket::Unix(listener) => accept_unix(&worker, &key, listener, &drain).await,
         Socket::Udp(socket) => {
             let network = worker.context.network();
-            P::datagrams(worker, UdpListener { key: Arc::clone(&key), socket, drain, network }).await;
+            P::datagrams(worker, UdpListener { key: Arc::clone(&key), socket, drain, network })
+                .await;
             Ok(())
         }
     };
