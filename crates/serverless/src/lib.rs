@@ -1,1 +1,34 @@
-//! serverless
+//! The front of Cloud Run: which service is asked for, may this request come in from there, and
+//! may this caller invoke it.
+//!
+//! Words owned here: *front* (the compiled services), *target*, *ingress*, *invoker*, *credential*.
+//! [`admit`] is the one ordered decision, host → ingress → method and path → IAM, that traffic,
+//! `explain`, `check` and logs all call. It returns a [`Decision`]: what matched at each step, and
+//! either who was admitted or one [`Refusal`] with Google's status, headers and body, a
+//! [`names::Reason`], and a fix.
+//!
+//! This crate never opens a socket, reads a clock or trusts HTTP for where a request comes from:
+//! the origin is the fabric's word. It starts no instance and knows no revision.
+//!
+//! Facts: fact sheet cloud-run 0, 1.3, 3.1, 4 and 5.
+
+mod authorize;
+mod decision;
+mod front;
+mod ingress;
+mod invokers;
+pub mod pages;
+mod path;
+
+#[cfg(test)]
+mod tests;
+
+pub use authorize::{
+    Admitted, AuthorizationHeaders, Credential, HeaderValues, Invoker, Unauthorized,
+    UnauthorizedCause, authorize,
+};
+pub use decision::{Decision, Refusal, RequestHead, Step, admit};
+pub use front::{CompileError, Found, Front, FrontService, Target, TargetRefusal};
+pub use ingress::{IngressEvidence, IngressNearMiss, IngressRefusal, ingress};
+pub use invokers::{Invokers, MatchedMember};
+pub use path::{ReservedPath, decode_needless_escapes, method_supported, reserved_path};
