@@ -167,7 +167,7 @@ impl Selector {
             catalogue.services.get(index as usize).map(|known| (name, known))
         });
         let Some((name, known)) = known else {
-            let name = name.to_owned().into();
+            let name = name.to_owned();
             return Err((Reason::CloudRunServiceNotFound, Evidence::UnknownService(name)));
         };
         match self.tag.as_deref().or(tag) {

@@ -154,10 +154,11 @@ impl HostTable {
             let first = host.len().saturating_sub(longest).max(1);
             for start in first..host.len() {
                 let separator = matches!(host[start], b'-' | b'.');
-                if separator && self.suffix_lengths.contains(host.len() - start) {
-                    if let Some((suffix, matcher)) = self.suffixes.get(&host[start..]) {
-                        return Some((HostMatch::Suffix(suffix), matcher));
-                    }
+                if separator
+                    && self.suffix_lengths.contains(host.len() - start)
+                    && let Some((suffix, matcher)) = self.suffixes.get(&host[start..])
+                {
+                    return Some((HostMatch::Suffix(suffix), matcher));
                 }
             }
         }

@@ -14,6 +14,7 @@
 
 mod compile;
 mod decide;
+mod defect;
 mod explain;
 mod group;
 mod header;
@@ -26,10 +27,9 @@ mod region;
 mod table;
 mod url_map_tests;
 
-pub use compile::{
-    BackendService, CompileError, Defect, ForwardingRule, PathMatcher, Protocol, Snapshot, UrlMap,
-};
+pub use compile::{BackendService, ForwardingRule, PathMatcher, Protocol, Snapshot, UrlMap};
 pub use decide::{Decision, Evidence, Front, Outcome, Redirect, RequestHead};
+pub use defect::{CompileError, Defect};
 pub use explain::{Explanation, NearMiss, Step, explain};
 pub use group::CloudRunTarget;
 pub use header::{CustomHeader, HeaderError, Piece, Variable};

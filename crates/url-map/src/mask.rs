@@ -233,8 +233,10 @@ impl UrlMask {
             for (index, component) in self.host.iter().enumerate() {
                 let label = labels.next().map(lower);
                 let matched = match &label {
+                    // No host has a `/`; a placeholder must not pick one up from a broken one.
+                    Some(label) if label.contains('/') => None,
                     Some(Cow::Borrowed(label)) => component
-                        .find(*label)
+                        .find(label)
                         .map(|found| captures.take(component, found, Cow::Borrowed)),
                     Some(Cow::Owned(label)) => component.find(label).map(|found| {
                         captures.take(component, found, |text| Cow::Owned(text.to_owned()));

@@ -101,10 +101,11 @@ impl PathTable {
         }
         let longest = self.prefix_lengths.max().min(path.len());
         for length in (1..=longest).rev() {
-            if path[length - 1] == b'/' && self.prefix_lengths.contains(length) {
-                if let Some((prefix, rule)) = self.prefixes.get(&path[..length]) {
-                    return Some((PathMatch::Prefix(prefix), rule));
-                }
+            if path[length - 1] == b'/'
+                && self.prefix_lengths.contains(length)
+                && let Some((prefix, rule)) = self.prefixes.get(&path[..length])
+            {
+                return Some((PathMatch::Prefix(prefix), rule));
             }
         }
         None

@@ -1,4 +1,5 @@
 //! URL masks: every row of private-connectivity 3.2, the choices of 3.3, and properties.
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use url_map::{MaskError, Part, Placeholder, UrlMask, is_legal_name};
