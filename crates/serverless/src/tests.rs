@@ -265,7 +265,8 @@ fn every_refusal_has_its_status_header_and_reason() {
     let removed = id_token::replace_signature(&good).expect("a token");
     let at = |aud: &str| bearer(|claims| claims.aud = aud.to_owned());
     use Reason::*;
-    let table: Vec<(&str, Vec<String>, u16, Option<&str>, Reason)> = vec![
+    type Row = (&'static str, Vec<String>, u16, Option<&'static str>, Reason);
+    let table: Vec<Row> = vec![
         ("nothing", vec![], 403, None, TokenMissing),
         ("empty", vec![String::new()], 403, None, TokenMissing),
         ("blank", vec!["  ".into()], 403, None, TokenMissing),
