@@ -1,0 +1,161 @@
+//! Cloud Run services in the shape of the Admin API v2 (cloud-run 3.4).
+
+use super::network::{Port, Texts};
+use crate::decode::{At, Int, Text, record, words};
+
+words! {
+    /// From where a service may be called (cloud-run 4).
+    Ingress {
+        All = "INGRESS_TRAFFIC_ALL" | "INGRESS_TRAFFIC_UNSPECIFIED";
+        InternalOnly = "INGRESS_TRAFFIC_INTERNAL_ONLY";
+        InternalLoadBalancer = "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER";
+        None = "INGRESS_TRAFFIC_NONE";
+    }
+}
+
+record! {
+    /// A Cloud Run service.
+    Service {
+        req name: Text = "name";
+        opt ingress: Ingress = "ingress";
+        req template: RevisionTemplate = "template";
+        def traffic: Vec<TrafficTarget> = "traffic";
+        opt scaling: ServiceScaling = "scaling";
+        opt invoker_iam_disabled: bool = "invokerIamDisabled";
+        opt default_uri_disabled: bool = "defaultUriDisabled";
+        def custom_audiences: Vec<Text> = "customAudiences";
+    }
+    descriptive [
+        "description", "labels", "annotations", "client", "clientVersion", "launchStage", "binaryAuthorization", "buildConfig"
+    ]
+    not_yet ["threatDetectionEnabled" ("false"), "multiRegionSettings"]
+    refused ["iapEnabled" ("false"): "without it requests would pass without a sign-in"]
+    output_only [
+        "uid", "generation", "observedGeneration", "createTime", "updateTime", "deleteTime", "expireTime", "creator",
+        "lastModifier", "urls", "uri", "trafficStatuses", "latestReadyRevision", "latestCreatedRevision",
+        "terminalCondition", "conditions", "reconciling", "etag", "satisfiesPzs"
+    ]
+}
+
+words! {
+    /// Which revision a traffic target means.
+    TrafficTargetType {
+        Latest = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST" | "TRAFFIC_TARGET_ALLOCATION_TYPE_UNSPECIFIED";
+        Revision = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION";
+    }
+}
+
+record! {
+    /// A share of the traffic, or a tag (cloud-run 3.2).
+    TrafficTarget {
+        opt target_type: TrafficTargetType = "type";
+        opt revision: Text = "revision";
+        opt percent: Int<0, 100> = "percent";
+        opt tag: Text = "tag";
+    }
+    output_only ["uri"]
+}
+
+words! {
+    /// Who decides on the number of instances.
+    ScalingMode {
+        Automatic = "AUTOMATIC" | "SCALING_MODE_UNSPECIFIED";
+        Manual = "MANUAL";
+    }
+}
+
+record! {
+    /// Instance counts of a service.
+    ServiceScaling {
+        opt min_instance_count: At<Int<0, 100000>> = "minInstanceCount";
+        opt max_instance_count: At<Int<0, 100000>> = "maxInstanceCount";
+        opt scaling_mode: ScalingMode = "scalingMode";
+        opt manual_instance_count: At<Int<0, 100000>> = "manualInstanceCount";
+    }
+}
+
+record! {
+    /// Instance counts of a revision.
+    RevisionScaling {
+        opt min_instance_count: At<Int<0, 100000>> = "minInstanceCount";
+        opt max_instance_count: At<Int<0, 100000>> = "maxInstanceCount";
+    }
+    not_yet ["cpuUtilization", "concurrencyUtilization"]
+}
+
+record! {
+    /// How instances are run.
+    RevisionTemplate {
+        opt revision: Text = "revision";
+        opt scaling: RevisionScaling = "scaling";
+        opt vpc_access: VpcAccess = "vpcAccess";
+        opt timeout: Text = "timeout";
+        opt service_account: Text = "serviceAccount";
+        req containers: At<Vec<Container>> = "containers";
+        opt max_instance_request_concurrency: At<Int<0, 4294967295>> = "maxInstanceRequestConcurrency";
+    }
+    descriptive [
+        "labels", "annotations", "executionEnvironment", "encryptionKey", "encryptionKeyRevocationAction",
+        "encryptionKeyShutdownDuration", "gpuZonalRedundancyDisabled", "client", "clientVersion"
+    ]
+    not_yet ["volumes", "sessionAffinity" ("false"), "healthCheckDisabled" ("false"), "nodeSelector", "serviceMesh"]
+}
+
+record! {
+    /// The way of a revision into a VPC network.
+    VpcAccess {
+        def network_interfaces: Vec<VpcNetworkInterface> = "networkInterfaces";
+    }
+    not_yet ["connector", "egress"]
+}
+
+record! {
+    /// Direct VPC egress: the network counts as an internal source (cloud-run 4).
+    VpcNetworkInterface {
+        opt network: Text = "network";
+        opt subnetwork: Text = "subnetwork";
+    }
+    not_yet ["tags"]
+}
+
+record! {
+    /// A container.
+    Container {
+        opt name: Text = "name";
+        req image: Text = "image";
+        opt command: Vec<Text> = "command";
+        opt args: Vec<Text> = "args";
+        def env: Vec<EnvVar> = "env";
+        opt resources: Resources = "resources";
+        opt ports: At<Vec<ContainerPort>> = "ports";
+    }
+    descriptive ["baseImageUri", "sourceCode", "buildInfo"]
+    not_yet ["volumeMounts", "workingDir", "startupProbe", "livenessProbe", "readinessProbe", "dependsOn"]
+}
+
+record! {
+    /// An environment variable.
+    EnvVar {
+        req name: Text = "name";
+        opt value: Text = "value";
+    }
+    refused [
+        "valueSource": "there is no Secret Manager here; write the value as `value`",
+    ]
+}
+
+record! {
+    /// Resources; the CPU limit decides on the default concurrency.
+    Resources {
+        opt limits: Texts = "limits";
+    }
+    not_yet ["cpuIdle" ("true"), "startupCpuBoost"]
+}
+
+record! {
+    /// The port on which the container listens.
+    ContainerPort {
+        opt name: Text = "name";
+        opt container_port: At<Port> = "containerPort";
+    }
+}

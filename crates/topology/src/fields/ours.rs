@@ -1,0 +1,56 @@
+//! What is ours alone and stands at the top of a document: images, placements, expectations.
+
+use super::network::Texts;
+use crate::decode::{At, Int, Text, record};
+
+record! {
+    /// How a container image runs on this machine: a command, or the URL of what already runs.
+    Image {
+        opt command: At<Vec<Text>> = "command";
+        opt args: Vec<Text> = "args";
+        opt directory: Text = "directory";
+        opt url: Text = "url";
+    }
+}
+
+record! {
+    /// Where a declared address and port is really bound.
+    Placement {
+        opt network: Text = "network";
+        req declared: Text = "declared";
+        req actual: Text = "actual";
+    }
+}
+
+record! {
+    /// What is expected of a request; run by `check` and the tests.
+    Expectation {
+        opt description: Text = "description";
+        req from: Text = "from";
+        opt as_service_account: Text = "as";
+        opt region: Text = "region";
+        opt method: Text = "method";
+        req url: Text = "url";
+        def headers: Texts = "headers";
+        opt id_token_audience: Text = "idTokenAudience";
+        req expect: Expected = "expect";
+    }
+}
+
+record! {
+    /// The expected outcome. Without a status: no HTTP answer at all.
+    Expected {
+        opt status: Int<100, 599> = "status";
+        opt reason: Text = "reason";
+        opt service: Text = "service";
+    }
+}
+
+record! {
+    /// Ours: settings of the document's API platform.
+    Postern {
+        opt northbound: Text = "northbound";
+        opt network: Text = "network";
+        opt region: Text = "region";
+    }
+}

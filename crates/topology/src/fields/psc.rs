@@ -1,0 +1,87 @@
+//! Forwarding rules and service attachments (private-connectivity 1.1, 1.6, 2.1).
+
+use crate::decode::{At, Int, Text, TextOrNumber, record, words};
+
+words! {
+    /// How a forwarding rule is used.
+    LoadBalancingScheme {
+        None = "";
+        Internal = "INTERNAL";
+        InternalManaged = "INTERNAL_MANAGED";
+        InternalSelfManaged = "INTERNAL_SELF_MANAGED";
+        External = "EXTERNAL";
+        ExternalManaged = "EXTERNAL_MANAGED";
+    }
+}
+
+record! {
+    /// A forwarding rule: the front end of an internal load balancer, or a Private Service Connect
+    /// endpoint when its target is a service attachment.
+    ForwardingRule {
+        req name: Text = "name";
+        opt self_link: Text = "selfLink";
+        opt region: Text = "region";
+        opt ip_address: Text = "IPAddress";
+        opt ip_protocol: Text = "IPProtocol";
+        opt port_range: At<TextOrNumber> = "portRange";
+        opt ports: Vec<At<TextOrNumber>> = "ports";
+        opt target: Text = "target";
+        opt load_balancing_scheme: At<LoadBalancingScheme> = "loadBalancingScheme";
+        opt network: Text = "network";
+        opt subnetwork: Text = "subnetwork";
+        opt allow_global_access: bool = "allowGlobalAccess";
+        opt allow_psc_global_access: bool = "allowPscGlobalAccess";
+        opt backend_service: Text = "backendService";
+    }
+    descriptive ["description", "labels", "networkTier", "serviceLabel"]
+    not_yet [
+        "allPorts" ("false"), "noAutomateDnsZone", "isMirroringCollector" ("false"), "sourceIpRanges",
+        "ipVersion" ("IPV4", "UNSPECIFIED_VERSION"), "metadataFilters", "allowPscPacketInjection" ("false"),
+        "ipCollection", "externalManagedBackendBucketMigrationState", "externalManagedBackendBucketMigrationTestingPercentage"
+    ]
+    output_only [
+        "id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "labelFingerprint", "pscConnectionId",
+        "pscConnectionStatus", "serviceName", "serviceDirectoryRegistrations", "baseForwardingRule"
+    ]
+}
+
+words! {
+    /// How consumers are admitted.
+    ConnectionPreference {
+        AcceptAutomatic = "ACCEPT_AUTOMATIC";
+        AcceptManual = "ACCEPT_MANUAL";
+    }
+}
+
+record! {
+    /// A service attachment: publishes a forwarding rule to consumers (1.1).
+    ServiceAttachment {
+        req name: Text = "name";
+        opt self_link: Text = "selfLink";
+        opt region: Text = "region";
+        opt target_service: Text = "targetService";
+        opt producer_forwarding_rule: Text = "producerForwardingRule";
+        req connection_preference: At<ConnectionPreference> = "connectionPreference";
+        def consumer_accept_lists: Vec<ConsumerAccept> = "consumerAcceptLists";
+        def consumer_reject_lists: Vec<At<TextOrNumber>> = "consumerRejectLists";
+        req nat_subnets: At<Vec<Text>> = "natSubnets";
+        opt enable_proxy_protocol: At<bool> = "enableProxyProtocol";
+        opt reconcile_connections: bool = "reconcileConnections";
+    }
+    descriptive ["description", "metadata"]
+    not_yet ["natIpsPerEndpoint" ("1"), "domainNames", "propagatedConnectionLimit" ("0", "250"), "tunnelingConfig"]
+    output_only [
+        "id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "connectedEndpoints",
+        "pscServiceAttachmentId"
+    ]
+}
+
+record! {
+    /// An entry of the accept list: exactly one of project, network and endpoint.
+    ConsumerAccept {
+        opt project_id_or_num: At<TextOrNumber> = "projectIdOrNum";
+        opt network_url: Text = "networkUrl";
+        opt endpoint_url: Text = "endpointUrl";
+        opt connection_limit: At<Int<0, 4294967295>> = "connectionLimit";
+    }
+}

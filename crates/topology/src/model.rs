@@ -1,0 +1,445 @@
+//! All resources of all documents with their canonical names, and the lookup of references.
+
+use crate::decode::{Decode, Text};
+use crate::diagnostic::{Code, Findings, Mark};
+use crate::fields::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc};
+use crate::names_rules;
+use crate::reference::{Parts, Place, last_segment, parts};
+use crate::similar;
+use names::SelfLink;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a name without a path is relative to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    pub(crate) project: Option<Arc<str>>,
+    pub(crate) region: Option<Arc<str>>,
+}
+
+/// Where resources of a kind may live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Global,
+    Region,
+    /// In a zone, or in a region where the item names no zone.
+    ZoneOrRegion,
+    /// `projects/P/COLLECTION/NAME`.
+    Project,
+    /// `projects/P/locations/L/COLLECTION/NAME`.
+    Location,
+}
+
+/// A resource type that has a canonical name and can be referred to.
+pub(crate) trait Resource: Decode {
+    /// The REST collection.
+    const COLLECTION: &'static str;
+    /// For messages: `a network`.
+    const CALLED: &'static str;
+    const LEVEL: Level;
+    fn at(&self) -> Mark;
+    fn name(&self) -> &Text;
+    fn self_link(&self) -> Option<&Text>;
+    fn region(&self) -> Option<&Text> {
+        None
+    }
+    fn zone(&self) -> Option<&Text> {
+        None
+    }
+}
+
+macro_rules! resource {
+    ($type:ty, $collection:literal, $called:literal, $level:ident $(, $part:ident)*) => {
+        impl Resource for $type {
+            const COLLECTION: &'static str = $collection;
+            const CALLED: &'static str = $called;
+            const LEVEL: Level = Level::$level;
+            fn at(&self) -> Mark {
+                self.at
+            }
+            fn name(&self) -> &Text {
+                &self.name
+            }
+            resource!(@self_link $level);
+            $(resource!(@$part);)*
+        }
+    };
+    (@self_link Project) => { fn self_link(&self) -> Option<&Text> { None } };
+    (@self_link Location) => { fn self_link(&self) -> Option<&Text> { None } };
+    (@self_link $level:ident) => { fn self_link(&self) -> Option<&Text> { self.self_link.as_ref() } };
+    (@region) => { fn region(&self) -> Option<&Text> { self.region.as_ref() } };
+    (@zone) => { fn zone(&self) -> Option<&Text> { self.zone.as_ref() } };
+    (@own_zone) => { fn zone(&self) -> Option<&Text> { Some(&self.zone) } };
+}
+
+resource!(network::Network, "networks", "a network", Global);
+resource!(network::Subnetwork, "subnetworks", "a subnetwork", Region, region);
+resource!(network::Address, "addresses", "an address", Region, region);
+resource!(network::Instance, "instances", "an instance", ZoneOrRegion, own_zone);
+resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region);
+resource!(psc::ServiceAttachment, "serviceAttachments", "a service attachment", Region, region);
+resource!(load_balancing::UrlMap, "urlMaps", "a URL map", Region, region);
+resource!(load_balancing::TargetHttpProxy, "targetHttpProxies", "a target HTTP proxy", Region, region);
+resource!(load_balancing::TargetHttpsProxy, "targetHttpsProxies", "a target HTTPS proxy", Region, region);
+resource!(load_balancing::SslCertificate, "sslCertificates", "a certificate", Region, region);
+resource!(load_balancing::BackendService, "backendServices", "a backend service", Region, region);
+resource!(load_balancing::NetworkEndpointGroup, "networkEndpointGroups", "a network endpoint group", ZoneOrRegion, region, zone);
+resource!(dns::ManagedZone, "managedZones", "a managed zone", Project);
+resource!(cloud_run::Service, "services", "a Cloud Run service", Location);
+
+/// A resource with its canonical name.
+#[derive(Debug)]
+pub(crate) struct Item<T> {
+    pub(crate) link: SelfLink,
+    pub(crate) project: Arc<str>,
+    pub(crate) place: Place,
+    pub(crate) raw: T,
+    /// Read from an export of the real product.
+    pub(crate) exported: bool,
+}
+
+impl<T> Item<T> {
+    /// What names inside this resource are relative to.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope { project: Some(self.project.clone()), region: self.place.region().map(Arc::from) }
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        self.place.region().unwrap_or_default()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.link.name()
+    }
+}
+
+/// All resources of one type.
+#[derive(Debug)]
+pub(crate) struct Store<T> {
+    pub(crate) items: Vec<Item<T>>,
+    by_link: HashMap<SelfLink, usize>,
+    by_name: HashMap<Arc<str>, Vec<usize>>,
+    broken: HashSet<String>,
+}
+
+impl<T> Default for Store<T> {
+    fn default() -> Self {
+        Store {
+            items: Vec::new(),
+            by_link: HashMap::new(),
+            by_name: HashMap::new(),
+            broken: HashSet::new(),
+        }
+    }
+}
+
+impl<T> Store<T> {
+    pub(crate) fn get(&self, link: &SelfLink) -> Option<&Item<T>> {
+        self.by_link.get(link).map(|index| &self.items[*index])
+    }
+}
+
+/// An organisation and the document scope in which it stands.
+#[derive(Debug)]
+pub(crate) struct OrganizationItem {
+    pub(crate) scope: Scope,
+    pub(crate) raw: apigee::Organization,
+}
+
+/// Something of a document that has no canonical name.
+#[derive(Debug)]
+pub(crate) struct Scoped<T> {
+    pub(crate) scope: Scope,
+    pub(crate) raw: T,
+}
+
+/// How an image runs, with the folder that relative paths start from.
+#[derive(Debug)]
+pub(crate) struct ImageItem {
+    pub(crate) at: Mark,
+    pub(crate) raw: ours::Image,
+}
+
+/// A project as the documents name it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProjectItem {
+    pub(crate) number: Option<(u64, Mark)>,
+    pub(crate) region: Option<Arc<str>>,
+}
+
+/// Everything that was read.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) projects: std::collections::BTreeMap<Arc<str>, ProjectItem>,
+    /// Project number → id, declared or derived.
+    pub(crate) numbers: HashMap<u64, Arc<str>>,
+    /// Folder of each file, absolute.
+    pub(crate) directories: Vec<PathBuf>,
+    /// Texts of files that could be read in part only: names in them are no dangling references.
+    pub(crate) unread: Vec<String>,
+    pub(crate) networks: Store<network::Network>,
+    pub(crate) subnetworks: Store<network::Subnetwork>,
+    pub(crate) addresses: Store<network::Address>,
+    pub(crate) instances: Store<network::Instance>,
+    pub(crate) forwarding_rules: Store<psc::ForwardingRule>,
+    pub(crate) service_attachments: Store<psc::ServiceAttachment>,
+    pub(crate) url_maps: Store<load_balancing::UrlMap>,
+    pub(crate) target_http_proxies: Store<load_balancing::TargetHttpProxy>,
+    pub(crate) target_https_proxies: Store<load_balancing::TargetHttpsProxy>,
+    pub(crate) ssl_certificates: Store<load_balancing::SslCertificate>,
+    pub(crate) backend_services: Store<load_balancing::BackendService>,
+    pub(crate) network_endpoint_groups: Store<load_balancing::NetworkEndpointGroup>,
+    pub(crate) managed_zones: Store<dns::ManagedZone>,
+    pub(crate) services: Store<cloud_run::Service>,
+    pub(crate) firewalls: Vec<network::Firewall>,
+    pub(crate) iam_policies: Vec<Scoped<iam::IamPolicy>>,
+    pub(crate) service_accounts: Vec<Scoped<iam::ServiceAccount>>,
+    pub(crate) organizations: Vec<OrganizationItem>,
+    pub(crate) images: HashMap<String, ImageItem>,
+    pub(crate) placements: Vec<Scoped<ours::Placement>>,
+    pub(crate) expectations: Vec<Scoped<ours::Expectation>>,
+}
+
+impl Model {
+    /// The folder of the file in which `at` lies, absolute.
+    pub(crate) fn directory(&self, at: Mark) -> PathBuf {
+        self.directories.get(at.file as usize).cloned().unwrap_or_default()
+    }
+
+    /// A project id, where it may be written as a number.
+    pub(crate) fn project_id(&self, text: &str) -> Arc<str> {
+        match text.parse::<u64>().ok().and_then(|number| self.numbers.get(&number)) {
+            Some(id) => id.clone(),
+            None => text.into(),
+        }
+    }
+
+    /// The number of a project, declared or derived.
+    pub(crate) fn project_number(&self, id: &str) -> u64 {
+        match self.projects.get(id).and_then(|project| project.number) {
+            Some((number, _)) => number,
+            None => crate::derive::project_number(id),
+        }
+    }
+
+    /// Gives a resource its canonical name and adds it to its store.
+    pub(crate) fn add<T: Resource>(
+        &mut self,
+        store: fn(&mut Model) -> &mut Store<T>,
+        raw: T,
+        scope: &Scope,
+        exported: bool,
+        findings: &mut Findings,
+    ) -> Option<usize> {
+        let at = raw.at();
+        let own = raw.self_link().and_then(|link| parts(link)).unwrap_or_default();
+        // Cloud Run's `name` is the whole path, or short.
+        let named = parts(raw.name()).unwrap_or(Parts { name: raw.name(), ..Parts::default() });
+        let of_region = raw.region().and_then(|region| project_of(region));
+        let project = own.project.or(named.project).or(of_region);
+        let Some(project) = project.map(|p| self.project_id(p)).or_else(|| scope.project.clone())
+        else {
+            findings.error(
+                Code::NoProject,
+                at,
+                format!("{} is in no project; its canonical name needs one", T::CALLED),
+                "write `project: PROJECT_ID` at the top of the document",
+            );
+            self.broken(store, last_segment(raw.name()).to_owned());
+            return None;
+        };
+        let region = raw.region().map(|region| last_segment(region));
+        let region = region.or(own.region).or(named.region).map(Arc::from);
+        let zone = raw.zone().map(|zone| last_segment(zone)).or(own.zone).map(Arc::from);
+        let region = region.or_else(|| scope.region.clone());
+        let place = match (T::LEVEL, zone, region) {
+            (Level::Global, ..) => Place::Global,
+            (Level::Project, ..) => Place::Project,
+            _ if own.global => Place::Global,
+            (Level::ZoneOrRegion, Some(zone), _) => Place::Zone(zone),
+            (_, _, Some(region)) => Place::Region(region),
+            _ => {
+                findings.error(
+                    Code::NoRegion,
+                    at,
+                    format!("{} is in no region; its canonical name needs one", T::CALLED),
+                    "write `region: REGION` at the top of the document or in the resource",
+                );
+                self.broken(store, last_segment(raw.name()).to_owned());
+                return None;
+            }
+        };
+        let name: Arc<str> = last_segment(named.name).into();
+        names_rules::check(T::COLLECTION, &name, raw.name().at, findings);
+        if let Place::Region(region) = &place
+            && !names_rules::is_region(region)
+        {
+            findings.error(
+                Code::InvalidValue,
+                raw.region().map_or(at, |region| region.at),
+                format!("`{region}` is no region; regions look like europe-west1"),
+                "write the region's name",
+            );
+        }
+        let link = canonical::<T>(&project, &place, &name);
+        self.projects.entry(project.clone()).or_default();
+        let store = store(self);
+        let index = store.items.len();
+        if let Some(first) = store.by_link.get(&link) {
+            let first = findings.position(store.items[*first].raw.at());
+            findings.error(
+                Code::DuplicateResource,
+                raw.name().at,
+                format!("`{link}` is declared twice; the first one is at {first}"),
+                "rename one of the two or remove it",
+            );
+            return None;
+        }
+        store.by_link.insert(link.clone(), index);
+        store.by_name.entry(name).or_default().push(index);
+        store.items.push(Item { link, project, place, raw, exported });
+        Some(index)
+    }
+
+    pub(crate) fn broken<T>(&mut self, store: fn(&mut Model) -> &mut Store<T>, name: String) {
+        store(self).broken.insert(name);
+    }
+
+    /// Follows a reference; a dangling one is reported. `None` without a report where the target
+    /// is there but could not be read.
+    pub(crate) fn find<'m, T: Resource>(
+        &'m self,
+        store: &'m Store<T>,
+        reference: &Text,
+        scope: &Scope,
+        findings: &mut Findings,
+    ) -> Option<&'m Item<T>> {
+        match self.seek(store, reference, scope) {
+            Ok(item) => Some(item),
+            Err(miss) => {
+                if !miss.silent {
+                    findings.error(miss.code, reference.at, miss.message, miss.fix);
+                }
+                None
+            }
+        }
+    }
+
+    /// Like [`Model::find`], but leaves the report to the caller.
+    pub(crate) fn seek<'m, T: Resource>(
+        &'m self,
+        store: &'m Store<T>,
+        reference: &str,
+        scope: &Scope,
+    ) -> Result<&'m Item<T>, Miss> {
+        let Some(parts) = parts(reference) else {
+            return Err(Miss {
+                code: Code::ReferenceNotFound,
+                message: format!("`{reference}` is no reference to a resource"),
+                fix: format!("write the name of {}, or its self link", T::CALLED),
+                silent: false,
+            });
+        };
+        if let Some(collection) = parts.collection
+            && collection != T::COLLECTION
+        {
+            return Err(Miss {
+                code: Code::ReferenceWrongKind,
+                message: format!(
+                    "`{reference}` leads into `{collection}`; this field takes {}",
+                    T::CALLED
+                ),
+                fix: format!("refer to a member of `{}`", T::COLLECTION),
+                silent: false,
+            });
+        }
+        let project = parts.project.map(|project| self.project_id(project));
+        let project = project.or_else(|| scope.project.clone()).unwrap_or_else(|| "".into());
+        let region = parts.region.or(scope.region.as_deref());
+        let candidates = store.by_name.get(parts.name).map(Vec::as_slice).unwrap_or_default();
+        let mut elsewhere = None;
+        let mut best: Option<&Item<T>> = None;
+        for index in candidates {
+            let item = &store.items[*index];
+            let fits = match (T::LEVEL, &item.place) {
+                _ if item.project != project => false,
+                (Level::Global | Level::Project, _) => true,
+                (_, Place::Global) => {
+                    parts.global || (parts.region.is_none() && parts.zone.is_none())
+                }
+                _ if parts.global => false,
+                (_, Place::Zone(zone)) => match parts.zone {
+                    Some(wanted) => **zone == *wanted,
+                    None => item.place.region() == region,
+                },
+                (_, place) => parts.zone.is_none() && place.region() == region,
+            };
+            if fits {
+                // A regional one is nearer than a global one.
+                if best.is_none_or(|best| best.place == Place::Global) {
+                    best = Some(item);
+                }
+            } else {
+                elsewhere = Some(item);
+            }
+        }
+        if let Some(item) = best {
+            return Ok(item);
+        }
+        let silent = store.broken.contains(parts.name)
+            || self.unread.iter().any(|text| text.contains(parts.name));
+        let within = match (T::LEVEL, region) {
+            (Level::Global | Level::Project, _) | (_, None) => format!("project {project}"),
+            (_, Some(region)) => format!("project {project}, region {region}"),
+        };
+        let near = || {
+            let names = store.items.iter().filter(|item| item.project == project);
+            similar::closest(parts.name, names.map(Item::name)).map(str::to_owned)
+        };
+        let fix = match (elsewhere, near()) {
+            (Some(item), _) => format!("there is one at `{}`: write that", item.link),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("declare it under `{}`, or correct the name", T::COLLECTION),
+        };
+        Err(Miss {
+            code: Code::ReferenceNotFound,
+            message: format!(
+                "`{reference}` leads to nothing; `{}` has no `{}` in {within}",
+                T::COLLECTION,
+                parts.name
+            ),
+            fix,
+            silent,
+        })
+    }
+}
+
+/// A reference that leads to nothing.
+pub(crate) struct Miss {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) fix: String,
+    /// The target is there, but could not be read, which was reported.
+    pub(crate) silent: bool,
+}
+
+/// The project in the URL of a region.
+fn project_of(region: &str) -> Option<&str> {
+    region.split_once("projects/").and_then(|(_, rest)| rest.split('/').next())
+}
+
+fn canonical<T: Resource>(project: &str, place: &Place, name: &str) -> SelfLink {
+    let collection = T::COLLECTION;
+    match place {
+        Place::Global => SelfLink::global(project, collection, name),
+        Place::Region(location) if T::LEVEL == Level::Location => {
+            SelfLink::new(&format!("projects/{project}/locations/{location}/{collection}/{name}"))
+        }
+        Place::Region(region) => SelfLink::regional(project, region, collection, name),
+        Place::Zone(zone) => {
+            SelfLink::new(&format!("projects/{project}/zones/{zone}/{collection}/{name}"))
+        }
+        Place::Project => SelfLink::new(&format!("projects/{project}/{collection}/{name}")),
+    }
+}
