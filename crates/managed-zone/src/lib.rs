@@ -1,1 +1,59 @@
-//! managed-zone
+//! Which zone answers a name for a network, and with what: Cloud DNS private zones as the resolver
+//! at 169.254.169.254 sees them (private-connectivity section 4).
+//!
+//! [`Snapshot::compile`] turns a slice into an immutable snapshot. A [`View`] is one network's
+//! sight of it and has two faces over **one** decision (`decide.rs`): [`View::answer`] on the
+//! wire, and [`View::resolve`] as plain data with its evidence, for `explain`, `postern resolve`
+//! and log lines.
+//!
+//! Answers are encoded in advance: a zone keeps every record set in wire form under the hash of
+//! its lower-case wire name, so an answer is two probes (which zone, which name) and one copy, and
+//! the fast path and the decision are the same code. A zone that many networks see is held once.
+//!
+//! Words owned here: name, record type, record set, zone, apex, empty non-terminal, closest
+//! encloser, view, resolution.
+//!
+//! Never here: sockets, files, clocks, randomness; caching or forwarding (there is nothing behind
+//! this resolver); DNSSEC; a name of a network that the asking one neither sees nor peers to.
+
+mod answer;
+mod asked;
+mod clients;
+mod compile;
+mod decide;
+mod google;
+mod name;
+mod nearest;
+mod query;
+mod rdata;
+mod record_type;
+mod resolution;
+mod snapshot;
+mod zone;
+
+pub use answer::{Answered, Scratch, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
+pub use compile::{Problem, ZoneError};
+pub use name::{Name, NameError};
+pub use rdata::RdataError;
+pub use record_type::{NotARecordType, RecordType, ResponseCode};
+pub use resolution::{Candidate, Chosen, Elsewhere, Hop, Lookup, Match, Record, Resolution};
+pub use snapshot::{CompileError, Snapshot, View};
+
+/// All mistakes in the record sets of one managed zone, for whoever reads topology files; nothing
+/// for a peering zone.
+pub fn check(zone: &slice::dns::ManagedZone) -> Vec<ZoneError> {
+    let error = |problem| ZoneError {
+        zone: zone.self_link.clone(),
+        record_set: None,
+        rrdata: None,
+        record: String::new(),
+        problem,
+    };
+    match (Name::parse(&zone.dns_name), &zone.kind) {
+        (Err(why), _) => vec![error(Problem::Name(why))],
+        (Ok(apex), slice::dns::ZoneKind::Private(record_sets)) => {
+            compile::zone(&zone.self_link, &apex, record_sets).err().unwrap_or_default()
+        }
+        (Ok(_), slice::dns::ZoneKind::Peering(_)) => Vec::new(),
+    }
+}

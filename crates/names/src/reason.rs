@@ -66,6 +66,12 @@ reasons! {
     DnsPeeringTooDeep = "DNS_PEERING_TOO_DEEP", "Let the peering zone target the network that holds the private zone.";
     /// A CNAME chain is longer than 16 or runs in a circle.
     DnsCnameChain = "DNS_CNAME_CHAIN", "Shorten the chain of CNAME records.";
+    /// The DNS message is malformed.
+    DnsMalformed = "DNS_MALFORMED", "Send one question that follows RFC 1035, and EDNS version 0.";
+    /// The resolver does not do this DNS operation.
+    DnsNotImplemented = "DNS_NOT_IMPLEMENTED", "Send plain queries; there are no updates and notifications here.";
+    /// Zone transfers and classes other than IN are refused.
+    DnsRefused = "DNS_REFUSED", "Ask for a record type in class IN; private zones are not transferred.";
     // --- VPC network ---
     /// The network has nothing at this address.
     UnknownInternalAddress = "UNKNOWN_INTERNAL_ADDRESS", "Use an address that a forwarding rule, an endpoint or an instance of this network has.";
@@ -150,6 +156,8 @@ reasons! {
     InvokerPermissionDenied = "INVOKER_PERMISSION_DENIED", "Grant roles/run.invoker on the service to the caller.";
     /// No instance became free in time, at the limit of instances.
     NoAvailableInstance = "NO_AVAILABLE_INSTANCE", "Raise maxScale or containerConcurrency.";
+    /// No instance became ready in time, although the service may have more.
+    NoInstanceStarted = "NO_INSTANCE_STARTED", "Let the program listen sooner; see its log.";
     /// The instance did not start.
     InstanceStartFailed = "INSTANCE_START_FAILED", "Let the program listen on 0.0.0.0:$PORT; see its log.";
     /// The connection to the instance failed, or its answer was malformed.
@@ -179,6 +187,8 @@ reasons! {
     ServiceAccountNotFound = "SERVICE_ACCOUNT_NOT_FOUND", "Give the workload a service account that the topology declares.";
     /// The body of the token request is not what the IAM Credentials API takes.
     TokenRequestInvalid = "TOKEN_REQUEST_INVALID", "Correct the field named in the answer.";
+    /// The response body is larger than 32 MiB and announced by Content-Length.
+    ResponseTooLarge = "RESPONSE_TOO_LARGE", "Send at most 32 MiB, or stream the response without Content-Length.";
     // --- API proxy ---
     /// No API proxy is deployed under this host and base path.
     ApplicationNotFound = "messaging.adaptors.http.flow.ApplicationNotFound", "Use a hostname of the environment group and the base path of a deployed proxy.";
@@ -194,6 +204,16 @@ reasons! {
     GoogleTokenGenerationFailure = "messaging.adaptors.http.filter.GoogleTokenGenerationFailure", "Deploy the proxy with a serviceAccount that exists, and set the audience.";
     /// The target answered with an error status.
     TargetErrorStatus = "messaging.adaptors.http.flow.ErrorResponseCode", "See the hop that refused, below.";
+    /// The target's TLS certificate was not accepted.
+    TargetSslHandshakeFailed = "messaging.adaptors.http.flow.SslHandshakeFailed", "Let the certificate name the host of the target URL; with Enforce it must come from the trusted CA.";
+    /// The target closed the connection before its answer was complete, or did not speak HTTP.
+    TargetUnexpectedEof = "messaging.adaptors.http.flow.UnexpectedEOFAtTarget", "Look into the target's own log.";
+    /// The call ran into api.timeout.
+    ApiTimedOut = "flow.APITimedOut", "Answer faster, or raise api.timeout of the proxy endpoint.";
+    /// A payload is larger than the proxy may buffer.
+    BodyBufferOverflow = "protocol.http.TooBigBody", "Send less, raise the payload parse limit, or enable streaming.";
+    /// The client was too slow with its request.
+    ClientTimeout = "messaging.adaptors.http.flow.RequestTimeOut", "Send the request faster, or raise io.timeout.millis.";
 }
 
 #[cfg(test)]
