@@ -1,6 +1,7 @@
 //! Message bodies: frames of data, then perhaps trailers, with backpressure.
 
 use crate::error::BodyError;
+use crate::h1::{Exchange, RequestBody};
 use crate::upgrade::Upgrade;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -36,6 +37,11 @@ impl Body {
     /// Any other body.
     pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Body(Kind::Boxed(Box::pin(body)))
+    }
+
+    /// Keeps `guard` until the body has ended or is dropped.
+    pub fn with_guard(self, guard: impl Any) -> Body {
+        Body::boxed(Guarded { body: self, guard: Some(guard) })
     }
 
     /// A copy, where the body is known whole: what a retry needs.
@@ -105,6 +111,38 @@ impl http_body::Body for Body {
     }
 }
 
+struct Guarded<G> {
+    body: Body,
+    guard: Option<G>,
+}
+
+// The guard is never pinned.
+impl<G> Unpin for Guarded<G> {}
+
+impl<G> http_body::Body for Guarded<G> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() {
+            self.guard = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A body that arrives: of a request at a [`crate::Handler`], or of a response from a
 /// [`crate::Pool`]. Dropping it before its end cancels the exchange.
 pub struct Incoming {
@@ -117,16 +155,36 @@ pub struct Incoming {
 enum Inner {
     Empty,
     Hyper(hyper::body::Incoming),
+    /// Read from the server connection itself.
+    Request(RequestBody),
+    /// Owns the client connection until the end; none after it.
+    Response(Option<Box<Exchange>>),
 }
 
 impl Incoming {
     /// A body without a byte.
     pub fn empty() -> Self {
-        Incoming { inner: Inner::Empty, upgrade: None, guard: None }
+        Incoming::of(Inner::Empty)
     }
 
     pub(crate) fn hyper(body: hyper::body::Incoming) -> Self {
-        Incoming { inner: Inner::Hyper(body), upgrade: None, guard: None }
+        Incoming::of(Inner::Hyper(body))
+    }
+
+    pub(crate) fn request(body: RequestBody) -> Self {
+        Incoming::of(Inner::Request(body))
+    }
+
+    pub(crate) fn response(exchange: Box<Exchange>) -> Self {
+        let mut exchange = Some(exchange);
+        if exchange.as_ref().is_some_and(|exchange| exchange.is_done()) {
+            Exchange::finish(&mut exchange); // no body: the connection is free at once
+        }
+        Incoming::of(Inner::Response(exchange))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Incoming { inner, upgrade: None, guard: None }
     }
 
     pub(crate) fn with_upgrade(mut self, upgrade: Option<Upgrade>) -> Self {
@@ -198,18 +256,25 @@ impl http_body::Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match &mut self.inner {
             Inner::Empty => None,
-            Inner::Hyper(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Inner::Hyper(body) => ready!(Pin::new(body).poll_frame(cx))
+                .map(|frame| frame.map_err(|_| BodyError::Closed)),
+            Inner::Request(body) => ready!(body.poll_frame(cx)),
+            Inner::Response(exchange) => ready!(Exchange::poll_frame(exchange, cx)),
         };
         if frame.is_none() {
             self.guard = None;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Closed)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Empty => true,
             Inner::Hyper(body) => body.is_end_stream(),
+            Inner::Request(body) => body.is_end_stream(),
+            Inner::Response(exchange) => {
+                exchange.as_ref().is_none_or(|exchange| exchange.is_done())
+            }
         }
     }
 
@@ -217,6 +282,9 @@ impl http_body::Body for Incoming {
         match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Hyper(body) => body.size_hint(),
+            Inner::Request(body) => body.size_hint(),
+            Inner::Response(Some(exchange)) => exchange.size_hint(),
+            Inner::Response(None) => SizeHint::with_exact(0),
         }
     }
 }

@@ -37,6 +37,8 @@ impl std::error::Error for BodyError {}
 pub enum HeadError {
     /// Not HTTP, or HTTP with two readings; says what is wrong. Answered with 400.
     Malformed(&'static str),
+    /// A transfer coding other than chunked. Answered with 501 (RFC 9112 6.1).
+    Unsupported(&'static str),
     /// The head is larger than `header_bytes_max` or has too many fields. Answered with 431.
     TooLarge,
     /// The head was begun and not finished within `header_timeout`. Answered with 408.
@@ -50,6 +52,7 @@ impl HeadError {
     pub fn status(&self) -> Option<http::StatusCode> {
         match self {
             HeadError::Malformed(_) => Some(http::StatusCode::BAD_REQUEST),
+            HeadError::Unsupported(_) => Some(http::StatusCode::NOT_IMPLEMENTED),
             HeadError::TooLarge => Some(http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             HeadError::Timeout => Some(http::StatusCode::REQUEST_TIMEOUT),
             HeadError::Closed => None,
@@ -61,6 +64,7 @@ impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HeadError::Malformed(what) => write!(f, "malformed request head: {what}"),
+            HeadError::Unsupported(what) => write!(f, "not supported: {what}"),
             HeadError::TooLarge => f.write_str("the request head is too large"),
             HeadError::Timeout => f.write_str("the request head did not arrive in time"),
             HeadError::Closed => f.write_str("the client left inside the request head"),

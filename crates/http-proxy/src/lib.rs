@@ -17,6 +17,8 @@
 mod body;
 mod error;
 mod flush;
+mod h1;
+mod h2;
 pub mod headers;
 mod pool;
 mod server;

@@ -1,18 +1,21 @@
-//! Upstream connections, kept per thread and key.
+//! Upstream connections, kept per thread and key (performance, advice 5).
 
 use crate::body::{Body, Incoming};
 use crate::error::SendError;
-use crate::server::LocalExecutor;
-use crate::upgrade::Upgrade;
-use http::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::RefCell;
+use crate::h1::{BoxIo, Exchange, Home};
+use crate::h2::{Client, Sender};
+use crate::headers::strip_hop_by_hop;
+use http::{Method, Request, Response, StatusCode};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::io;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 
 /// The HTTP version towards an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +31,8 @@ pub enum Version {
 pub struct PoolOptions {
     /// How long a connection without a request stays.
     pub idle_timeout: Duration,
-    /// Most HTTP/1.1 connections without a request, per key.
+    /// Most HTTP/1.1 connections without a request, per key. Those with one are as many as there
+    /// are requests, which the servers in front bound.
     pub idle_max: usize,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
@@ -54,22 +58,57 @@ impl Default for PoolOptions {
 /// The upstream connections of one thread, by key. The key must hold all that makes two
 /// connections different: address and protocol, or origin, service and tag.
 pub struct Pool<K> {
-    options: PoolOptions,
-    h2: RefCell<HashMap<K, hyper::client::conn::http2::SendRequest<Body>>>,
+    inner: Rc<Inner<K>>,
+}
+
+struct Inner<K> {
+    options: Rc<PoolOptions>,
+    slots: RefCell<HashMap<K, Rc<Slot>>>,
+    /// Does a task look after idle connections?
+    swept: Cell<bool>,
+}
+
+/// The connections of one key.
+struct Slot {
+    options: Rc<PoolOptions>,
+    /// The newest last: it is the one that is used next, so that surplus ones grow old.
+    idle: RefCell<Vec<Box<Exchange>>>,
+    h2: RefCell<Vec<Client>>,
+    /// An HTTP/2 connection is being made; those who wait for it share it.
+    connecting: Cell<bool>,
+    connected: Notify,
+    /// The key was forgotten: nothing comes back.
+    forgotten: Cell<bool>,
+}
+
+impl Home for Slot {
+    fn take_back(&self, exchange: Box<Exchange>) {
+        let mut idle = self.idle.borrow_mut();
+        if !self.forgotten.get() && idle.len() < self.options.idle_max {
+            idle.push(exchange);
+        }
+    }
 }
 
 impl<K: Hash + Eq + Clone + 'static> Pool<K> {
     /// An empty pool.
     pub fn new(options: PoolOptions) -> Self {
-        Pool { options, h2: RefCell::default() }
+        let inner =
+            Inner { options: Rc::new(options), slots: RefCell::default(), swept: Cell::new(false) };
+        Pool { inner: Rc::new(inner) }
     }
 
     /// Sends a request over a kept connection, or over a new one from `connect`, and returns when
-    /// the response head has arrived. The authority stands in `host`; hop-by-hop fields of the
-    /// response are removed, except those of a 101.
+    /// the response head has arrived.
     ///
-    /// A kept connection that turns out to be closed is replaced once, if the request can be
-    /// sent again.
+    /// The authority stands in `host`, the path in the URI; for HTTP/2 the URI's scheme is used if
+    /// it has one, else `http`. An upgrade is asked for by an `upgrade` field, which the caller
+    /// sets again after [`strip_hop_by_hop`]. Hop-by-hop fields of the response are removed,
+    /// except those of a 101, whose connection [`Incoming::take_upgrade`] has.
+    ///
+    /// If a kept connection turns out to be closed, the request is sent once more over a new one:
+    /// always if no byte had left, else if its method is idempotent (RFC 9110 9.2.2), and only if
+    /// its body can be sent again.
     ///
     /// # Errors
     /// See [`SendError`]. Dropping the future cancels the exchange.
@@ -83,49 +122,218 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
     where
         C: FnOnce() -> F,
         F: Future<Output = io::Result<IO>>,
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let slot = self.slot(key);
         let connect = async {
-            match tokio::time::timeout(self.options.connect_timeout, connect()).await {
-                Ok(connected) => connected.map(TokioIo::new).map_err(SendError::Connect),
+            match tokio::time::timeout(self.inner.options.connect_timeout, connect()).await {
+                Ok(connected) => {
+                    connected.map(|io| Box::new(io) as BoxIo).map_err(SendError::Connect)
+                }
                 Err(_) => Err(SendError::Timeout),
             }
         };
-        let failed = |_| SendError::Closed { sent: true };
-        let response = match version {
-            Version::H1 => {
-                let (mut sender, connection) =
-                    hyper::client::conn::http1::handshake(connect.await?).await.map_err(failed)?;
-                tokio::task::spawn_local(connection.with_upgrades());
-                sender.send_request(request).await.map_err(failed)?
-            }
-            Version::H2 => {
-                let kept = self.h2.borrow().get(key).filter(|kept| !kept.is_closed()).cloned();
-                let mut sender = match kept {
-                    Some(kept) => kept,
-                    None => {
-                        let (sender, connection) =
-                            hyper::client::conn::http2::Builder::new(LocalExecutor)
-                                .timer(TokioTimer::new())
-                                .handshake(connect.await?)
-                                .await
-                                .map_err(failed)?;
-                        tokio::task::spawn_local(connection);
-                        self.h2.borrow_mut().insert(key.clone(), sender.clone());
-                        sender
-                    }
-                };
-                sender.send_request(request).await.map_err(failed)?
-            }
-        };
-        let mut response = response;
-        let upgrade =
-            response.extensions_mut().remove::<hyper::upgrade::OnUpgrade>().map(Upgrade::hyper);
-        Ok(response.map(|body| Incoming::hyper(body).with_upgrade(upgrade)))
+        match version {
+            Version::H1 => slot.send_h1(connect, request).await,
+            Version::H2 => slot.send_h2(connect, request).await,
+        }
     }
 
-    /// Closes the kept connections of a key: its instance is gone, say.
+    /// Closes the kept connections of a key, when its instance is gone, say. Exchanges that run
+    /// go on to their end.
     pub fn forget(&self, key: &K) {
-        self.h2.borrow_mut().remove(key);
+        if let Some(slot) = self.inner.slots.borrow_mut().remove(key) {
+            slot.forgotten.set(true);
+            slot.idle.borrow_mut().clear();
+            slot.h2.borrow_mut().clear();
+        }
     }
+
+    /// How many connections wait for a request, over all keys.
+    pub fn idle(&self) -> usize {
+        let unused = |slot: &Rc<Slot>| {
+            slot.idle.borrow().len()
+                + slot.h2.borrow().iter().filter(|client| client.running() == 0).count()
+        };
+        self.inner.slots.borrow().values().map(unused).sum()
+    }
+
+    fn slot(&self, key: &K) -> Rc<Slot> {
+        if let Some(slot) = self.inner.slots.borrow().get(key) {
+            return slot.clone();
+        }
+        let slot = Rc::new(Slot {
+            options: self.inner.options.clone(),
+            idle: RefCell::default(),
+            h2: RefCell::default(),
+            connecting: Cell::new(false),
+            connected: Notify::new(),
+            forgotten: Cell::new(false),
+        });
+        self.inner.slots.borrow_mut().insert(key.clone(), slot.clone());
+        if !self.inner.swept.replace(true) {
+            tokio::task::spawn_local(sweep(Rc::downgrade(&self.inner)));
+        }
+        slot
+    }
+}
+
+/// Drops what is closed or too old, and keys without connections. Ends with the pool or when
+/// nothing is left.
+async fn sweep<K: Hash + Eq + Clone + 'static>(pool: Weak<Inner<K>>) {
+    loop {
+        let Some(period) = pool.upgrade().map(|pool| pool.options.idle_timeout / 4) else { return };
+        tokio::time::sleep(period.clamp(Duration::from_millis(100), Duration::from_secs(5))).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut slots = pool.slots.borrow_mut();
+        slots.retain(|_, slot| {
+            slot.sweep();
+            Rc::strong_count(slot) > 1
+                || !slot.idle.borrow().is_empty()
+                || !slot.h2.borrow().is_empty()
+        });
+        if slots.is_empty() {
+            slots.shrink_to_fit();
+            pool.swept.set(false);
+            return;
+        }
+    }
+}
+
+impl Slot {
+    fn sweep(&self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let timeout = self.options.idle_timeout;
+        self.idle
+            .borrow_mut()
+            .retain_mut(|kept| kept.idle_since.elapsed() < timeout && kept.is_quiet(&mut cx));
+        self.h2.borrow_mut().retain(|client| {
+            !client.is_closed() && client.idle_since().is_none_or(|since| since.elapsed() < timeout)
+        });
+    }
+
+    async fn send_h1(
+        self: &Rc<Self>,
+        connect: impl Future<Output = Result<BoxIo, SendError>>,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let (parts, mut body) = request.into_parts();
+        let kept = poll_fn(|cx| std::task::Poll::Ready(self.take_idle(cx))).await;
+        if let Some(mut exchange) = kept {
+            let again = body.replay();
+            exchange.begin(&parts, body, self.clone());
+            match poll_fn(|cx| exchange.poll_head(cx)).await {
+                Ok((status, headers)) => {
+                    return Ok(respond(exchange, &parts.method, status, headers));
+                }
+                Err(SendError::Closed { sent }) if !sent || parts.method.is_idempotent() => {
+                    body = again.ok_or(SendError::Closed { sent })?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut exchange = Exchange::new(connect.await?, self.options.header_bytes_max);
+        exchange.begin(&parts, body, self.clone());
+        let (status, headers) = poll_fn(|cx| exchange.poll_head(cx)).await?;
+        Ok(respond(exchange, &parts.method, status, headers))
+    }
+
+    fn take_idle(&self, cx: &mut Context<'_>) -> Option<Box<Exchange>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut exchange) = idle.pop() {
+            if exchange.idle_since.elapsed() >= self.options.idle_timeout {
+                idle.clear(); // what lies below is older
+            } else if exchange.is_quiet(cx) {
+                return Some(exchange);
+            }
+        }
+        None
+    }
+
+    async fn send_h2(
+        self: &Rc<Self>,
+        connect: impl Future<Output = Result<BoxIo, SendError>>,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let (parts, body) = request.into_parts();
+        let again = body.replay();
+        let mut connect = Some(connect);
+        let sender = self.h2_sender(&mut connect).await?;
+        let reused = connect.is_some();
+        let replay = parts.clone();
+        let (error, unsent) = match sender.send(parts, body).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        let retry = error.is_retry_safe()
+            || (reused
+                && matches!(error, SendError::Closed { .. })
+                && replay.method.is_idempotent());
+        let Some(body) = unsent.or(again).filter(|_| retry) else { return Err(error) };
+        let sender = self.h2_sender(&mut connect).await?;
+        sender.send(replay, body).await.map_err(|(error, _)| error)
+    }
+
+    /// A connection with room for one more request. Makes one if there is none, unless somebody
+    /// else is at it already. Leaves `connect` where a kept one is used.
+    async fn h2_sender(
+        self: &Rc<Self>,
+        connect: &mut Option<impl Future<Output = Result<BoxIo, SendError>>>,
+    ) -> Result<Sender, SendError> {
+        loop {
+            {
+                let mut clients = self.h2.borrow_mut();
+                clients.retain(|client| !client.is_closed());
+                let most = self.options.h2_streams_max;
+                if let Some(client) = clients.iter().find(|client| client.has_room(most)) {
+                    return Ok(client.sender());
+                }
+            }
+            if self.connecting.get() {
+                self.connected.notified().await;
+                continue;
+            }
+            let connect = connect.take().ok_or(SendError::Closed { sent: false })?;
+            self.connecting.set(true);
+            let _done = Connecting(self);
+            let client = Client::connect(connect.await?).await?;
+            let sender = client.sender();
+            if !self.forgotten.get() {
+                self.h2.borrow_mut().push(client);
+            }
+            return Ok(sender);
+        }
+    }
+}
+
+/// Ends [`Slot::connecting`] on every way out.
+struct Connecting<'a>(&'a Slot);
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        self.0.connected.notify_waiters();
+    }
+}
+
+fn respond(
+    exchange: Box<Exchange>,
+    method: &Method,
+    status: StatusCode,
+    headers: http::HeaderMap,
+) -> Response<Incoming> {
+    let tunnel = status == StatusCode::SWITCHING_PROTOCOLS
+        || (*method == Method::CONNECT && status.is_success());
+    let incoming = if tunnel {
+        Incoming::empty().with_upgrade(Some(exchange.into_upgrade()))
+    } else {
+        Incoming::response(exchange)
+    };
+    let mut response = Response::new(incoming);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        strip_hop_by_hop(response.headers_mut());
+    }
+    response
 }

@@ -2,21 +2,18 @@
 
 use crate::body::{Body, Incoming};
 use crate::error::HeadError;
-use crate::flush::DelayedFlush;
+use crate::h1::{BoxIo, Reader};
 use crate::tls::TlsInfo;
-use crate::upgrade::Upgrade;
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddrV4;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 /// What is known of a connection before its first request.
 #[derive(Clone, Debug, Default)]
@@ -85,63 +82,48 @@ pub async fn serve<IO, H>(
     options: &ServerOptions,
     drain: impl Future<Output = ()> + 'static,
 ) where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
 {
-    let h2 =
-        options.http2 && info.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some("h2"));
-    let service = service_fn({
-        let handler = handler.clone();
-        move |mut request: Request<hyper::body::Incoming>| {
-            let (handler, info) = (handler.clone(), info.clone());
-            async move {
-                let upgrade = request
-                    .extensions_mut()
-                    .remove::<hyper::upgrade::OnUpgrade>()
-                    .map(Upgrade::hyper);
-                let request = request.map(|body| Incoming::hyper(body).with_upgrade(upgrade));
-                Ok::<_, Infallible>(handler.handle(request, &info).await)
+    let mut drain = pin!(drain);
+    let mut io: BoxIo = Box::new(io);
+    let mut reader = Reader { buffer: prefix.into() };
+    let alpn = info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+    let h2 = match alpn {
+        Some(protocol) => options.http2 && protocol == "h2",
+        None if options.http2 => {
+            tokio::select! {
+                biased;
+                h2 = timeout(options.keep_alive, has_preface(&mut io, &mut reader)) => h2.unwrap_or(false),
+                () = drain.as_mut() => return,
             }
         }
-    });
-    let io = Prefixed { prefix, io };
-    let mut drain = pin!(drain);
+        None => false,
+    };
     if h2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(options.h2_streams_max)
-            .max_header_list_size(options.header_bytes_max as u32);
-        let mut connection =
-            pin!(builder.serve_connection(TokioIo::new(DelayedFlush::new(io)), service));
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = drain.as_mut() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+        let io = Prefixed { prefix: reader.buffer.freeze(), io };
+        // Boxed, so that the many HTTP/1.1 connections do not hold its room.
+        Box::pin(crate::h2::serve(io, &info, &handler, options, drain)).await;
     } else {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.keep_alive)
-            .max_header_size(options.header_bytes_max);
-        let mut connection =
-            pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = drain.as_mut() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+        crate::h1::serve(io, reader, &info, &handler, options, drain).await;
     }
 }
 
-/// Spawns on the local set.
-#[derive(Clone)]
-pub(crate) struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+/// Reads until it is known whether the connection begins with HTTP/2's preface.
+async fn has_preface(io: &mut BoxIo, reader: &mut Reader) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    loop {
+        if reader.buffer.starts_with(PREFACE) {
+            return true;
+        }
+        if !PREFACE.starts_with(&reader.buffer) {
+            return false;
+        }
+        // Errors and the end come again, to whoever reads next.
+        let read = poll_fn(|cx| reader.poll_fill(&mut **io, cx)).await;
+        if !matches!(read, Ok(1..)) {
+            return false;
+        }
     }
 }
 

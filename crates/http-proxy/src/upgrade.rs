@@ -1,31 +1,56 @@
-//! Connections that leave HTTP after 101 Switching Protocols (WebSocket, RFC 9110 7.8).
+//! Connections that leave HTTP after 101 Switching Protocols (WebSocket, RFC 9110 7.8), or after a
+//! successful CONNECT.
 
-use hyper_util::rt::TokioIo;
+use crate::h1::{BoxIo, Reader};
+use bytes::{Buf, Bytes};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// The promise of a raw connection, fulfilled when the 101 has passed.
-pub struct Upgrade(hyper::upgrade::OnUpgrade);
+pub struct Upgrade(oneshot::Receiver<UpgradedIo>);
 
-impl Upgrade {
-    pub(crate) fn hyper(promise: hyper::upgrade::OnUpgrade) -> Self {
-        Upgrade(promise)
+/// The other side of an [`Upgrade`].
+pub(crate) struct Promise(oneshot::Sender<UpgradedIo>);
+
+impl Promise {
+    pub(crate) fn new() -> (Promise, Upgrade) {
+        let (sender, receiver) = oneshot::channel();
+        (Promise(sender), Upgrade(receiver))
     }
 
+    /// Gives the connection over; it is closed if nobody waits for it any more.
+    pub(crate) fn keep(self, io: UpgradedIo) {
+        let _ = self.0.send(io);
+    }
+}
+
+impl Upgrade {
     /// The connection, with whatever the peer already sent on it.
     ///
     /// # Errors
     /// When the exchange ended in any other way than with 101.
     pub async fn io(self) -> io::Result<UpgradedIo> {
-        self.0.await.map(|io| UpgradedIo(TokioIo::new(io))).map_err(io::Error::other)
+        self.0.await.map_err(|_| io::ErrorKind::ConnectionAborted.into())
     }
 }
 
 /// A raw connection that was HTTP before.
-pub struct UpgradedIo(TokioIo<hyper::upgrade::Upgraded>);
+pub struct UpgradedIo {
+    io: BoxIo,
+    ahead: Bytes,
+}
+
+impl UpgradedIo {
+    pub(crate) fn new(io: BoxIo, ahead: Bytes) -> Self {
+        UpgradedIo { io, ahead }
+    }
+}
 
 impl AsyncRead for UpgradedIo {
     fn poll_read(
@@ -33,7 +58,12 @@ impl AsyncRead for UpgradedIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead.split_to(n));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -43,15 +73,15 @@ impl AsyncWrite for UpgradedIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -65,15 +95,79 @@ pub struct Bridged {
 }
 
 /// Carries bytes both ways between a client's upgraded connection and the upstream's, until both
-/// directions have ended or nothing has moved for `idle`. Spawn it on the local set once the 101
-/// response has been returned to the server.
+/// directions have ended, one has failed, or nothing has moved for `idle`. Spawn it on the local
+/// set before the 101 response is returned to the server.
 pub async fn bridge_upgrade(client: Upgrade, upstream: Upgrade, idle: Duration) -> Bridged {
-    let (Ok(mut upstream), Ok(mut client)) = (upstream.io().await, client.io().await) else {
+    let (Ok(mut client), Ok(mut upstream)) = (client.io().await, upstream.io().await) else {
         return Bridged::default();
     };
-    let _ = idle;
-    match tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-        Ok((sent, received)) => Bridged { sent, received },
-        Err(_) => Bridged::default(),
+    let (mut sent, mut received) = (Direction::default(), Direction::default());
+    let mut sleep = pin!(tokio::time::sleep(idle));
+    let mut last = Instant::now();
+    poll_fn(|cx| {
+        let before = sent.moved + received.moved;
+        let up = sent.poll(&mut client, &mut upstream, cx);
+        let down = received.poll(&mut upstream, &mut client, cx);
+        match (up, down) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(())))
+            | (Poll::Ready(Err(_)), _)
+            | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+            _ => {}
+        }
+        if sent.moved + received.moved > before {
+            last = Instant::now();
+        }
+        // The timer moves only when it has run down, not with every byte.
+        while sleep.as_mut().poll(cx).is_ready() {
+            if last.elapsed() >= idle {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(last + idle);
+        }
+        Poll::Pending
+    })
+    .await;
+    Bridged { sent: sent.moved, received: received.moved }
+}
+
+#[derive(Default)]
+struct Direction {
+    reader: Reader,
+    ended: bool,
+    done: bool,
+    moved: u64,
+}
+
+impl Direction {
+    /// Ready when the source has ended and the destination knows.
+    fn poll(
+        &mut self,
+        from: &mut UpgradedIo,
+        to: &mut UpgradedIo,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.done {
+            if !self.reader.buffer.is_empty() {
+                let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.reader.buffer))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.reader.buffer.advance(n);
+                self.moved += n as u64;
+            } else if self.ended {
+                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                self.done = true;
+            } else {
+                match self.reader.poll_fill(from, cx) {
+                    Poll::Ready(read) => self.ended = read? == 0,
+                    Poll::Pending => {
+                        self.reader.rest();
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -1,0 +1,16 @@
+//! HTTP/1.1 by hand over httparse: both sockets of an exchange are driven by one task, without
+//! channels, and a connection that waits holds no buffer (performance, advice 6 and 9).
+
+mod client;
+mod decode;
+mod encode;
+mod head;
+mod server;
+mod source;
+mod wire;
+
+pub(crate) use client::{Exchange, Home};
+pub(crate) use head::is_authority;
+pub(crate) use server::serve;
+pub(crate) use source::RequestBody;
+pub(crate) use wire::{BoxIo, Reader};

@@ -1,0 +1,169 @@
+//! The server's side of an HTTP/2 connection.
+
+use super::{LocalExecutor, OneRunning, Running};
+use crate::body::{Body, Incoming};
+use crate::error::HeadError;
+use crate::flush::DelayedFlush;
+use crate::h1::is_authority;
+use crate::headers::strip_hop_by_hop;
+use crate::server::{ConnectionInfo, Handler, Prefixed, ServerOptions};
+use http::header::{COOKIE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+/// What a client may send before the handler has read it, per stream and connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Most that waits to be sent, per stream.
+const SEND_BUFFER: usize = 128 * 1024;
+/// Streams that a client may open and reset without an answer (rapid reset).
+const PENDING_RESETS_MAX: usize = 20;
+/// A peer that answers no ping for this long is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// How often an idle connection is looked at.
+const IDLE_TICK: Duration = Duration::from_secs(5);
+
+/// Serves a connection that begins with the HTTP/2 preface.
+pub(crate) async fn serve<IO, H>(
+    io: Prefixed<IO>,
+    info: &Rc<ConnectionInfo>,
+    handler: &Rc<H>,
+    options: &ServerOptions,
+    drain: Pin<&mut dyn Future<Output = ()>>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Handler,
+{
+    let running = Rc::new(Running::default());
+    let service = service_fn({
+        let (handler, info, running) = (handler.clone(), info.clone(), running.clone());
+        move |request: Request<hyper::body::Incoming>| {
+            let (handler, info) = (handler.clone(), info.clone());
+            let one = OneRunning::new(&running);
+            async move { Ok::<_, Infallible>(exchange(request, handler, info, one).await) }
+        }
+    });
+    let mut builder = Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(options.h2_streams_max)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_header_list_size(u32::try_from(options.header_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL);
+    let io = TokioIo::new(DelayedFlush::new(io));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let ended = async {
+        tokio::select! {
+            () = drain => {}
+            () = idle(&running, options.keep_alive) => {}
+        }
+    };
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = ended => connection.as_mut().graceful_shutdown(),
+    }
+    // Ends when the last stream has: GOAWAY is sent, nothing new is taken.
+    let _ = connection.await;
+}
+
+/// Resolves when nothing has run for `keep_alive`.
+async fn idle(running: &Running, keep_alive: Duration) {
+    let begun = Instant::now();
+    loop {
+        tokio::time::sleep(keep_alive.min(IDLE_TICK)).await;
+        let since = if running.count() > 0 { None } else { running.idle_since().or(Some(begun)) };
+        if since.is_some_and(|since| since.elapsed() >= keep_alive) {
+            return;
+        }
+    }
+}
+
+async fn exchange<H: Handler>(
+    mut request: Request<hyper::body::Incoming>,
+    handler: Rc<H>,
+    info: Rc<ConnectionInfo>,
+    one: OneRunning,
+) -> Response<Body> {
+    let head = *request.method() == Method::HEAD;
+    if let Err(what) = normalise(&mut request) {
+        handler.refused(&HeadError::Malformed(what));
+        let mut response = Response::new(Body::full("Bad Request"));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    }
+    let request = request.map(|body| {
+        if hyper::body::Body::is_end_stream(&body) {
+            Incoming::empty()
+        } else {
+            Incoming::hyper(body)
+        }
+    });
+    let mut response = handler.handle(request, &info).await;
+    strip_hop_by_hop(response.headers_mut());
+    let status = response.status();
+    if status.is_informational() {
+        *response.status_mut() = StatusCode::BAD_GATEWAY; // 101 does not exist in HTTP/2
+    }
+    if head
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || status.is_informational()
+    {
+        *response.body_mut() = Body::empty();
+    }
+    response.map(|body| body.with_guard(one))
+}
+
+/// From HTTP/2's request to the shape that handlers see: the authority in `host`, the URI in
+/// origin form, one `cookie` (RFC 9113 8.2.3, 8.3.1).
+fn normalise(request: &mut Request<hyper::body::Incoming>) -> Result<(), &'static str> {
+    let uri = std::mem::take(request.uri_mut());
+    if *request.method() == Method::CONNECT {
+        *request.uri_mut() = uri;
+        return Ok(());
+    }
+    let parts = uri.into_parts();
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 {
+        return Err("more than one host");
+    }
+    if let Some(authority) = parts.authority {
+        let authority = authority.as_str();
+        match request.headers().get(HOST) {
+            Some(host) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
+                return Err("host and :authority differ");
+            }
+            Some(_) => {}
+            None => {
+                let host =
+                    HeaderValue::from_str(authority).map_err(|_| ":authority is malformed")?;
+                request.headers_mut().insert(HOST, host);
+            }
+        }
+    }
+    match request.headers().get(HOST) {
+        None => return Err("no host"),
+        Some(host) if !is_authority(host.as_bytes()) => return Err("host is no authority"),
+        Some(_) => {}
+    }
+    *request.uri_mut() = parts.path_and_query.map(Uri::from).ok_or("no path")?;
+    let headers = request.headers_mut();
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> =
+            headers.get_all(COOKIE).iter().map(|crumb| crumb.as_bytes()).collect();
+        let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| "cookie")?;
+        headers.insert(COOKIE, joined);
+    }
+    Ok(())
+}
