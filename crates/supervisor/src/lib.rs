@@ -1,1 +1,25 @@
-//! supervisor
+//! The command `postern`: one command for the user, and the supervisor behind `postern up`.
+//!
+//! Words it owns: session, workload, generation in force. It decides nothing about traffic: it
+//! asks the topology crate what runs, the `vpc` crate what the kernel has to know, and starts,
+//! feeds and ends processes accordingly.
+
+mod child;
+mod cli;
+mod client;
+mod doctor;
+mod events;
+mod loopback;
+mod namespaces;
+mod protocol;
+mod render;
+mod slices;
+mod state_dir;
+mod status;
+mod supervise;
+mod surroundings;
+mod up;
+mod workload;
+mod workloads;
+
+pub use cli::main;

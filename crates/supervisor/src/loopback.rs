@@ -1,0 +1,165 @@
+//! Loopback isolation: each declared address is one of 127.64.0.0/10, without any privilege.
+
+use names::NetworkId;
+use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Placement, RESTRICTED_VIP, Topology};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+/// The first address given out.
+const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 1]);
+/// How many there are.
+const COUNT: u32 = 1 << 22;
+/// Ports that may not be bound without privilege are moved up by this much.
+const PORT_SHIFT: u16 = 20_000;
+
+/// The table of addresses.
+#[derive(Debug)]
+pub struct Loopback {
+    hosts: BTreeMap<NetworkId, HashMap<Ipv4Addr, Ipv4Addr>>,
+    sockets: Vec<Placement>,
+    /// Placements that the topology itself declares win.
+    declared: Vec<Placement>,
+    next: u32,
+    privileged_below: u16,
+}
+
+impl Default for Loopback {
+    fn default() -> Self {
+        let limit = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(1024);
+        Loopback {
+            hosts: BTreeMap::new(),
+            sockets: Vec::new(),
+            declared: Vec::new(),
+            next: 0,
+            privileged_below: limit,
+        }
+    }
+}
+
+impl Loopback {
+    /// Gives every declared address of a topology its place.
+    ///
+    /// # Errors
+    /// With more than four million addresses.
+    pub fn place(&mut self, topology: &Topology) -> Result<(), String> {
+        self.declared = topology.placements.clone();
+        let mut wanted: Vec<(NetworkId, Ipv4Addr)> = Vec::new();
+        let own = crate::surroundings::serverless();
+        for network in topology.networks.iter().map(|network| &network.id).chain([&own]) {
+            for fixed in [METADATA_ADDRESS, PRIVATE_VIP, RESTRICTED_VIP, PUBLIC_VIP] {
+                wanted.push((network.clone(), fixed));
+            }
+        }
+        for rule in &topology.load_balancing.forwarding_rules {
+            wanted.push((rule.network.clone(), rule.address));
+        }
+        for endpoint in &topology.endpoints {
+            wanted.push((endpoint.network.clone(), endpoint.address));
+        }
+        for network in &topology.networks {
+            let vms = network.instances.iter().map(|instance| instance.address);
+            wanted.extend(vms.map(|address| (network.id.clone(), address)));
+        }
+        for attachment in &topology.service_attachments {
+            for subnet in &attachment.nat_subnets {
+                let sources = subnet.range.hosts();
+                wanted.extend(sources.map(|address| (attachment.network.clone(), address)));
+            }
+        }
+        for (network, address) in wanted {
+            self.host(&network, address).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The place of an address; a new one if it has none.
+    ///
+    /// # Errors
+    /// When all are given out.
+    pub fn host(&mut self, network: &NetworkId, address: Ipv4Addr) -> io::Result<Ipv4Addr> {
+        if let Some(actual) = self.hosts.get(network).and_then(|hosts| hosts.get(&address)) {
+            return Ok(*actual);
+        }
+        if self.next >= COUNT {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "no loopback address is left",
+            ));
+        }
+        let actual = Ipv4Addr::from(FIRST + self.next);
+        self.next += 1;
+        self.hosts.entry(network.clone()).or_default().insert(address, actual);
+        Ok(actual)
+    }
+
+    /// The place of a declared socket; remembered for the tables.
+    ///
+    /// # Errors
+    /// When all addresses are given out.
+    pub fn socket(
+        &mut self,
+        network: &NetworkId,
+        declared: SocketAddrV4,
+    ) -> io::Result<SocketAddr> {
+        let given = self.declared.iter().find(|p| p.network == *network && p.declared == declared);
+        let actual = match given {
+            Some(placement) => placement.actual,
+            None => {
+                let host = self.host(network, *declared.ip())?;
+                SocketAddr::from((host, self.port(declared.port())))
+            }
+        };
+        let placement = Placement { network: network.clone(), declared, actual };
+        if !self.sockets.contains(&placement) {
+            self.sockets.push(placement);
+        }
+        Ok(actual)
+    }
+
+    /// The tables for one network.
+    pub fn table(&self, network: &NetworkId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>) {
+        let theirs = |placement: &&Placement| placement.network == *network;
+        let sockets = self.sockets.iter().chain(&self.declared).filter(theirs).cloned().collect();
+        let hosts = self.hosts.get(network).into_iter().flatten();
+        (sockets, hosts.map(|(declared, actual)| (*declared, *actual)).collect())
+    }
+
+    /// An address that a workload no longer has.
+    pub fn forget(&mut self, network: &NetworkId, address: Ipv4Addr) {
+        if let Some(hosts) = self.hosts.get_mut(network) {
+            hosts.remove(&address);
+        }
+    }
+
+    fn port(&self, declared: u16) -> u16 {
+        if declared < self.privileged_below && !nix::unistd::geteuid().is_root() {
+            declared + PORT_SHIFT
+        } else {
+            declared
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_networks_get_places_of_their_own() {
+        let mut loopback = Loopback::default();
+        let (a, b) = (NetworkId::new("p", "a"), NetworkId::new("p", "b"));
+        let address = Ipv4Addr::new(10, 0, 0, 5);
+        let first = loopback.host(&a, address).expect("placed");
+        assert_ne!(first, loopback.host(&b, address).expect("placed"));
+        assert_eq!(first, loopback.host(&a, address).expect("placed"));
+        let declared = SocketAddrV4::new(address, 8443);
+        let actual = loopback.socket(&a, declared).expect("placed");
+        assert_eq!(actual, SocketAddr::from((first, 8443)));
+        let (sockets, hosts) = loopback.table(&a);
+        assert_eq!((sockets.len(), hosts.len()), (1, 1));
+    }
+}

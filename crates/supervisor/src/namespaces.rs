@@ -1,0 +1,344 @@
+//! VPC networks as kernel network namespaces: one router namespace per network, one leaf namespace
+//! per workload, veth pairs between them (DESIGN.md 3 "Networks on one machine").
+//!
+//! * A router has its network's addresses on `lo` (any-IP routes of type `local`), 169.254.169.254
+//!   among them, and a default route that is a black hole: what is not there stays silent.
+//! * A leaf has one address and a default route through 169.254.169.254, which the router's kernel
+//!   answers ARP for because it is its own.
+//! * A peering is a veth pair between two routers with routes for the peer's subnetworks.
+//!
+//! Everything goes over netlink from a thread that enters the namespace once and for life; nothing
+//! has a name on the host, so nothing is left when the last process is gone.
+
+use ipnet::Ipv4Net;
+use names::NetworkId;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use slice::METADATA_ADDRESS;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use vpc::{Plan, Route, Target};
+
+/// The index of `lo` in every namespace.
+const LOOPBACK: u32 = 1;
+/// The index of `eth0` in every leaf.
+const LEAF_INTERFACE: u32 = 2;
+/// The kernel's table of local addresses, and the one for everything else.
+const TABLE_LOCAL: u32 = 255;
+const TABLE_MAIN: u32 = 254;
+/// The source of the router's own connections where no proxy-only subnetwork gives one: the peer
+/// that Cloud Run containers see (cloud-run 1.4).
+const ROUTER_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// All namespaces of one `up`.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    routers: BTreeMap<NetworkId, Router>,
+    links: u32,
+}
+
+#[derive(Debug)]
+struct Router {
+    namespace: OwnedFd,
+    plan: Plan,
+    peers: HashMap<NetworkId, u32>,
+    leaves: HashMap<Ipv4Addr, u32>,
+}
+
+impl Namespaces {
+    /// The namespace of a network's router.
+    pub fn router(&self, network: &NetworkId) -> Option<BorrowedFd<'_>> {
+        Some(self.routers.get(network)?.namespace.as_fd())
+    }
+
+    /// The plans in force of VPC networks.
+    pub fn in_force(&self) -> impl Iterator<Item = (&NetworkId, &Plan)> {
+        let own = crate::surroundings::serverless();
+        let networks = self.routers.iter().filter(move |(network, _)| **network != own);
+        networks.map(|(network, router)| (network, &router.plan))
+    }
+
+    /// Brings the kernel from the plans in force to these: namespaces and routes that are new
+    /// first, so that what is already there goes on; what is gone last.
+    ///
+    /// # Errors
+    /// Those of netlink, with the network's name.
+    pub fn apply(&mut self, plans: &BTreeMap<NetworkId, (Plan, bool)>) -> io::Result<()> {
+        for (network, (_, forwards)) in plans {
+            if !self.routers.contains_key(network) {
+                let router = named(network, new_router(*forwards))?;
+                self.routers.insert(network.clone(), router);
+            }
+        }
+        self.join_peers(plans)?;
+        for (network, (plan, _)) in plans {
+            let Some(router) = self.routers.get_mut(network) else { continue };
+            named(network, router.follow(plan))?;
+        }
+        self.routers.retain(|network, _| plans.contains_key(network));
+        Ok(())
+    }
+
+    /// Veth pairs for new peerings, and the end of those that are no more.
+    fn join_peers(&mut self, plans: &BTreeMap<NetworkId, (Plan, bool)>) -> io::Result<()> {
+        let wanted: BTreeSet<(NetworkId, NetworkId)> = plans
+            .iter()
+            .flat_map(|(network, (plan, _))| {
+                plan.peers.iter().map(move |peer| ordered(network, peer))
+            })
+            .collect();
+        let present: BTreeSet<(NetworkId, NetworkId)> = self
+            .routers
+            .iter()
+            .flat_map(|(network, router)| {
+                router.peers.keys().map(move |peer| ordered(network, peer))
+            })
+            .collect();
+        for (left, right) in present.difference(&wanted) {
+            let index = self.routers.get_mut(left).and_then(|router| router.peers.remove(right));
+            if let Some(router) = self.routers.get_mut(right) {
+                router.peers.remove(left);
+            }
+            // Deleting one end deletes the pair and its routes.
+            if let (Some(index), Some(router)) = (index, self.routers.get(left)) {
+                let delete = async |handle: Handle| handle.link().del(index).execute().await;
+                named(left, netlink(router.namespace.as_fd(), delete))?;
+            }
+        }
+        for (left, right) in wanted.difference(&present) {
+            self.links += 1;
+            let number = self.links;
+            let (Some(near), Some(far)) = (self.routers.get(left), self.routers.get(right)) else {
+                continue;
+            };
+            let index = 1000 + number;
+            named(left, join(near.namespace.as_fd(), far.namespace.as_fd(), number, index))?;
+            for (network, peer) in [(left, right), (right, left)] {
+                if let Some(router) = self.routers.get_mut(network) {
+                    router.peers.insert(peer.clone(), index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a leaf namespace with this address behind the router of a network.
+    ///
+    /// # Errors
+    /// Those of netlink; `NotFound` without such a network.
+    pub fn add_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) -> io::Result<OwnedFd> {
+        self.links += 1;
+        let number = self.links;
+        let index = 1000 + number;
+        let router = self.routers.get_mut(network).ok_or(io::ErrorKind::NotFound)?;
+        let leaf = sys::new_network_namespace()?;
+        let source = router.plan.proxy_address.unwrap_or(ROUTER_ADDRESS);
+        named(network, attach(router.namespace.as_fd(), leaf.as_fd(), number, address, source))?;
+        router.leaves.insert(address, index);
+        Ok(leaf)
+    }
+
+    /// Takes a leaf's link away; its namespace ends with its last process.
+    pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
+        let Some(router) = self.routers.get_mut(network) else { return };
+        if let Some(index) = router.leaves.remove(&address) {
+            let delete = async |handle: Handle| handle.link().del(index).execute().await;
+            // The kernel may have taken it away already, with the leaf's namespace.
+            let _ = netlink(router.namespace.as_fd(), delete);
+        }
+    }
+}
+
+fn ordered(left: &NetworkId, right: &NetworkId) -> (NetworkId, NetworkId) {
+    if left <= right { (left.clone(), right.clone()) } else { (right.clone(), left.clone()) }
+}
+
+fn named<T>(network: &NetworkId, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{network}: {error}")))
+}
+
+/// Runs netlink requests inside a namespace.
+fn netlink<T: Send>(
+    namespace: BorrowedFd<'_>,
+    work: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error> + Send,
+) -> io::Result<T> {
+    sys::in_network_namespace(namespace, move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            tokio::spawn(connection);
+            work(handle).await.map_err(io::Error::other)
+        })
+    })
+}
+
+/// Settings of a router. Sysctl files of `net` are those of the thread's own namespace.
+fn new_router(forwards: bool) -> io::Result<Router> {
+    let namespace = sys::new_network_namespace()?;
+    netlink(namespace.as_fd(), async |handle| {
+        let up = LinkMessageBuilder::<LinkUnspec>::new().index(LOOPBACK).up().build();
+        handle.link().set(up).execute().await?;
+        let default = route(Ipv4Net::default()).kind(RouteType::BlackHole).build();
+        handle.route().add(default).execute().await?;
+        let own = local(Ipv4Net::from(ROUTER_ADDRESS));
+        handle.route().add(own).execute().await
+    })?;
+    sys::in_network_namespace(namespace.as_fd(), || {
+        let set = |name: &str, value: &str| std::fs::write(format!("/proc/sys/net/{name}"), value);
+        set("ipv4/ip_forward", if forwards { "1" } else { "0" })?;
+        set("ipv4/conf/all/rp_filter", "0")?;
+        set("ipv4/conf/default/rp_filter", "0")?;
+        set("ipv4/conf/all/send_redirects", "0")?;
+        set("ipv4/conf/default/send_redirects", "0")?;
+        // Everything simulated is IPv4; without an address of the other kind nothing leaks.
+        let _ = set("ipv6/conf/all/disable_ipv6", "1");
+        let _ = set("ipv6/conf/default/disable_ipv6", "1");
+        // Real ports for unprivileged programs: 53, 80 and 443 are theirs by the topology.
+        set("ipv4/ip_unprivileged_port_start", "0")?;
+        // A service attachment's NAT address needs all the ports that Google's has.
+        set("ipv4/ip_local_port_range", "1025 65535")
+    })?;
+    let (peers, leaves) = (HashMap::new(), HashMap::new());
+    Ok(Router { namespace, plan: Plan::default(), peers, leaves })
+}
+
+fn route(to: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to.network(), to.prefix_len())
+        .table_id(TABLE_MAIN)
+}
+
+fn local(to: Ipv4Net) -> RouteMessage {
+    route(to)
+        .kind(RouteType::Local)
+        .scope(RouteScope::Host)
+        .table_id(TABLE_LOCAL)
+        .output_interface(LOOPBACK)
+        .build()
+}
+
+impl Router {
+    /// Adds and deletes the routes in which the plans differ.
+    fn follow(&mut self, plan: &Plan) -> io::Result<()> {
+        if self.plan == *plan {
+            return Ok(());
+        }
+        let message = |route_: &Route| match &route_.target {
+            Target::Local => Some(local(route_.to)),
+            Target::Blackhole => Some(route(route_.to).kind(RouteType::BlackHole).build()),
+            Target::Peer(peer) => {
+                let index = *self.peers.get(peer)?;
+                Some(route(route_.to).scope(RouteScope::Link).output_interface(index).build())
+            }
+        };
+        let gone: Vec<_> = self.plan.routes.difference(&plan.routes).filter_map(message).collect();
+        let new: Vec<_> = plan.routes.difference(&self.plan.routes).filter_map(message).collect();
+        netlink(self.namespace.as_fd(), async |handle| {
+            // A destination that changes hands (endpoint accepted or not) has its old route taken
+            // away first; in between there is silence, as the default route says.
+            for message in gone {
+                // Routes of a veth pair went away with it.
+                let _ = handle.route().del(message).execute().await;
+            }
+            for message in new {
+                handle.route().add(message).replace().execute().await?;
+            }
+            Ok(())
+        })?;
+        self.plan = plan.clone();
+        Ok(())
+    }
+}
+
+/// A veth pair between two routers.
+fn join(near: BorrowedFd<'_>, far: BorrowedFd<'_>, number: u32, index: u32) -> io::Result<()> {
+    let far_raw = far.as_raw_fd();
+    netlink(near, async |handle| {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(format!("peer{number}"))
+            .index(index)
+            .setns_by_fd(far_raw)
+            .build();
+        let name = format!("peer{number}");
+        let pair = LinkVeth::new(&name, "")
+            .index(index)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .up()
+            .build();
+        handle.link().add(pair).execute().await
+    })?;
+    // The other router answers ARP for its own addresses, and for those that it routes further.
+    let settings =
+        move || std::fs::write(format!("/proc/sys/net/ipv4/conf/peer{number}/proxy_arp"), "1");
+    netlink(far, async |handle| {
+        let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
+        handle.link().set(up).execute().await
+    })?;
+    sys::in_network_namespace(near, settings)?;
+    sys::in_network_namespace(far, settings)
+}
+
+/// A veth pair between a router and a leaf.
+fn attach(
+    router: BorrowedFd<'_>,
+    leaf: BorrowedFd<'_>,
+    number: u32,
+    address: Ipv4Addr,
+    source: Ipv4Addr,
+) -> io::Result<()> {
+    let leaf_raw = leaf.as_raw_fd();
+    let index = 1000 + number;
+    netlink(router, async |handle| {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name("eth0")
+            .index(LEAF_INTERFACE)
+            .setns_by_fd(leaf_raw)
+            .build();
+        let name = format!("leaf{number}");
+        let pair = LinkVeth::new(&name, "")
+            .index(index)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .up()
+            .build();
+        handle.link().add(pair).execute().await?;
+        let towards = route(Ipv4Net::from(address))
+            .scope(RouteScope::Link)
+            .output_interface(index)
+            .pref_source(source)
+            .build();
+        handle.route().add(towards).execute().await
+    })?;
+    netlink(leaf, async |handle| {
+        for index in [LOOPBACK, LEAF_INTERFACE] {
+            let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
+            handle.link().set(up).execute().await?;
+        }
+        handle.address().add(LEAF_INTERFACE, address.into(), 32).execute().await?;
+        let default = route(Ipv4Net::default())
+            .gateway(METADATA_ADDRESS)
+            .output_interface(LEAF_INTERFACE)
+            .onlink()
+            .build();
+        handle.route().add(default).execute().await
+    })?;
+    sys::in_network_namespace(leaf, || {
+        let _ = std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+        std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").or(Ok(()))
+    })
+}
+
+/// Makes a router and a leaf, for `doctor`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn trial() -> io::Result<()> {
+    let mut namespaces = Namespaces::default();
+    let network = NetworkId::new("doctor", "trial");
+    let plans = BTreeMap::from([(network.clone(), (Plan::default(), true))]);
+    namespaces.apply(&plans)?;
+    namespaces.add_leaf(&network, Ipv4Addr::new(10, 0, 0, 2)).map(|_| ())
+}

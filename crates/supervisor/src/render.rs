@@ -1,0 +1,108 @@
+//! Tables for people.
+
+use crate::protocol::Status;
+use std::fmt::Write;
+
+/// `status`, and what `up` prints.
+pub fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} is up: {} isolation, generation {}, supervisor {}",
+        status.topology.display(),
+        status.isolation,
+        status.generation,
+        status.pid
+    );
+    if let Some(refusal) = &status.last_refusal {
+        let _ = writeln!(text, "the last reload was refused:\n{refusal}");
+    }
+    let mut rows = vec![["NETWORK", "PROGRAM", "PID", "STATE", "LISTENS ON"].map(str::to_owned)];
+    for program in &status.programs {
+        let mut listeners: Vec<String> = program
+            .listeners
+            .iter()
+            .filter(|listener| listener.protocol != "unix")
+            .map(|listener| {
+                if listener.declared == listener.actual {
+                    format!("{} {}", listener.protocol, listener.declared)
+                } else {
+                    format!("{} {} → {}", listener.protocol, listener.declared, listener.actual)
+                }
+            })
+            .collect();
+        if listeners.len() > 6 {
+            let more = listeners.len() - 6;
+            listeners.truncate(6);
+            listeners.push(format!("and {more} more"));
+        }
+        let mut state = program.state.clone();
+        if program.restarts > 0 {
+            let _ = write!(state, " (restarted {}×)", program.restarts);
+        }
+        rows.push([
+            program.network.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            program.program.clone(),
+            program.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            state,
+            listeners.join(", "),
+        ]);
+    }
+    rows[1..].sort();
+    text.push_str(&table(&rows));
+    if !status.workloads.is_empty() {
+        let mut rows =
+            vec![["NETWORK", "WORKLOAD", "ADDRESS", "PID", "SERVICE ACCOUNT"].map(str::to_owned)];
+        for workload in &status.workloads {
+            rows.push([
+                workload.workload.network.to_string(),
+                workload.workload.name.clone(),
+                workload.workload.address.to_string(),
+                workload.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                workload.workload.service_account.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+        let _ = writeln!(text);
+        text.push_str(&table(&rows));
+    }
+    if !status.connections.is_empty() {
+        let mut rows =
+            vec![["PSC ENDPOINT", "SERVICE ATTACHMENT", "STATUS", "NAT", "WHY"].map(str::to_owned)];
+        for connection in &status.connections {
+            rows.push([
+                connection.endpoint.to_string(),
+                connection.service_attachment.name().to_owned(),
+                format!("{:?}", connection.status).to_uppercase(),
+                connection
+                    .nat_address
+                    .map_or_else(|| "-".to_owned(), |address| address.to_string()),
+                connection.reason.map_or_else(String::new, |reason| reason.to_string()),
+            ]);
+        }
+        let _ = writeln!(text);
+        text.push_str(&table(&rows));
+    }
+    let _ = writeln!(text, "\nCA certificate: {}", status.ca.display());
+    if let Some(line) = &status.try_it {
+        let _ = writeln!(text, "Try it:\n  {line}");
+    }
+    text
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}

@@ -1,0 +1,75 @@
+//! The state directory: where it is, who holds it, what is left in it.
+
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// The default: one per user, short, gone after a reboot.
+pub fn default() -> PathBuf {
+    let uid = nix::unistd::getuid();
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(runtime) if !runtime.is_empty() => PathBuf::from(runtime).join("postern"),
+        _ => std::env::temp_dir().join(format!("postern-{uid}")),
+    }
+}
+
+/// Longer state directories leave no room for a socket's name: a Unix path ends at 107 bytes.
+const LENGTH_MAX: usize = 90;
+
+/// Makes the state directory, private, and takes its lock.
+///
+/// # Errors
+/// A sentence: it belongs to somebody else, it is in use, its path is too long.
+pub fn take(dir: &Path) -> Result<Flock<File>, String> {
+    if dir.as_os_str().len() > LENGTH_MAX {
+        return Err(format!(
+            "the state directory {} is longer than {LENGTH_MAX} bytes; give a shorter --state-dir",
+            dir.display()
+        ));
+    }
+    keys::make_private(dir)?;
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        format!(
+            "a topology is already up in {}; `postern down` ends it, --state-dir gives another one",
+            dir.display()
+        )
+    })?;
+    // What a killed supervisor left behind.
+    clear(dir);
+    let logs = dir.join("logs");
+    keys::make_private(&logs)?;
+    Ok(lock)
+}
+
+/// Leaves the state directory with keys and nothing else; without even that if it has none.
+pub fn tidy(dir: &Path) {
+    clear(dir);
+    let _ = std::fs::remove_file(dir.join("lock"));
+    let _ = std::fs::remove_dir(dir);
+}
+
+/// Removes everything but keys and the lock.
+fn clear(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name == "keys" || name == "lock" {
+            continue;
+        }
+        let path = entry.path();
+        let removed = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
+            _ => std::fs::remove_file(&path),
+        };
+        if let Err(error) = removed {
+            eprintln!("postern: {}: {error}", path.display());
+        }
+    }
+}

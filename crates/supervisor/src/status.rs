@@ -1,0 +1,129 @@
+//! What `status` shows, gathered from the supervisor's state.
+
+use crate::child::Child;
+use crate::protocol::{ListenerStatus, Live, ProgramStatus, Reply, Status, WorkloadStatus};
+use crate::supervise::Supervisor;
+use slice::psc::ConnectionStatus;
+use slice::{Bind, Topology};
+use std::path::Path;
+
+/// May a connection in this state carry traffic (private-connectivity 1.3)?
+pub fn carries_traffic(status: ConnectionStatus) -> bool {
+    matches!(status, ConnectionStatus::Accepted | ConnectionStatus::NeedsAttention)
+}
+
+/// Everything that runs.
+pub fn of(supervisor: &Supervisor) -> Status {
+    let ca = supervisor.options.state_dir.join("keys").join("ca.pem");
+    let workloads = supervisor.workloads.iter().map(|running| WorkloadStatus {
+        workload: running.workload.clone(),
+        pid: running.pid.map(host_pid),
+        actual: running.actual,
+    });
+    Status {
+        topology: supervisor.options.topology.clone(),
+        isolation: supervisor.surroundings.name().to_owned(),
+        generation: supervisor.generation,
+        last_refusal: supervisor.last_refusal.clone(),
+        pid: supervisor.options.host_pid,
+        state_dir: supervisor.options.state_dir.clone(),
+        try_it: try_it(&supervisor.topology, &ca),
+        ca,
+        programs: supervisor.children.values().map(program).collect(),
+        workloads: workloads.collect(),
+        connections: supervisor.connections.values().flatten().cloned().collect(),
+        services: supervisor.services.clone(),
+    }
+}
+
+/// What `explain` needs of the running world.
+pub fn live(supervisor: &Supervisor) -> Reply {
+    match supervisor.store.jwks() {
+        Err(error) => Reply::Failed(error),
+        Ok(jwks) => Reply::Live(Box::new(Live {
+            topology: supervisor.options.topology.clone(),
+            connections: supervisor.connections.values().flatten().cloned().collect(),
+            jwks,
+        })),
+    }
+}
+
+fn program(child: &Child) -> ProgramStatus {
+    let state = match (&child.process, child.start_at) {
+        (Some(process), _) if process.host_pid.is_none() => "starting",
+        (Some(_), _) => "running",
+        (None, Some(_)) => "backing off",
+        (None, None) => "stopped",
+    };
+    let listener = |kept: &crate::child::Kept| {
+        let (protocol, declared) = match &kept.listen.bind {
+            Bind::Tcp(_, declared) => ("tcp", declared.to_string()),
+            Bind::Udp(_, declared) => ("udp", declared.to_string()),
+            Bind::Channel(name) => ("unix", name.clone()),
+            Bind::Host(address) => ("tcp", address.to_string()),
+        };
+        ListenerStatus {
+            key: kept.listen.key.clone(),
+            protocol: protocol.to_owned(),
+            actual: kept.actual.map_or_else(|| declared.clone(), |actual| actual.to_string()),
+            declared,
+        }
+    };
+    ProgramStatus {
+        program: child.id.role.program().to_owned(),
+        network: child.id.network.clone(),
+        state: state.to_owned(),
+        pid: child.process.as_ref().and_then(|process| process.host_pid),
+        restarts: child.incarnation.saturating_sub(1),
+        generation: child.generation,
+        listeners: child.listeners.values().map(listener).collect(),
+    }
+}
+
+/// The host's number of a process of ours: the one in `/proc` whose innermost number, in our own
+/// PID namespace, is this.
+fn host_pid(pid: u32) -> u32 {
+    let own = std::fs::read_link("/proc/self/ns/pid").ok();
+    let found = std::fs::read_dir("/proc").into_iter().flatten().flatten().find_map(|entry| {
+        let outer: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        let innermost: u32 = line.split_whitespace().next_back()?.parse().ok()?;
+        let namespace = std::fs::read_link(entry.path().join("ns/pid")).ok();
+        (innermost == pid && namespace == own).then_some(outer)
+    });
+    found.unwrap_or(pid)
+}
+
+/// One line that works when pasted: the first expectation of a client of the northbound host that
+/// is to be answered 200.
+fn try_it(topology: &Topology, ca: &Path) -> Option<String> {
+    let expectation = topology
+        .expectations
+        .iter()
+        .find(|expectation| expectation.from == "internet" && expectation.status == Some(200))?;
+    let rest = expectation.url.strip_prefix("https://")?;
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, format!("/{path}")),
+        None => (rest, "/".to_owned()),
+    };
+    let host = authority.split(':').next()?;
+    let northbound = topology.organizations.iter().find_map(|organization| {
+        let known = organization.environment_groups.iter().flat_map(|group| &group.hostnames);
+        known.into_iter().any(|name| name == host).then_some(())
+    });
+    northbound?;
+    let address = topology::northbound(topology)?;
+    let headers: String =
+        expectation.headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
+    let method = match expectation.method.as_str() {
+        "GET" => String::new(),
+        method => format!(" -X {method}"),
+    };
+    Some(format!(
+        "curl --cacert {} --resolve {host}:{port}:{ip}{method}{headers} https://{host}:{port}{path}",
+        ca.display(),
+        port = address.port(),
+        ip = address.ip(),
+    ))
+}

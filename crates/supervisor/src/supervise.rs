@@ -1,0 +1,645 @@
+//! The supervisor: one thread that owns everything and takes events from one queue.
+
+use crate::child::{Child, Kept, Launch, ProgramId};
+use crate::events::Event;
+use crate::protocol::{Ask, Reply};
+use crate::surroundings::Surroundings;
+use crate::workloads::Workloads;
+use crate::{slices, status};
+use names::NetworkId;
+use runtime::wire::{FromProgram, ToProgram};
+use slice::{ConnectionState, Listen, Notice, Report, Role, Topology};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+use vpc::{Fabric, Plan};
+
+/// A program that does not answer within this time has failed the generation.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long a stopping world may drain.
+const STOP_MAX: Duration = Duration::from_secs(12);
+
+/// In this order generations are committed: who serves before those who point at it.
+const COMMIT_ORDER: [Role; 8] = [
+    Role::Metadata,
+    Role::CloudRun,
+    Role::InternalLb,
+    Role::ServiceAttachment,
+    Role::EndpointAttachment,
+    Role::GoogleFrontEnd,
+    Role::PrivateDns,
+    Role::ApiProxy,
+];
+
+/// What stays the same for the life of the supervisor.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The topology, absolute.
+    pub topology: PathBuf,
+    /// State directory, absolute.
+    pub state_dir: PathBuf,
+    /// The folder of the binaries.
+    pub binaries: PathBuf,
+    /// Worker threads of each program.
+    pub workers: usize,
+    /// This process as the host sees it.
+    pub host_pid: u32,
+}
+
+/// The state.
+pub struct Supervisor {
+    pub(crate) options: Options,
+    pub(crate) store: keys::Store,
+    pub(crate) topology: Topology,
+    pub(crate) fabric: Fabric,
+    pub(crate) generation: u64,
+    pub(crate) last_refusal: Option<String>,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) children: BTreeMap<ProgramId, Child>,
+    pub(crate) workloads: Workloads,
+    /// Connection states by producer network.
+    pub(crate) connections: BTreeMap<NetworkId, Vec<ConnectionState>>,
+    pub(crate) services: Vec<(String, u32, String)>,
+    pub(crate) events: Sender<Event>,
+    queue: Receiver<Event>,
+    /// Questions that came in the middle of a transaction.
+    deferred: VecDeque<Event>,
+    prepared: BTreeMap<ProgramId, Result<(), String>>,
+    pongs: BTreeSet<(ProgramId, u64)>,
+    metrics: BTreeMap<ProgramId, String>,
+    pings: u64,
+    stopping: bool,
+}
+
+impl Supervisor {
+    /// An empty world.
+    ///
+    /// # Errors
+    /// Keys that cannot be made or read.
+    pub fn new(
+        options: Options,
+        surroundings: Surroundings,
+        events: Sender<Event>,
+        queue: Receiver<Event>,
+    ) -> Result<Self, String> {
+        Ok(Supervisor {
+            store: keys::Store::open(&options.state_dir)?,
+            options,
+            topology: Topology::default(),
+            fabric: Fabric::default(),
+            generation: 0,
+            last_refusal: None,
+            surroundings,
+            children: BTreeMap::new(),
+            workloads: Workloads::default(),
+            connections: BTreeMap::new(),
+            services: Vec::new(),
+            events,
+            queue,
+            deferred: VecDeque::new(),
+            prepared: BTreeMap::new(),
+            pongs: BTreeSet::new(),
+            metrics: BTreeMap::new(),
+            pings: 0,
+            stopping: false,
+        })
+    }
+
+    /// Serves events until the end.
+    pub fn run(mut self) {
+        loop {
+            let event = match self.deferred.pop_front() {
+                Some(event) => Some(event),
+                None => self.next(self.next_start()),
+            };
+            match event {
+                Some(Event::Stop) => break,
+                Some(Event::Asked(Ask::Down, connection)) => {
+                    self.stop();
+                    answer(
+                        &connection,
+                        &Reply::Done { generation: self.generation, text: String::new() },
+                    );
+                    self.tidy();
+                    return;
+                }
+                Some(Event::Asked(ask, connection)) => self.asked(ask, &connection),
+                Some(Event::Reload) => {
+                    if let Err(error) = self.reload() {
+                        eprintln!(
+                            "postern: reload refused, generation {} stays in force:\n{error}",
+                            self.generation
+                        );
+                    }
+                }
+                Some(event) => self.handle(event),
+                None => {}
+            }
+            self.start_due();
+        }
+        self.stop();
+        self.tidy();
+    }
+
+    /// The next event, or none at the given time.
+    fn next(&mut self, until: Option<Instant>) -> Option<Event> {
+        let Some(until) = until else { return self.queue.recv().ok() };
+        let patience = until.saturating_duration_since(Instant::now());
+        match self.queue.recv_timeout(patience) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+        }
+    }
+
+    /// Handles events until the condition holds; questions wait. False after `patience`.
+    fn wait(&mut self, patience: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let until = Instant::now() + patience;
+        while !done(self) {
+            match self.next(Some(until)) {
+                Some(event @ (Event::Asked(..) | Event::Stop | Event::Reload)) => {
+                    self.deferred.push_back(event);
+                }
+                Some(event) => self.handle(event),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Program(id, incarnation, message) => {
+                if self.children.get(&id).is_some_and(|child| child.incarnation == incarnation) {
+                    self.program_said(&id, message);
+                }
+            }
+            Event::ProgramEnded(id, incarnation, status) => {
+                self.program_ended(&id, incarnation, status)
+            }
+            Event::WorkloadEnded(number, status) => self.workload_ended(number, status),
+            Event::GraceOver(number) => self.grace_over(number),
+            Event::SessionClosed(number) => {
+                if self.workloads.remove(number, &mut self.surroundings).is_some() {
+                    self.tell_workloads();
+                }
+            }
+            Event::Asked(..) | Event::Stop | Event::Reload => self.deferred.push_back(event),
+        }
+    }
+
+    fn program_said(&mut self, id: &ProgramId, message: FromProgram) {
+        match message {
+            FromProgram::Hello { pid } => {
+                if let Some(process) = self.children.get_mut(id).and_then(|c| c.process.as_mut()) {
+                    process.host_pid = Some(pid);
+                }
+            }
+            FromProgram::Prepared { error, .. } => {
+                self.prepared.insert(id.clone(), error.map_or(Ok(()), Err));
+            }
+            FromProgram::Committed { generation } => {
+                if let Some(child) = self.children.get_mut(id) {
+                    child.generation = generation;
+                }
+            }
+            FromProgram::Pong { id: number } => {
+                self.pongs.insert((id.clone(), number));
+            }
+            FromProgram::Metrics { text, .. } => {
+                self.metrics.insert(id.clone(), text);
+            }
+            FromProgram::Report(Report::Services(services)) => self.services = services,
+            FromProgram::Report(Report::Connections(states)) => {
+                if let Some(network) = &id.network {
+                    self.connections.insert(network.clone(), states);
+                    self.connections_changed();
+                }
+            }
+            FromProgram::Request { id: number, request } => {
+                let result = self.workload_request(request);
+                if let Some(child) = self.children.get(id) {
+                    child.send(&ToProgram::Answer { id: number, result }, &[]);
+                }
+            }
+        }
+    }
+
+    fn program_ended(&mut self, id: &ProgramId, incarnation: u32, status: i32) {
+        let Some(child) = self.children.get_mut(id) else { return };
+        if child.incarnation != incarnation {
+            return;
+        }
+        let pause = child.ended();
+        if self.stopping {
+            child.start_at = None;
+            return;
+        }
+        self.prepared
+            .insert(id.clone(), Err(format!("it ended with status {status}; see `postern logs`")));
+        let _ = writeln!(
+            std::io::stderr(),
+            "postern: {id} ended with status {status}; it is started again in {} ms",
+            pause.as_millis()
+        );
+    }
+
+    /// When the next program is due to be started again.
+    fn next_start(&self) -> Option<Instant> {
+        self.children.values().filter_map(|child| child.start_at).min()
+    }
+
+    /// Starts programs whose pause is over, with all listeners and the generation in force.
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<ProgramId> = self
+            .children
+            .values()
+            .filter(|child| child.start_at.is_some_and(|at| at <= now))
+            .map(|child| child.id.clone())
+            .collect();
+        for id in due {
+            if let Err(error) = self.launch(&id) {
+                eprintln!("postern: {id} cannot be started: {error}");
+                if let Some(child) = self.children.get_mut(&id) {
+                    child.ended();
+                }
+                continue;
+            }
+            let Some(child) = self.children.get(&id) else { continue };
+            let generation = self.generation;
+            let (open, descriptors) = child.all_listeners();
+            let prepare = self.prepare_message(child, generation, open, Vec::new());
+            child.send(&prepare, &descriptors);
+            child.send(&ToProgram::Commit { generation }, &[]);
+            self.tell_one(child);
+        }
+    }
+
+    fn launch(&mut self, id: &ProgramId) -> std::io::Result<()> {
+        let namespace = self.surroundings.namespace_of(id)?;
+        let launch = Launch {
+            state_dir: &self.options.state_dir,
+            binaries: &self.options.binaries,
+            namespace,
+            workers: self.options.workers,
+            events: &self.events,
+        };
+        match self.children.get_mut(id) {
+            Some(child) => child.start(launch),
+            None => Ok(()),
+        }
+    }
+
+    fn prepare_message(
+        &self,
+        child: &Child,
+        generation: u64,
+        open: Vec<Listen>,
+        close: Vec<String>,
+    ) -> ToProgram {
+        let (placements, hosts, placed) = self.surroundings.placements(&child.id);
+        ToProgram::Prepare {
+            generation,
+            slice: child.slice.clone(),
+            open,
+            close,
+            placements,
+            hosts,
+            placed,
+        }
+    }
+
+    /// Reads the files and puts them into force, or changes nothing.
+    ///
+    /// # Errors
+    /// All diagnostics, or what a program or the kernel said.
+    pub fn reload(&mut self) -> Result<String, String> {
+        let loaded = topology::load(&self.options.topology);
+        let text: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        let text = text.join("\n");
+        let outcome = match loaded.topology {
+            Some(topology) => self.install(topology),
+            None => Err(text.clone()),
+        };
+        self.last_refusal = outcome.as_ref().err().cloned();
+        outcome.map(|()| text)
+    }
+
+    /// Puts a topology into force: prepare everything aside, commit, take away what is gone.
+    ///
+    /// # Errors
+    /// What refused; nothing has changed then.
+    pub fn install(&mut self, topology: Topology) -> Result<(), String> {
+        let generation = self.generation + 1;
+        let fabric = Fabric::compile(&topology);
+        self.surroundings.grow(&topology, &self.plans(&fabric, &topology))?;
+        let mut aside = BTreeMap::new();
+        let built = self.prepare(&topology, generation, &mut aside);
+        if let Err(error) = built {
+            self.abort(generation, &aside);
+            return Err(error);
+        }
+        let gone: Vec<ProgramId> =
+            self.children.keys().filter(|id| !aside.contains_key(*id)).cloned().collect();
+        self.topology = topology;
+        self.fabric = fabric;
+        self.generation = generation;
+        for (id, change) in aside {
+            if let Some(child) = self.children.get_mut(&id) {
+                child.slice = change.slice;
+                for key in &change.close {
+                    child.listeners.remove(key);
+                }
+                child.listeners.extend(change.open);
+            }
+        }
+        for role in COMMIT_ORDER {
+            let group: Vec<ProgramId> = self
+                .children
+                .keys()
+                .filter(|id| id.role == role && !gone.contains(id))
+                .cloned()
+                .collect();
+            for id in &group {
+                if let Some(child) = self.children.get(id) {
+                    child.send(&ToProgram::Commit { generation }, &[]);
+                }
+            }
+            self.wait(ANSWER_MAX, |this| {
+                group.iter().all(|id| {
+                    this.children.get(id).is_none_or(|child| {
+                        child.generation == generation || child.process.is_none()
+                    })
+                })
+            });
+        }
+        for id in gone.iter().rev() {
+            if let Some(child) = self.children.remove(id) {
+                child.send(&ToProgram::Stop, &[]);
+            }
+            if let Some(network) = &id.network {
+                self.connections.remove(network).filter(|_| id.role == Role::ServiceAttachment);
+            }
+        }
+        self.settle_workloads();
+        let plans = self.plans(&self.fabric, &self.topology);
+        self.surroundings.shrink(&self.topology, &plans)?;
+        self.connections_changed();
+        Ok(())
+    }
+
+    /// Starts what is new and lets every program build the generation aside.
+    fn prepare(
+        &mut self,
+        topology: &Topology,
+        generation: u64,
+        aside: &mut BTreeMap<ProgramId, Change>,
+    ) -> Result<(), String> {
+        for id in slices::programs(topology) {
+            let (slice, wanted) = slices::cut(&id, topology, &self.store)?;
+            let known = self.children.get(&id);
+            let is = |key: &str, listen: &Listen| {
+                known
+                    .and_then(|child| child.listeners.get(key))
+                    .is_some_and(|kept| kept.listen == *listen)
+            };
+            let mut change = Change { slice, open: BTreeMap::new(), close: Vec::new() };
+            for listen in wanted.iter().filter(|listen| !is(&listen.key, listen)) {
+                let kept = self
+                    .surroundings
+                    .bind(listen, &self.options.state_dir)
+                    .map_err(|error| format!("{id}: cannot listen on {}: {error}", listen.key))?;
+                change.open.insert(listen.key.clone(), kept);
+            }
+            if let Some(child) = known {
+                let stays = |key: &String| wanted.iter().any(|listen| listen.key == *key);
+                change.close = child.listeners.keys().filter(|key| !stays(key)).cloned().collect();
+            }
+            aside.insert(id, change);
+        }
+        self.prepared.clear();
+        let ids: Vec<ProgramId> = aside.keys().cloned().collect();
+        for id in &ids {
+            if !self.children.contains_key(id) {
+                self.children.insert(id.clone(), Child::new(id.clone()));
+            }
+            let running = self.children.get(id).is_some_and(|child| child.process.is_some());
+            if !running {
+                self.surroundings.ready_for(id, topology, &mut self.workloads)?;
+                self.launch(id).map_err(|error| format!("{id}: {error}"))?;
+            }
+            let (Some(child), Some(change)) = (self.children.get(id), aside.get(id)) else {
+                continue;
+            };
+            let mut open: Vec<(Listen, _)> = change
+                .open
+                .values()
+                .map(|kept| (kept.listen.clone(), kept.socket.as_fd()))
+                .collect();
+            if !running {
+                // A process that had died in between is given what its predecessor had.
+                let old = child.listeners.values().filter(|kept| {
+                    !change.close.contains(&kept.listen.key)
+                        && !change.open.contains_key(&kept.listen.key)
+                });
+                open.extend(old.map(|kept| (kept.listen.clone(), kept.socket.as_fd())));
+            }
+            let (listens, descriptors): (Vec<Listen>, Vec<_>) = open.into_iter().unzip();
+            let (placements, hosts, placed) = self.surroundings.placements(id);
+            let message = ToProgram::Prepare {
+                generation,
+                slice: change.slice.clone(),
+                open: listens,
+                close: change.close.clone(),
+                placements,
+                hosts,
+                placed,
+            };
+            child.send(&message, &descriptors);
+        }
+        let all = self.wait(ANSWER_MAX, |this| ids.iter().all(|id| this.prepared.contains_key(id)));
+        let refused: Vec<String> = ids
+            .iter()
+            .filter_map(|id| match self.prepared.get(id) {
+                Some(Ok(())) => None,
+                Some(Err(error)) => Some(format!("{id}: {error}")),
+                None => Some(format!("{id}: no answer within {} s", ANSWER_MAX.as_secs())),
+            })
+            .collect();
+        if all && refused.is_empty() { Ok(()) } else { Err(refused.join("\n")) }
+    }
+
+    /// Takes everything back that a refused generation has begun.
+    fn abort(&mut self, generation: u64, aside: &BTreeMap<ProgramId, Change>) {
+        for id in aside.keys() {
+            let fresh = self.children.get(id).is_some_and(|child| child.slice.is_null());
+            if fresh {
+                if let Some(child) = self.children.remove(id) {
+                    child.send(&ToProgram::Stop, &[]);
+                }
+            } else if let Some(child) = self.children.get(id) {
+                child.send(&ToProgram::Abort { generation }, &[]);
+            }
+        }
+        let plans = self.plans(&self.fabric, &self.topology);
+        // What cannot be taken back here is taken back by the next reload that is good.
+        if let Err(error) = self.surroundings.shrink(&self.topology, &plans) {
+            eprintln!("postern: {error}");
+        }
+    }
+
+    /// The routes of every network, under the connection states as they are.
+    fn plans(&self, fabric: &Fabric, topology: &Topology) -> BTreeMap<NetworkId, Plan> {
+        let accepted: BTreeSet<&str> = self
+            .connections
+            .values()
+            .flatten()
+            .filter(|state| status::carries_traffic(state.status))
+            .map(|state| state.endpoint.as_str())
+            .collect();
+        topology
+            .networks
+            .iter()
+            .map(|network| {
+                let plan =
+                    fabric.plan(&network.id, |endpoint| accepted.contains(endpoint.as_str()));
+                (network.id.clone(), plan)
+            })
+            .collect()
+    }
+
+    /// Endpoints that became accepted answer; others fall silent; both ends are told.
+    fn connections_changed(&mut self) {
+        let plans = self.plans(&self.fabric, &self.topology);
+        if let Err(error) = self.surroundings.follow(&plans) {
+            eprintln!("postern: {error}");
+        }
+        for child in self.children.values() {
+            if child.id.role == Role::EndpointAttachment {
+                child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
+            }
+        }
+    }
+
+    fn connections_of(&self, id: &ProgramId) -> Notice {
+        let theirs = |state: &&ConnectionState| {
+            self.topology
+                .endpoints
+                .iter()
+                .any(|e| e.self_link == state.endpoint && Some(&e.network) == id.network.as_ref())
+        };
+        Notice::Connections(self.connections.values().flatten().filter(theirs).cloned().collect())
+    }
+
+    /// Tells every program the workloads of its network, and waits until they know.
+    pub(crate) fn tell_workloads(&mut self) {
+        for child in self.children.values() {
+            if let Some(network) = &child.id.network {
+                child.send(&ToProgram::Notice(Notice::Workloads(self.workloads.of(network))), &[]);
+            }
+        }
+        self.pings += 1;
+        let number = self.pings;
+        for child in self.children.values() {
+            child.send(&ToProgram::Ping { id: number }, &[]);
+        }
+        self.wait(Duration::from_secs(2), |this| {
+            this.children.values().all(|child| {
+                child.process.is_none() || this.pongs.contains(&(child.id.clone(), number))
+            })
+        });
+        self.pongs.clear();
+    }
+
+    /// What a process that has just been started must know beside its slice.
+    fn tell_one(&self, child: &Child) {
+        if let Some(network) = &child.id.network {
+            child.send(&ToProgram::Notice(Notice::Workloads(self.workloads.of(network))), &[]);
+        }
+        if child.id.role == Role::EndpointAttachment {
+            child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
+        }
+    }
+
+    fn asked(&mut self, ask: Ask, connection: &UnixStream) {
+        match ask {
+            Ask::Status => answer(connection, &Reply::Status(Box::new(status::of(self)))),
+            Ask::Live => answer(connection, &status::live(self)),
+            Ask::Reload => {
+                let reply = match self.reload() {
+                    Ok(text) => Reply::Done { generation: self.generation, text },
+                    Err(error) => Reply::Failed(format!(
+                        "{error}\nreload refused: generation {} stays in force",
+                        self.generation
+                    )),
+                };
+                answer(connection, &reply);
+            }
+            Ask::Exec(request) => self.open_session(&request, connection),
+            Ask::Metrics => {
+                self.metrics.clear();
+                for child in self.children.values() {
+                    child.send(&ToProgram::Metrics { id: 0 }, &[]);
+                }
+                self.wait(Duration::from_secs(2), |this| {
+                    this.children.values().all(|child| {
+                        child.process.is_none() || this.metrics.contains_key(&child.id)
+                    })
+                });
+                let texts = std::mem::take(&mut self.metrics);
+                let texts = texts.into_iter().map(|(id, text)| (id.to_string(), text)).collect();
+                answer(connection, &Reply::Metrics(texts));
+            }
+            Ask::Down => self.deferred.push_back(Event::Stop),
+        }
+    }
+
+    /// Ends everything: programs drain, workloads get SIGTERM, what is left is killed.
+    fn stop(&mut self) {
+        self.stopping = true;
+        for role in COMMIT_ORDER.iter().rev() {
+            for child in self.children.values().filter(|child| child.id.role == *role) {
+                child.send(&ToProgram::Stop, &[]);
+            }
+        }
+        // Instances go on until the requests in flight through `cloud-run` have ended.
+        self.wait(STOP_MAX, |this| this.children.values().all(|child| child.process.is_none()));
+        self.workloads.terminate();
+        self.wait(STOP_MAX, |this| !this.workloads.any_process());
+        self.workloads.kill();
+        for child in self.children.values() {
+            child.kill();
+        }
+        self.wait(Duration::from_secs(2), |this| {
+            this.children.values().all(|child| child.process.is_none())
+                && !this.workloads.any_process()
+        });
+    }
+
+    /// Ends a world that did not come up.
+    pub fn give_up(mut self) {
+        self.stop();
+    }
+
+    /// Leaves the state directory as it was found: with keys, and nothing else.
+    fn tidy(&self) {
+        crate::state_dir::tidy(&self.options.state_dir);
+    }
+}
+
+/// What a generation changes in one program.
+struct Change {
+    slice: serde_json::Value,
+    open: BTreeMap<String, Kept>,
+    close: Vec<String>,
+}
+
+/// Answers a command; one that has gone away needs no answer.
+pub(crate) fn answer(connection: &UnixStream, reply: &Reply) {
+    let _ = runtime::wire::send(connection, reply, &[]);
+}

@@ -1,0 +1,263 @@
+//! Where programs and workloads live: kernel namespaces, or (loopback isolation) addresses of
+//! 127.0.0.0/8. The one place that knows which.
+
+use crate::child::{Kept, ProgramId};
+use crate::loopback::Loopback;
+use crate::namespaces::Namespaces;
+use crate::workloads::Workloads;
+use names::NetworkId;
+use net::Network;
+use runtime::{listener, wire};
+use slice::{Bind, Listen, Placement, Role, SERVERLESS_NETWORK, Topology};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use vpc::Plan;
+
+/// The mode, with its state.
+#[derive(Debug)]
+pub enum Surroundings {
+    /// `--isolation netns`.
+    Namespaces {
+        /// The kernel's side.
+        namespaces: Namespaces,
+        /// The API proxy's runtime has a leaf of its own in each tenant network.
+        runtimes: BTreeMap<NetworkId, OwnedFd>,
+    },
+    /// `--isolation loopback`.
+    Loopback(Loopback),
+}
+
+/// A workload's place.
+#[derive(Debug)]
+pub struct Leaf {
+    /// Its network namespace.
+    pub namespace: Option<OwnedFd>,
+    /// Its address on the host, where it has one.
+    pub actual: Option<Ipv4Addr>,
+}
+
+/// The network of Cloud Run instances.
+pub fn serverless() -> NetworkId {
+    NetworkId::new(SERVERLESS_NETWORK.0, SERVERLESS_NETWORK.1)
+}
+
+impl Surroundings {
+    /// What the command line calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Surroundings::Namespaces { .. } => "netns",
+            Surroundings::Loopback(_) => "loopback",
+        }
+    }
+
+    /// Makes room for a topology: what is new is added, nothing is taken away.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn grow(
+        &mut self,
+        topology: &Topology,
+        plans: &BTreeMap<NetworkId, Plan>,
+    ) -> Result<(), String> {
+        match self {
+            Surroundings::Namespaces { namespaces, .. } => {
+                let grown = namespaces.in_force().map(|(network, old)| {
+                    let mut plan = plans.get(network).cloned().unwrap_or_default();
+                    for route in &old.routes {
+                        if plan.routes.iter().all(|new| new.to != route.to) {
+                            plan.routes.insert(route.clone());
+                        }
+                    }
+                    plan.peers.extend(old.peers.iter().cloned());
+                    plan.proxy_address = plan.proxy_address.or(old.proxy_address);
+                    (network.clone(), plan)
+                });
+                let mut all: BTreeMap<NetworkId, Plan> = grown.collect();
+                for (network, plan) in plans {
+                    all.entry(network.clone()).or_insert_with(|| plan.clone());
+                }
+                namespaces.apply(&with_serverless(all)).map_err(|error| error.to_string())
+            }
+            Surroundings::Loopback(loopback) => loopback.place(topology),
+        }
+    }
+
+    /// Takes away what a topology no longer has.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn shrink(
+        &mut self,
+        topology: &Topology,
+        plans: &BTreeMap<NetworkId, Plan>,
+    ) -> Result<(), String> {
+        if let Surroundings::Namespaces { runtimes, .. } = self {
+            runtimes
+                .retain(|network, _| topology.organizations.iter().any(|o| o.network == *network));
+        }
+        self.follow(plans)
+    }
+
+    /// Brings routes to these plans.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn follow(&mut self, plans: &BTreeMap<NetworkId, Plan>) -> Result<(), String> {
+        match self {
+            Surroundings::Namespaces { namespaces, .. } => {
+                namespaces.apply(&with_serverless(plans.clone())).map_err(|error| error.to_string())
+            }
+            Surroundings::Loopback(_) => Ok(()),
+        }
+    }
+
+    /// The namespace in which a program starts.
+    ///
+    /// # Errors
+    /// `NotFound` where the network has none.
+    pub fn namespace_of(&self, id: &ProgramId) -> io::Result<Option<OwnedFd>> {
+        let Surroundings::Namespaces { namespaces, runtimes } = self else { return Ok(None) };
+        let outside = serverless();
+        let network = id.network.as_ref().unwrap_or(&outside);
+        if id.role == Role::ApiProxy {
+            let leaf = runtimes.get(network).ok_or(io::ErrorKind::NotFound)?;
+            return Ok(Some(leaf.try_clone()?));
+        }
+        let router = namespaces.router(network).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Some(router.try_clone_to_owned()?))
+    }
+
+    /// Prepares what a program needs before it starts: the API proxy's runtime its leaf.
+    ///
+    /// # Errors
+    /// What the kernel says; a network without a free address.
+    pub fn ready_for(
+        &mut self,
+        id: &ProgramId,
+        topology: &Topology,
+        workloads: &mut Workloads,
+    ) -> Result<(), String> {
+        let (Role::ApiProxy, Some(network)) = (id.role, &id.network) else { return Ok(()) };
+        if workloads.has_runtime(network) {
+            return Ok(());
+        }
+        let leaf = workloads.add_runtime(network, topology, self)?;
+        if let (Surroundings::Namespaces { runtimes, .. }, Some(namespace)) = (self, leaf.namespace)
+        {
+            runtimes.insert(network.clone(), namespace);
+        }
+        Ok(())
+    }
+
+    /// Binds a listener where its network is.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub fn bind(&mut self, listen: &Listen, state_dir: &Path) -> io::Result<Kept> {
+        let channel = match &listen.bind {
+            Bind::Channel(name) => wire::channel_path(state_dir, name),
+            _ => Default::default(),
+        };
+        let socket = match (&listen.bind, &mut *self) {
+            (
+                Bind::Tcp(network, _) | Bind::Udp(network, _),
+                Surroundings::Namespaces { namespaces, .. },
+            ) => {
+                let router = namespaces.router(network).ok_or(io::ErrorKind::NotFound)?;
+                let direct = Network::direct();
+                sys::in_network_namespace(router, || {
+                    listener::bind(&listen.bind, &direct, &channel, true)
+                })?
+            }
+            (
+                Bind::Tcp(network, declared) | Bind::Udp(network, declared),
+                Surroundings::Loopback(loopback),
+            ) => {
+                let actual = loopback.socket(network, *declared)?;
+                let placement = Placement { network: network.clone(), declared: *declared, actual };
+                let placed = Network::placed(&[placement], &[]);
+                listener::bind(&listen.bind, &placed, &channel, false)?
+            }
+            _ => listener::bind(&listen.bind, &Network::direct(), &channel, false)?,
+        };
+        let actual = match &listen.bind {
+            Bind::Channel(_) => None,
+            Bind::Udp(..) => std::net::UdpSocket::from(socket.try_clone()?).local_addr().ok(),
+            _ => std::net::TcpListener::from(socket.try_clone()?).local_addr().ok(),
+        };
+        Ok(Kept { listen: listen.clone(), socket, actual })
+    }
+
+    /// Where declared addresses are really bound, for a program.
+    pub fn placements(&self, id: &ProgramId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>, bool) {
+        match self {
+            Surroundings::Namespaces { .. } => (Vec::new(), Vec::new(), false),
+            Surroundings::Loopback(loopback) => {
+                let outside = serverless();
+                let (sockets, hosts) = loopback.table(id.network.as_ref().unwrap_or(&outside));
+                (sockets, hosts, true)
+            }
+        }
+    }
+
+    /// Makes a leaf for a workload.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) -> io::Result<Leaf> {
+        match self {
+            Surroundings::Namespaces { namespaces, .. } => {
+                let leaf = namespaces.add_leaf(network, address)?;
+                Ok(Leaf { namespace: Some(leaf), actual: None })
+            }
+            Surroundings::Loopback(loopback) => {
+                Ok(Leaf { namespace: None, actual: Some(loopback.host(network, address)?) })
+            }
+        }
+    }
+
+    /// Takes a leaf away.
+    pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
+        match self {
+            Surroundings::Namespaces { namespaces, .. } => namespaces.remove_leaf(network, address),
+            Surroundings::Loopback(loopback) => loopback.forget(network, address),
+        }
+    }
+
+    /// Where `cloud-run` reaches an instance.
+    ///
+    /// # Errors
+    /// Without a free port.
+    pub fn instance_address(&self, address: Ipv4Addr, port: u16) -> io::Result<SocketAddr> {
+        match self {
+            Surroundings::Namespaces { .. } => Ok(SocketAddr::from((address, port))),
+            // Instances are not apart from each other here: each gets a port of its own.
+            Surroundings::Loopback(_) => {
+                std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+            }
+        }
+    }
+}
+
+impl Surroundings {
+    /// The namespace of a workload's leaf, again (for `exec --instance`).
+    ///
+    /// # Errors
+    /// Those of `dup(2)`.
+    pub fn share(namespace: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
+        namespace.map(|namespace| namespace.as_fd().try_clone_to_owned()).transpose()
+    }
+}
+
+/// The plans with whether each router forwards: VPC networks do, the network of Cloud Run
+/// instances does not, so that an instance reaches its metadata server and nobody reaches it.
+fn with_serverless(plans: BTreeMap<NetworkId, Plan>) -> BTreeMap<NetworkId, (Plan, bool)> {
+    let mut all: BTreeMap<NetworkId, (Plan, bool)> =
+        plans.into_iter().map(|(network, plan)| (network, (plan, true))).collect();
+    let own = vpc::Fabric::default().plan(&serverless(), |_| false);
+    all.insert(serverless(), (own, false));
+    all
+}

@@ -1,0 +1,576 @@
+//! What runs in leaves: declared VMs, `exec` sessions, Cloud Run instances, the API proxy's
+//! runtime.
+
+use crate::child::{exit_code, log_path, open_log, spawn_thread};
+use crate::events::Event;
+use crate::protocol::{ExecRequest, Reply, Session};
+use crate::supervise::Supervisor;
+use crate::surroundings::{Leaf, Surroundings, serverless};
+use crate::workload::{CA_FILE, Spec, trust_environment};
+use names::NetworkId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runtime::wire::{Answer, Request, ToProgram};
+use slice::{Instance, Notice, Purpose, Role, SpawnInstance, SpawnedInstance, Topology, Workload};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use sys::{Inheritance, NamespaceKind};
+
+/// All workloads, by number.
+#[derive(Debug, Default)]
+pub struct Workloads {
+    next: u64,
+    all: BTreeMap<u64, Running>,
+}
+
+/// What a workload is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The API proxy's runtime.
+    Runtime,
+    /// A declared VM, as it was declared when it was started.
+    Vm(Box<Instance>),
+    /// An `exec` session.
+    Session,
+    /// A Cloud Run instance.
+    Instance,
+}
+
+/// A workload.
+#[derive(Debug)]
+pub struct Running {
+    /// As the network knows it.
+    pub workload: Workload,
+    /// What it is.
+    pub kind: Kind,
+    /// Its leaf.
+    pub namespace: Option<OwnedFd>,
+    /// Its outermost process, in the supervisor's numbering.
+    pub pid: Option<u32>,
+    /// Where it is really reached, if somebody has to know.
+    pub actual: Option<SocketAddr>,
+}
+
+/// A first-generation address pool for Cloud Run instances: link-local, as containers see it.
+const INSTANCE_POOL: ([u8; 4], u32) = ([169, 254, 32, 1], 8190);
+
+impl Workloads {
+    /// The workloads of a network.
+    pub fn of(&self, network: &NetworkId) -> Vec<Workload> {
+        let theirs = self.all.values().filter(|running| running.workload.network == *network);
+        theirs.map(|running| running.workload.clone()).collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Running> {
+        self.all.values()
+    }
+
+    /// Is any process of a workload left?
+    pub fn any_process(&self) -> bool {
+        self.all.values().any(|running| running.pid.is_some())
+    }
+
+    /// Asks every process to end.
+    pub fn terminate(&self) {
+        self.signal_all(Signal::SIGTERM);
+    }
+
+    /// Ends every process.
+    pub fn kill(&self) {
+        self.signal_all(Signal::SIGKILL);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for running in self.all.values() {
+            running.signal(signal);
+        }
+    }
+
+    /// Takes a workload away.
+    pub fn remove(&mut self, number: u64, surroundings: &mut Surroundings) -> Option<Running> {
+        let running = self.all.remove(&number)?;
+        running.signal(Signal::SIGKILL);
+        surroundings.remove_leaf(&running.workload.network, running.workload.address);
+        Some(running)
+    }
+
+    fn add(&mut self, running: Running) -> u64 {
+        self.next += 1;
+        self.all.insert(self.next, running);
+        self.next
+    }
+
+    /// Does the API proxy's runtime of this network have its leaf?
+    pub fn has_runtime(&self, network: &NetworkId) -> bool {
+        self.all.values().any(|r| r.kind == Kind::Runtime && r.workload.network == *network)
+    }
+
+    /// Makes the leaf of the API proxy's runtime.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn add_runtime(
+        &mut self,
+        network: &NetworkId,
+        topology: &Topology,
+        surroundings: &mut Surroundings,
+    ) -> Result<Leaf, String> {
+        let organization = topology
+            .organizations
+            .iter()
+            .find(|organization| organization.network == *network)
+            .ok_or_else(|| format!("no organisation runs in {network}"))?;
+        let project = &organization.apigee_project_id;
+        let mut workload =
+            self.describe(network, topology, Some(&organization.region), "api-proxy", project)?;
+        workload.name = "api-proxy".to_owned();
+        let leaf = surroundings
+            .add_leaf(network, workload.address)
+            .map_err(|error| format!("api-proxy@{network}: {error}"))?;
+        let namespace = Surroundings::share(leaf.namespace.as_ref()).map_err(|e| e.to_string())?;
+        let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
+        self.add(Running { workload, kind: Kind::Runtime, namespace, pid: None, actual });
+        Ok(leaf)
+    }
+
+    /// A workload with the next free address of a subnetwork.
+    fn describe(
+        &self,
+        network: &NetworkId,
+        topology: &Topology,
+        region: Option<&str>,
+        name: &str,
+        project: &str,
+    ) -> Result<Workload, String> {
+        let declared =
+            topology.networks.iter().find(|known| known.id == *network).ok_or_else(|| {
+                format!("there is no network {network}; there are {}", names_of(topology))
+            })?;
+        let subnetworks = declared.subnetworks.iter().filter(|s| {
+            s.purpose == Purpose::Private && region.is_none_or(|region| region == s.region)
+        });
+        let used = self.used(network, topology);
+        for subnetwork in subnetworks {
+            let range = subnetwork.range;
+            // Network, gateway, second-to-last and broadcast are reserved (private-connectivity
+            // 5.1). From the top, where people seldom declare addresses.
+            let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
+            let free = (first.saturating_add(2)..last.saturating_sub(1))
+                .rev()
+                .map(Ipv4Addr::from)
+                .find(|address| !used.contains(address));
+            if let Some(address) = free {
+                return Ok(Workload {
+                    name: format!("{name}-{}", self.next + 1),
+                    network: network.clone(),
+                    address,
+                    project: project.to_owned(),
+                    project_number: topology.projects.get(project).map_or(0, |p| p.number),
+                    region: subnetwork.region.clone(),
+                    zone: format!("{}-b", subnetwork.region),
+                    tags: Vec::new(),
+                    service_account: None,
+                    instance_id: instance_id(network, self.next + 1),
+                    serverless: false,
+                    metadata: BTreeMap::new(),
+                });
+            }
+        }
+        let place = region.map_or_else(String::new, |region| format!(" in {region}"));
+        Err(format!("{network} has no subnetwork with a free address{place}"))
+    }
+
+    fn used(&self, network: &NetworkId, topology: &Topology) -> BTreeSet<Ipv4Addr> {
+        let rules = topology.load_balancing.forwarding_rules.iter();
+        let rules = rules.filter(|rule| rule.network == *network).map(|rule| rule.address);
+        let endpoints = topology.endpoints.iter();
+        let endpoints = endpoints.filter(|e| e.network == *network).map(|e| e.address);
+        let vms = topology.networks.iter().filter(|known| known.id == *network);
+        let vms = vms.flat_map(|known| known.instances.iter().map(|instance| instance.address));
+        let running = self.all.values().filter(|running| running.workload.network == *network);
+        let running = running.map(|running| running.workload.address);
+        rules.chain(endpoints).chain(vms).chain(running).collect()
+    }
+
+    fn by_vm(&self, name: &str, network: Option<&NetworkId>) -> Option<&Running> {
+        self.all.values().find(|running| {
+            matches!(&running.kind, Kind::Vm(vm) if vm.name == name)
+                && network.is_none_or(|network| running.workload.network == *network)
+        })
+    }
+}
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid.and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+fn names_of(topology: &Topology) -> String {
+    let names: Vec<String> =
+        topology.networks.iter().map(|network| network.id.to_string()).collect();
+    names.join(", ")
+}
+
+/// A stable number of the length that Compute Engine gives instances.
+fn instance_id(network: &NetworkId, number: u64) -> String {
+    let seed = format!("{network}/{number}");
+    let hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}", 1_000_000_000_000_000_000 + hash % 8_000_000_000_000_000_000)
+}
+
+impl Supervisor {
+    /// Starts declared VMs that are new, stops those that are gone or have changed.
+    pub(crate) fn settle_workloads(&mut self) {
+        let declared: Vec<(NetworkId, Instance)> = self
+            .topology
+            .networks
+            .iter()
+            .flat_map(|network| network.instances.iter().map(|vm| (network.id.clone(), vm.clone())))
+            .collect();
+        let is_declared = |running: &Running| match &running.kind {
+            Kind::Vm(vm) => declared
+                .iter()
+                .any(|(network, d)| *network == running.workload.network && *d == **vm),
+            Kind::Runtime => {
+                self.topology.organizations.iter().any(|o| o.network == running.workload.network)
+            }
+            Kind::Session | Kind::Instance => true,
+        };
+        let gone: Vec<u64> = self
+            .workloads
+            .all
+            .iter()
+            .filter(|(_, running)| !is_declared(running))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in gone {
+            self.workloads.remove(number, &mut self.surroundings);
+        }
+        let mut started = Vec::new();
+        for (network, vm) in declared {
+            if self.workloads.by_vm(&vm.name, Some(&network)).is_some() {
+                continue;
+            }
+            match self.add_vm(&network, vm) {
+                Ok(number) => started.push(number),
+                Err(error) => eprintln!("postern: {error}"),
+            }
+        }
+        self.tell_workloads();
+        for number in started {
+            if let Err(error) = self.boot(number) {
+                eprintln!("postern: {error}");
+            }
+        }
+    }
+
+    fn add_vm(&mut self, network: &NetworkId, vm: Instance) -> Result<u64, String> {
+        let leaf = self
+            .surroundings
+            .add_leaf(network, vm.address)
+            .map_err(|error| format!("instance {}: {error}", vm.name))?;
+        let workload = Workload {
+            name: format!("vm/{}", vm.name),
+            network: network.clone(),
+            address: vm.address,
+            project: vm.project.clone(),
+            project_number: self.topology.projects.get(&vm.project).map_or(0, |p| p.number),
+            region: vm.region.clone(),
+            zone: vm.zone.clone(),
+            tags: vm.tags.clone(),
+            service_account: vm.service_account.clone(),
+            instance_id: instance_id(network, u64::from(u32::from(vm.address))),
+            serverless: false,
+            metadata: vm.metadata.clone(),
+        };
+        let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
+        let kind = Kind::Vm(Box::new(vm));
+        Ok(self.workloads.add(Running {
+            workload,
+            kind,
+            namespace: leaf.namespace,
+            pid: None,
+            actual,
+        }))
+    }
+
+    /// Runs a VM's startup script.
+    fn boot(&mut self, number: u64) -> Result<(), String> {
+        let Some(running) = self.workloads.all.get(&number) else { return Ok(()) };
+        let Kind::Vm(vm) = &running.kind else { return Ok(()) };
+        let Some(script) = vm.metadata.get("startup-script") else { return Ok(()) };
+        if running.namespace.is_none() {
+            eprintln!(
+                "postern: instance {}: startup scripts do not run in loopback isolation",
+                vm.name
+            );
+            return Ok(());
+        }
+        let command = vec!["bash".to_owned(), "-c".to_owned(), script.clone()];
+        let directory = Some(vm.directory.clone());
+        let label = running.workload.name.clone();
+        self.start_workload(number, &label, command, directory, BTreeMap::new())
+    }
+
+    /// Starts a process in a workload's leaf.
+    fn start_workload(
+        &mut self,
+        number: u64,
+        label: &str,
+        command: Vec<String>,
+        directory: Option<PathBuf>,
+        environment: BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("{label}: {error}");
+        let Some(running) = self.workloads.all.get_mut(&number) else { return Ok(()) };
+        let mut all = base_environment(&self.options.binaries);
+        all.extend(trust_environment(&self.options.state_dir.join(CA_FILE)));
+        all.extend(environment);
+        let spec = Spec {
+            command,
+            directory,
+            environment: all,
+            state_dir: self.options.state_dir.clone(),
+            ca: self.store.ca_pem().to_owned(),
+            separate: running.namespace.is_some(),
+        };
+        let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let log = open_log(&log_path(&self.options.state_dir, label)).map_err(failed)?;
+        let own = std::env::current_exe().map_err(failed)?;
+        let mut process = Command::new(own);
+        process
+            .arg("workload-init")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log)
+            .process_group(0);
+        let network = Surroundings::share(running.namespace.as_ref()).map_err(failed)?;
+        let descriptors = vec![(theirs.into(), 3)];
+        sys::inherit(&mut process, Inheritance { network, descriptors, unprivileged: false });
+        let mut child = process.spawn().map_err(failed)?;
+        drop(process);
+        let text = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+        ours.write_all(&text).map_err(failed)?;
+        running.pid = Some(child.id());
+        let events = self.events.clone();
+        spawn_thread("wait", move || {
+            let status = child.wait().map_or(-1, exit_code);
+            let _ = events.send(Event::WorkloadEnded(number, status));
+        })
+        .map_err(failed)
+    }
+
+    pub(crate) fn workload_ended(&mut self, number: u64, status: i32) {
+        let Some(running) = self.workloads.all.get_mut(&number) else { return };
+        running.pid = None;
+        if running.kind != Kind::Instance {
+            eprintln!("postern: {} ended with status {status}", running.workload.name);
+            return;
+        }
+        self.workloads.remove(number, &mut self.surroundings);
+        let notice = Notice::InstanceExited { instance: number, status };
+        for child in self.children.values().filter(|child| child.id.role == Role::CloudRun) {
+            child.send(&ToProgram::Notice(notice.clone()), &[]);
+        }
+        self.tell_serverless();
+    }
+
+    /// The metadata server of the instances learns of them; nobody else needs to.
+    fn tell_serverless(&self) {
+        let network = serverless();
+        let workloads = self.workloads.of(&network);
+        for child in
+            self.children.values().filter(|child| child.id.network.as_ref() == Some(&network))
+        {
+            child.send(&ToProgram::Notice(Notice::Workloads(workloads.clone())), &[]);
+        }
+    }
+
+    pub(crate) fn workload_request(&mut self, request: Request) -> Result<Answer, String> {
+        match request {
+            Request::Spawn(instance) => self.spawn_instance(*instance).map(Answer::Spawned),
+            Request::Stop { instance, grace_ms } => {
+                if let Some(running) = self.workloads.all.get(&instance) {
+                    running.signal(Signal::SIGTERM);
+                }
+                let events = self.events.clone();
+                spawn_thread("grace", move || {
+                    std::thread::sleep(Duration::from_millis(grace_ms));
+                    let _ = events.send(Event::GraceOver(instance));
+                })
+                .map_err(|error| error.to_string())?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    /// SIGKILL for an instance that did not use its grace.
+    pub(crate) fn grace_over(&mut self, number: u64) {
+        if let Some(running) = self.workloads.all.get(&number) {
+            running.signal(Signal::SIGKILL);
+        }
+    }
+
+    fn spawn_instance(&mut self, spawn: SpawnInstance) -> Result<SpawnedInstance, String> {
+        let network = serverless();
+        let used = self.workloads.used(&network, &self.topology);
+        let first = u32::from(Ipv4Addr::from(INSTANCE_POOL.0));
+        let address = (first..first + INSTANCE_POOL.1)
+            .map(Ipv4Addr::from)
+            .find(|address| !used.contains(address))
+            .ok_or("no instance address is free")?;
+        let failed = |error: std::io::Error| format!("{}: {error}", spawn.name);
+        let leaf = self.surroundings.add_leaf(&network, address).map_err(failed)?;
+        let reached =
+            self.surroundings.instance_address(address, spawn.container_port).map_err(failed)?;
+        let workload = Workload {
+            name: spawn.name.clone(),
+            network,
+            address,
+            project: spawn.project,
+            project_number: spawn.project_number,
+            zone: format!("{}-1", spawn.region),
+            region: spawn.region,
+            tags: Vec::new(),
+            service_account: spawn.service_account,
+            instance_id: spawn.instance_id,
+            serverless: true,
+            metadata: BTreeMap::new(),
+        };
+        let kind = Kind::Instance;
+        let actual = Some(reached);
+        let namespace = leaf.namespace;
+        let number = self.workloads.add(Running { workload, kind, namespace, pid: None, actual });
+        self.tell_serverless();
+        let mut environment = spawn.env;
+        environment.insert("PORT".to_owned(), reached.port().to_string());
+        let started = self.start_workload(
+            number,
+            &format!("cloud-run.{}", spawn.name),
+            spawn.command,
+            Some(spawn.directory),
+            environment,
+        );
+        match started {
+            Ok(()) => {
+                let pid = self.workloads.all.get(&number).and_then(|running| running.pid);
+                Ok(SpawnedInstance { instance: number, address: reached, pid: pid.unwrap_or(0) })
+            }
+            Err(error) => {
+                self.workloads.remove(number, &mut self.surroundings);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a leaf for an `exec` session, and answers with what has to be entered.
+    pub(crate) fn open_session(&mut self, request: &ExecRequest, connection: &UnixStream) {
+        let (number, own) = match self.session_leaf(request) {
+            Ok(found) => found,
+            Err(error) => return crate::supervise::answer(connection, &Reply::Failed(error)),
+        };
+        if own {
+            self.tell_workloads();
+        }
+        let Some(running) = self.workloads.all.get(&number) else { return };
+        let mut descriptors = Vec::new();
+        if let Some(namespace) = &running.namespace {
+            let kinds = [NamespaceKind::User, NamespaceKind::Pid];
+            let entered: std::io::Result<Vec<OwnedFd>> =
+                kinds.into_iter().map(sys::current).collect();
+            match entered {
+                Ok(entered) => descriptors = entered,
+                Err(error) => {
+                    return crate::supervise::answer(connection, &Reply::Failed(error.to_string()));
+                }
+            }
+            if let Ok(Some(leaf)) = Surroundings::share(Some(namespace)) {
+                descriptors.push(leaf);
+            }
+        }
+        let mut environment: BTreeMap<String, String> =
+            trust_environment(&self.options.state_dir.join(CA_FILE)).collect();
+        if running.namespace.is_none() {
+            // Without a mount namespace the state directory is where it is.
+            environment = trust_environment(&self.options.state_dir.join("keys/ca.pem")).collect();
+        }
+        let session = Session {
+            workload: running.workload.clone(),
+            environment,
+            ca: self.store.ca_pem().to_owned(),
+            separate: running.namespace.is_some(),
+        };
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = runtime::wire::send(connection, &Reply::Session(Box::new(session)), &borrowed);
+        let watched = sent.and_then(|()| connection.try_clone()).and_then(|connection| {
+            let number = if own { number } else { 0 };
+            crate::events::watch_session(number, connection, self.events.clone())
+        });
+        if watched.is_err() && own {
+            self.workloads.remove(number, &mut self.surroundings);
+        }
+    }
+
+    /// The session's workload, and whether it is the session's own (a declared VM's is not).
+    fn session_leaf(&mut self, request: &ExecRequest) -> Result<(u64, bool), String> {
+        if let Some(name) = &request.instance {
+            let found = self.workloads.all.iter().find(|(_, running)| {
+                matches!(&running.kind, Kind::Vm(vm) if vm.name == *name)
+                    && request.network.as_ref().is_none_or(|n| *n == running.workload.network)
+            });
+            let (number, _) = found.ok_or_else(|| format!("there is no instance `{name}`"))?;
+            return Ok((*number, false));
+        }
+        let network = request.network.as_ref().ok_or("give --network PROJECT/NETWORK")?;
+        let mut workload = self.workloads.describe(
+            network,
+            &self.topology,
+            request.region.as_deref(),
+            "exec",
+            &network.project,
+        )?;
+        if let Some(email) = &request.service_account {
+            let known = self.topology.service_accounts.iter().any(|a| a.email == *email);
+            if !known {
+                return Err(format!("there is no service account `{email}` in the topology"));
+            }
+            workload.service_account = Some(email.clone());
+        }
+        workload.tags = request.tags.clone();
+        let leaf = self
+            .surroundings
+            .add_leaf(network, workload.address)
+            .map_err(|error| format!("{network}: {error}"))?;
+        let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
+        let kind = Kind::Session;
+        let namespace = leaf.namespace;
+        Ok((self.workloads.add(Running { workload, kind, namespace, pid: None, actual }), true))
+    }
+}
+
+/// The environment of workloads that the supervisor starts: enough to find programs, nothing of
+/// the user's own.
+fn base_environment(binaries: &std::path::Path) -> BTreeMap<String, String> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let mut environment = BTreeMap::new();
+    environment.insert("PATH".to_owned(), format!("{path}:{}", binaries.display()));
+    for name in ["HOME", "LANG", "TMPDIR"] {
+        if let Ok(value) = std::env::var(name) {
+            environment.insert(name.to_owned(), value);
+        }
+    }
+    environment
+}
