@@ -1,1 +1,226 @@
-//! cloud-run
+//! The program `cloud-run`: starts the user's programs as Cloud Run would, and lets in whom Cloud
+//! Run would (fact sheet cloud-run 1, 2, 4, 5).
+//!
+//! Words owned here: *deployment* (a service at work), *revision* (a template with its instances),
+//! *fleet* (the scheduler of a revision's instances), *instance*, *slot* (a place for one request on
+//! one instance), *rollout*.
+//!
+//! # The life of a request
+//! `serve` accepts a connection and reads where its requests come from. `decide` takes
+//! the snapshot once and asks `serverless::admit`. `forward` waits for a slot, exchanges the
+//! request with the instance and watches the deadline. `respond` has the answers of what goes
+//! wrong there, `record` the log entry and the metrics.
+//!
+//! `scaler` and `instances` decide, in plain functions of the time; `revision` and
+//! `deployment` put them behind locks for all worker threads; `background` carries out what they
+//! plan and `start` is the life of one process.
+//!
+//! # Never here
+//! No decision about who may call: that is `serverless`, which `explain` calls too. Nothing in
+//! HTTP tells where a request comes from: only the PROXY header of a channel that the supervisor
+//! made. No process is started by this program itself: the supervisor does, in a leaf namespace.
+
+mod background;
+mod body;
+mod decide;
+mod deployment;
+mod forward;
+mod headers;
+mod host;
+mod ids;
+mod instances;
+mod record;
+mod respond;
+mod revision;
+mod scaler;
+mod serve;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use deployment::{Deployment, Shared};
+use host::{Exits, Host};
+use http_proxy::tls::CertifiedPem;
+use http_proxy::{Pool, PoolOptions};
+use id_token::VerifiedCache;
+use ids::Ids;
+use names::SelfLink;
+use record::Meters;
+use revision::Clock;
+use runtime::log::{self, Severity};
+use runtime::{Accepted, Context, Program, Worker};
+use serverless::Front;
+use slice::run::{CloudRunSlice, Service};
+use slice::{Notice, Role};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::sync::Notify;
+
+/// Verified tokens that a worker thread remembers.
+const TOKENS_MAX: usize = 4096;
+
+/// The program.
+pub struct CloudRun {
+    context: Context,
+    host: OnceLock<Arc<dyn Host>>,
+    exits: Arc<Mutex<Exits>>,
+    shared: Shared,
+    deployments: Mutex<Deployments>,
+}
+
+/// One generation, compiled.
+pub struct Snapshot {
+    front: Front,
+    /// Beside the front's services, by their index.
+    entries: Vec<Arc<Entry>>,
+    /// The certificate of `*.run.app`.
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// A service of one generation, with what is at work for it.
+pub struct Entry {
+    service: Arc<Service>,
+    deployment: Arc<Deployment>,
+    /// A number that no other service of this process has.
+    number: u64,
+}
+
+/// What each worker thread keeps for itself.
+pub struct Local {
+    pool: Pool<(u64, http_proxy::Version)>,
+    tokens: RefCell<VerifiedCache>,
+    meters: Rc<Meters>,
+    ids: Ids,
+}
+
+/// Everything at work; outlives generations.
+#[derive(Default)]
+struct Deployments {
+    services: HashMap<SelfLink, (Arc<Deployment>, u64)>,
+    /// Services that are gone from the topology and drain.
+    removed: Vec<(SelfLink, Arc<Deployment>)>,
+}
+
+impl Program for CloudRun {
+    const ROLE: Role = Role::CloudRun;
+    type Slice = CloudRunSlice;
+    type Snapshot = Snapshot;
+    type Local = Local;
+
+    fn new(context: Context) -> Result<Self, String> {
+        let shared = Shared {
+            clock: Clock::start(),
+            wake: Arc::new(Notify::new()),
+            pool_keys: Arc::new(AtomicU64::new(1)),
+        };
+        Ok(CloudRun {
+            context,
+            host: OnceLock::new(),
+            exits: Arc::default(),
+            shared,
+            deployments: Mutex::default(),
+        })
+    }
+
+    /// Services that exist already keep what is at work for them; nothing is started or stopped
+    /// before the commit.
+    fn compile(&self, slice: CloudRunSlice) -> Result<Snapshot, String> {
+        let front = Front::from_slice(&slice).map_err(|error| error.to_string())?;
+        let tls = match slice.front_end_certificate.as_str() {
+            "" => None,
+            chain => {
+                let pem = CertifiedPem { chain, key: &slice.front_end_private_key };
+                let config = http_proxy::tls::server_config(&[pem], &["h2", "http/1.1"]);
+                Some(config.map_err(|error| format!("the certificate of *.run.app: {error}"))?)
+            }
+        };
+        let entries = front.services().iter().map(|service| {
+            let service = Arc::clone(&service.service);
+            let known = self.with_deployments(|all| all.services.get(&service.self_link).cloned());
+            let (deployment, number) = match known {
+                Some(known) => {
+                    revision::fixed_endpoint(&service.revision.run)?;
+                    known
+                }
+                None => {
+                    let deployment = Deployment::new(Arc::clone(&service), self.shared.clone())?;
+                    (Arc::new(deployment), self.shared.pool_key())
+                }
+            };
+            Ok(Arc::new(Entry { service, deployment, number }))
+        });
+        let entries = entries.collect::<Result<_, String>>()?;
+        Ok(Snapshot { front, entries, tls })
+    }
+
+    fn local(&self) -> Local {
+        Local {
+            pool: Pool::new(PoolOptions::default()),
+            tokens: RefCell::new(VerifiedCache::new(TOKENS_MAX)),
+            meters: Rc::default(),
+            ids: Ids::new(),
+        }
+    }
+
+    fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
+        self.with_deployments(|all| all.commit(&snapshot.entries));
+        self.shared.wake.notify_one();
+    }
+
+    fn notice(&self, notice: Notice) {
+        if let Notice::InstanceExited { instance, status } = notice {
+            self.exits.lock().unwrap_or_else(PoisonError::into_inner).exited(instance, status);
+        }
+    }
+
+    async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
+        serve::serve(worker, accepted).await;
+    }
+
+    async fn background(worker: Rc<Worker<Self>>) {
+        background::run(worker).await;
+    }
+}
+
+impl CloudRun {
+    fn host(&self) -> Arc<dyn Host> {
+        Arc::clone(self.host.get_or_init(|| Arc::new(self.context.clone())))
+    }
+
+    fn with_deployments<T>(&self, act: impl FnOnce(&mut Deployments) -> T) -> T {
+        act(&mut self.deployments.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Deployments {
+    fn commit(&mut self, entries: &[Arc<Entry>]) {
+        let mut before = std::mem::take(&mut self.services);
+        for entry in entries {
+            let link = &entry.service.self_link;
+            if before.remove(link).is_some()
+                && let Err(error) = entry.deployment.deploy(&entry.service)
+            {
+                // Compiling has looked at the same template already.
+                log::entry(Severity::Error, &error).field("service", link.as_str()).emit();
+            }
+            self.services.insert(link.clone(), (Arc::clone(&entry.deployment), entry.number));
+        }
+        for (link, (deployment, _)) in before {
+            deployment.remove();
+            self.removed.push((link, deployment));
+        }
+    }
+
+    fn all(&mut self) -> Vec<(SelfLink, Arc<Deployment>)> {
+        let serving = self.services.iter().map(|(link, (deployment, _))| (link, deployment));
+        let removed = self.removed.iter().map(|(link, deployment)| (link, deployment));
+        serving.chain(removed).map(|(l, d)| (l.clone(), Arc::clone(d))).collect()
+    }
+
+    fn forget_drained(&mut self) {
+        self.removed.retain(|(_, deployment)| !deployment.is_drained());
+    }
+}

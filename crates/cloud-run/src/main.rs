@@ -1,3 +1,5 @@
 //! The `cloud-run` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<cloud_run::CloudRun>()
+}

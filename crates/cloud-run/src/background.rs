@@ -1,0 +1,148 @@
+//! Carries out what the schedulers plan, on the first worker: starts instances, lets them go,
+//! finishes rollouts, and shows what is there (metrics, `status`).
+
+use crate::deployment::{Deployment, Turn};
+use crate::start::{self, Start};
+use crate::{CloudRun, Deployments};
+use names::SelfLink;
+use runtime::Worker;
+use runtime::log::{self, Severity};
+use slice::Report;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often idle time and mean concurrency are looked at when nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs for the life of the process.
+pub async fn run(worker: Rc<Worker<CloudRun>>) {
+    let program = Arc::clone(&worker.program);
+    let mut shown = Shown::default();
+    loop {
+        let now = program.shared.clock.now();
+        let mut next = now + TICK;
+        let services = program.with_deployments(Deployments::all);
+        for (_, deployment) in &services {
+            let (turn, work) = deployment.step();
+            say(deployment, turn);
+            for (revision, floor) in work {
+                let plan = revision.plan(floor);
+                next = plan.again_at.map_or(next, |at| at.min(next));
+                for ordinal in plan.start {
+                    let start = Start {
+                        host: program.host(),
+                        exits: Arc::clone(&program.exits),
+                        revision: Arc::clone(&revision),
+                        ordinal,
+                        pool_key: program.shared.pool_key(),
+                    };
+                    let worker = Rc::clone(&worker);
+                    tokio::task::spawn_local(async move {
+                        start::run(start, &worker.local.ids).await;
+                    });
+                }
+            }
+        }
+        program.with_deployments(Deployments::forget_drained);
+        if let Some(report) = shown.refresh(&services) {
+            worker.context().report(report);
+        }
+        let pause = next.saturating_sub(program.shared.clock.now());
+        tokio::select! {
+            () = program.shared.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn say(deployment: &Deployment, turn: Turn) {
+    let route = deployment.route();
+    match turn {
+        Turn::Same => {}
+        Turn::RolledOut => log::entry(Severity::Info, "The new revision serves.")
+            .field("service", route.current.service_link().as_str())
+            .field("revision", route.current.name())
+            .emit(),
+        Turn::RolledBack(text) => log::entry(Severity::Error, &text)
+            .field("service", route.current.service_link().as_str())
+            .field("reason", "HEALTH_CHECK_CONTAINER_ERROR")
+            .field("serving", route.current.name())
+            .emit(),
+    }
+}
+
+/// What metrics and `status` were told last.
+#[derive(Default)]
+struct Shown {
+    services: HashMap<SelfLink, Line>,
+}
+
+#[derive(Clone, PartialEq)]
+struct Line {
+    active: u32,
+    idle: u32,
+    text: String,
+}
+
+impl Shown {
+    /// Shows what is there now; a report for the supervisor if anything changed.
+    fn refresh(&mut self, services: &[(SelfLink, Arc<Deployment>)]) -> Option<Report> {
+        let mut now = HashMap::with_capacity(services.len());
+        for (link, deployment) in services {
+            let line = line(deployment);
+            if self.services.get(link) != Some(&line) {
+                gauge(link, "active", line.active);
+                gauge(link, "idle", line.idle);
+            }
+            now.insert(link.clone(), line);
+        }
+        for link in self.services.keys().filter(|link| !now.contains_key(*link)) {
+            gauge(link, "active", 0);
+            gauge(link, "idle", 0);
+        }
+        if now == self.services {
+            return None;
+        }
+        self.services = now;
+        let mut lines: Vec<_> = self
+            .services
+            .iter()
+            .map(|(link, line)| (link.to_string(), line.active + line.idle, line.text.clone()))
+            .collect();
+        lines.sort();
+        Some(Report::Services(lines))
+    }
+}
+
+fn line(deployment: &Deployment) -> Line {
+    let route = deployment.route();
+    let current = &route.current;
+    let mut line = Line { active: 0, idle: 0, text: String::new() };
+    for revision in route.revisions() {
+        let counts = revision.counts();
+        line.active += counts.active;
+        line.idle += counts.idle;
+    }
+    let counts = current.counts();
+    line.text = match &route.before {
+        Some((before, _)) => format!("{} starting, {} serves", current.name(), before.name()),
+        None if current.is_fixed() => format!("{} (runs elsewhere)", current.name()),
+        None if current.never_started() => format!("{} does not start", current.name()),
+        None if counts.starting > 0 && line.active + line.idle == 0 => {
+            format!("{} starting", current.name())
+        }
+        None => current.name().to_owned(),
+    };
+    line
+}
+
+fn gauge(link: &SelfLink, state: &'static str, count: u32) {
+    let labels = [
+        ("project_id", link.project().to_owned()),
+        ("service_name", link.name().to_owned()),
+        ("state", state.to_owned()),
+    ];
+    metrics::gauge!("run_googleapis_com_container_instance_count", &labels).set(f64::from(count));
+}

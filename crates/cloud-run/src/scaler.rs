@@ -1,0 +1,260 @@
+//! How many instances a revision should have: a pure function of the time, what is observed and
+//! the revision's bounds (cloud-run 2.1).
+//!
+//! Two signals: demand at this moment (a request that finds no free slot starts an instance) and
+//! the mean concurrency of the last minute, which Cloud Run keeps at 60 % of the maximum. Its third
+//! signal, CPU, is not observed here. An instance without a request is kept for a while.
+
+use std::time::Duration;
+
+/// The share of its maximum concurrency at which an instance is kept (2.1).
+pub const CONCURRENCY_UTILISATION: f64 = 0.6;
+
+/// How long an idle instance is kept before it is stopped; Cloud Run says "at most 15 minutes"
+/// (1.2).
+pub const IDLE_RETENTION: Duration = Duration::from_secs(15 * 60);
+
+/// The bounds of a revision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spec {
+    /// Fewest instances, started without a request.
+    pub instances_min: u32,
+    /// Most instances.
+    pub instances_max: u32,
+    /// Requests at once per instance; at least 1.
+    pub concurrency: u32,
+    /// How long an instance without a request is kept.
+    pub idle_retention: Duration,
+}
+
+/// What is seen of a revision at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation<'a> {
+    /// Requests that hold a slot.
+    pub in_flight: u32,
+    /// Requests that wait for a slot.
+    pub pending: u32,
+    /// Mean of the requests in flight over the last minute.
+    pub mean_in_flight: f64,
+    /// One entry per instance that may serve or is starting: since when it has been without a
+    /// request; none while it is busy or starting.
+    pub idle_since: &'a [Option<Duration>],
+}
+
+/// The answer, with the signal that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// How many instances there should be.
+    pub instances: u32,
+    /// Which signal asked for them.
+    pub because: Because,
+}
+
+/// The signals, as log lines name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// Nothing asks for an instance.
+    Nothing,
+    /// The fewest instances of the revision (`MANUAL_OR_CUSTOMER_MIN_INSTANCE` in Cloud Run's log).
+    InstancesMin,
+    /// Requests in flight and waiting.
+    Demand,
+    /// Mean concurrency above the target.
+    Utilisation,
+    /// Instances that have not been idle for long enough.
+    Retention,
+    /// More would be wanted than the revision may have.
+    InstancesMax,
+}
+
+/// How many instances there should be at `now`, on the clock of the observation.
+pub fn desired(now: Duration, seen: &Observation<'_>, spec: &Spec) -> Desired {
+    let concurrency = spec.concurrency.max(1);
+    let demand = seen.in_flight.saturating_add(seen.pending).div_ceil(concurrency);
+    let target = f64::from(concurrency) * CONCURRENCY_UTILISATION;
+    let utilisation = (seen.mean_in_flight.max(0.0) / target).ceil() as u32; // `as` saturates
+    let kept = seen.idle_since.iter().filter(|since| match since {
+        None => true,
+        Some(since) => now.saturating_sub(*since) < spec.idle_retention,
+    });
+    let kept = u32::try_from(kept.count()).unwrap_or(u32::MAX);
+    // The first of the largest wins: a floor is named before a signal that asks for no more.
+    let mut answer = Desired { instances: 0, because: Because::Nothing };
+    for (instances, because) in [
+        (spec.instances_min, Because::InstancesMin),
+        (demand, Because::Demand),
+        (utilisation, Because::Utilisation),
+        (kept, Because::Retention),
+    ] {
+        if instances > answer.instances {
+            answer = Desired { instances, because };
+        }
+    }
+    if answer.instances > spec.instances_max {
+        answer = Desired { instances: spec.instances_max, because: Because::InstancesMax };
+    }
+    answer
+}
+
+/// The time-weighted mean of a level over the last minute, in buckets of one second.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    level: u32,
+    /// Up to where the level is already in the buckets.
+    counted: Duration,
+    /// Level × seconds of each of the last sixty seconds, by second modulo 60.
+    buckets: [f64; WINDOW],
+}
+
+const WINDOW: usize = 60;
+
+impl Meter {
+    /// Level 0 from `now` on.
+    pub fn new(now: Duration) -> Self {
+        Meter { level: 0, counted: now, buckets: [0.0; WINDOW] }
+    }
+
+    /// The level is `level` from `now` on.
+    pub fn set(&mut self, now: Duration, level: u32) {
+        self.count(now);
+        self.level = level;
+    }
+
+    /// The mean of the last minute. A younger meter counts as having been at 0 before.
+    pub fn mean(&mut self, now: Duration) -> f64 {
+        self.count(now);
+        self.buckets.iter().sum::<f64>() / WINDOW as f64
+    }
+
+    fn count(&mut self, now: Duration) {
+        let mut at = self.counted;
+        if now.saturating_sub(at) >= Duration::from_secs(WINDOW as u64) {
+            self.buckets = [f64::from(self.level); WINDOW];
+            self.counted = now;
+            return;
+        }
+        while at < now {
+            let second = at.as_secs();
+            let end = now.min(Duration::from_secs(second + 1));
+            let bucket = &mut self.buckets[(second % WINDOW as u64) as usize];
+            if at.subsec_nanos() == 0 {
+                *bucket = 0.0; // a new second: what was here is a minute old
+            }
+            *bucket += f64::from(self.level) * (end - at).as_secs_f64();
+            at = end;
+        }
+        self.counted = self.counted.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    const SPEC: Spec =
+        Spec { instances_min: 0, instances_max: 10, concurrency: 10, idle_retention: s(900) };
+
+    #[test]
+    fn demand_and_mean_concurrency_ask_for_instances_within_the_bounds() {
+        const BUSY: Option<Duration> = None;
+        type Row = (&'static str, Spec, (u32, u32, f64), &'static [Option<Duration>], u32, Because);
+        const TABLE: &[Row] = &[
+            ("nothing is asked for", SPEC, (0, 0, 0.0), &[], 0, Because::Nothing),
+            ("only a request starts from zero", SPEC, (0, 1, 0.0), &[], 1, Because::Demand),
+            ("one instance takes ten", SPEC, (0, 10, 0.0), &[], 1, Because::Demand),
+            ("the eleventh finds no slot", SPEC, (10, 1, 0.2), &[BUSY], 2, Because::Demand),
+            ("60 % of the maximum is the target", SPEC, (6, 0, 6.0), &[BUSY], 1, Because::Demand),
+            ("above 60 % one more", SPEC, (6, 0, 6.1), &[BUSY], 2, Because::Utilisation),
+            (
+                "the fewest are there without a request",
+                Spec { instances_min: 3, ..SPEC },
+                (1, 0, 0.0),
+                &[BUSY],
+                3,
+                Because::InstancesMin,
+            ),
+            ("never more than the most", SPEC, (0, 500, 0.0), &[], 10, Because::InstancesMax),
+            (
+                "idle for 899 s: kept",
+                SPEC,
+                (0, 0, 0.0),
+                &[Some(s(101)), Some(s(100))],
+                1,
+                Because::Retention,
+            ),
+            ("idle for 900 s: gone", SPEC, (0, 0, 0.0), &[Some(s(100))], 0, Because::Nothing),
+            (
+                "a lowered maximum does not wait for idleness",
+                Spec { instances_max: 1, ..SPEC },
+                (0, 0, 0.0),
+                &[BUSY, BUSY, BUSY],
+                1,
+                Because::InstancesMax,
+            ),
+        ];
+        for (rule, spec, (in_flight, pending, mean_in_flight), idle_since, instances, because) in
+            TABLE
+        {
+            let seen = Observation {
+                in_flight: *in_flight,
+                pending: *pending,
+                mean_in_flight: *mean_in_flight,
+                idle_since,
+            };
+            let expected = Desired { instances: *instances, because: *because };
+            assert_eq!(desired(s(1000), &seen, spec), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn the_mean_is_that_of_the_last_minute() {
+        let mut meter = Meter::new(s(5));
+        assert_eq!(meter.mean(s(5)), 0.0);
+        meter.set(s(10), 6);
+        assert!((meter.mean(s(20)) - 1.0).abs() < 1e-9, "ten seconds of six are one in the mean");
+        meter.set(s(20), 0);
+        assert!((meter.mean(s(69)) - 1.0).abs() < 1e-9);
+        assert!((meter.mean(s(75)) - 0.5).abs() < 0.11, "the first half has left the window");
+        assert_eq!(meter.mean(s(3600)), 0.0);
+        meter.set(s(3600), 7);
+        assert_eq!(meter.mean(s(9000)), 7.0, "a long silence is counted in one step");
+    }
+
+    proptest! {
+        #[test]
+        fn desired_instances_stay_within_the_bounds(
+            min in 0u32..20, more in 0u32..20, concurrency in 0u32..1000,
+            in_flight in 0u32..5000, pending in 0u32..5000, mean in 0.0f64..5000.0,
+            idle in proptest::collection::vec(proptest::option::of(0u64..2000), 0..30),
+        ) {
+            let spec = Spec { instances_min: min, instances_max: min + more, concurrency,
+                idle_retention: s(900) };
+            let idle: Vec<_> = idle.into_iter().map(|at| at.map(s)).collect();
+            let seen = Observation { in_flight, pending, mean_in_flight: mean, idle_since: &idle };
+            let answer = desired(s(2000), &seen, &spec).instances;
+            prop_assert!(answer >= min && answer <= min + more);
+            // All demand has a slot, or the most instances run.
+            let slots = u64::from(answer) * u64::from(concurrency.max(1));
+            prop_assert!(slots >= u64::from(in_flight + pending) || answer == min + more);
+        }
+
+        #[test]
+        fn a_meter_never_leaves_the_range_of_its_levels(
+            steps in proptest::collection::vec((0u64..40_000, 0u32..50), 1..200),
+        ) {
+            let mut meter = Meter::new(Duration::ZERO);
+            let mut now = Duration::ZERO;
+            for (millis, level) in steps {
+                now += Duration::from_millis(millis);
+                meter.set(now, level);
+                let mean = meter.mean(now + Duration::from_millis(1));
+                prop_assert!((-1e-9..=50.0).contains(&mean), "{mean}");
+            }
+        }
+    }
+}

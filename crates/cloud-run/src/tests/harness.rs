@@ -1,0 +1,303 @@
+//! A running `cloud-run`, a host that starts plain processes, and a client that speaks raw HTTP.
+
+use crate::CloudRun;
+use crate::host::{Exits, Host, Pending};
+use id_token::{Claims, SigningKey};
+use names::{FrontEnd, NetworkId, Origin, SelfLink};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use proxy_protocol::Header;
+use runtime::testing::{Place, Started};
+use slice::run::{CloudRunSlice, Ingress, Revision, Run, Service, ServiceAccount};
+use slice::{CLOUD_RUN_CHANNEL, SpawnInstance, SpawnedInstance};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub const ACCOUNT: &str = "proxy@apis.iam.gserviceaccount.com";
+
+/// One key for all tests: making one takes a while.
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().expect("randomness"));
+
+/// The program and its state directory, gone at the end.
+pub struct Stage {
+    pub started: Started<CloudRun>,
+    pub host: Arc<Processes>,
+    state_dir: PathBuf,
+}
+
+impl Stage {
+    pub fn new(services: Vec<Service>) -> Stage {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let state_dir =
+            std::env::temp_dir().join(format!("cloud-run-{}-{number}", std::process::id()));
+        let place = Place {
+            state_dir: state_dir.clone(),
+            network: None,
+            workers: 2,
+            placements: Vec::new(),
+        };
+        let started = Started::<CloudRun>::start(slice(Vec::new()), place).expect("started");
+        let program = started.program().expect("running");
+        let host = Arc::new(Processes { exits: Arc::clone(&program.exits), ..Default::default() });
+        assert!(program.host.set(Arc::clone(&host) as Arc<dyn Host>).is_ok());
+        let mut stage = Stage { started, host, state_dir };
+        stage.reload(services);
+        stage
+    }
+
+    pub fn reload(&mut self, services: Vec<Service>) {
+        self.started.reload(slice(services)).expect("a good slice");
+    }
+
+    /// A connection whose PROXY header says this.
+    pub fn connect(&self, origin: &Origin, service: Option<&str>) -> UnixStream {
+        let context = self.started.context().expect("running");
+        let mut stream =
+            UnixStream::connect(context.channel(CLOUD_RUN_CHANNEL)).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        stream.write_all(&head(origin, service)).expect("written");
+        stream
+    }
+
+    /// One request of the internal load balancer to a service.
+    pub fn ask(&self, service: &Service, request: &str) -> Answer {
+        let mut stream = self.connect(&balancer(), Some(service.self_link.as_str()));
+        stream.write_all(request.as_bytes()).expect("written");
+        Answer::read(stream)
+    }
+
+    /// `GET` of a path, with the headers that a load balancer adds.
+    pub fn get(&self, service: &Service, path: &str) -> Answer {
+        self.ask(service, &get(path, ""))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.host.end();
+        let _ = std::fs::remove_dir_all(&self.state_dir);
+    }
+}
+
+/// A GET as a load balancer would forward it.
+pub fn get(path: &str, headers: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: internal.example.com\r\n\
+         x-forwarded-for: 10.0.2.2,10.0.0.5\r\nconnection: close\r\n{headers}\r\n"
+    )
+}
+
+pub fn head(origin: &Origin, service: Option<&str>) -> Vec<u8> {
+    let client: SocketAddrV4 = "10.0.0.7:4000".parse().expect("an address");
+    let header = Header::tcp(client, "10.0.0.5:443".parse().expect("an address"));
+    let mut header = header.with_origin(origin).expect("an origin");
+    if let Some(service) = service {
+        header = header.with_service(&SelfLink::new(service), None).expect("a service");
+    }
+    header.encode().expect("a header")
+}
+
+pub fn balancer() -> Origin {
+    Origin::InternalLoadBalancer {
+        network: NetworkId::new("ilb", "ilb-network"),
+        forwarding_rule: SelfLink::regional("ilb", "europe-west1", "forwardingRules", "ilb"),
+    }
+}
+
+pub fn network(project: &str) -> Origin {
+    Origin::Network {
+        network: NetworkId::new(project, "default"),
+        project: project.into(),
+        front_end: FrontEnd::Public,
+    }
+}
+
+/// A bearer token of [`ACCOUNT`].
+pub fn token(audience: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let claims = Claims::of_service_account("1001", Some(ACCOUNT), audience, now);
+    format!("Bearer {}", id_token::sign(&KEY, &claims).expect("signed"))
+}
+
+pub fn slice(services: Vec<Service>) -> CloudRunSlice {
+    CloudRunSlice {
+        services,
+        service_accounts: vec![ServiceAccount {
+            email: ACCOUNT.to_owned(),
+            project: "apis".to_owned(),
+            unique_id: "1001".to_owned(),
+        }],
+        front_end_certificate: String::new(),
+        front_end_private_key: String::new(),
+        jwks: id_token::jwks([&*KEY]).to_string(),
+    }
+}
+
+/// A public service that runs `tests/app.py`.
+pub fn service(name: &str) -> Service {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tests");
+    let command = vec!["python3".to_owned(), "app.py".to_owned()];
+    at(name, Run::Command { command, directory })
+}
+
+/// A public service that runs elsewhere.
+pub fn at(name: &str, run: Run) -> Service {
+    Service {
+        self_link: SelfLink::new(&format!("projects/ilb/locations/europe-west1/services/{name}")),
+        name: name.to_owned(),
+        project: "ilb".to_owned(),
+        project_number: 77,
+        region: "europe-west1".to_owned(),
+        hosts: vec![format!("{name}-77.europe-west1.run.app")],
+        tags: Vec::new(),
+        custom_audiences: Vec::new(),
+        ingress: Ingress::InternalOnly,
+        invoker_iam_disabled: false,
+        invokers: vec!["allUsers".to_owned()],
+        default_uri_disabled: false,
+        internal_networks: vec![NetworkId::new("ilb", "default")],
+        revision: Revision {
+            name: format!("{name}-00001-abc"),
+            service_account: None,
+            image: "image".to_owned(),
+            run,
+            env: BTreeMap::new(),
+            container_port: 8080,
+            h2c: false,
+            container_concurrency: 80,
+            timeout_seconds: 60,
+            min_instances: 0,
+            max_instances: 3,
+        },
+    }
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn read(mut stream: UnixStream) -> Answer {
+        let mut bytes = Vec::new();
+        // A stream that is cut short is an answer as well.
+        let _ = stream.read_to_end(&mut bytes);
+        let at = bytes.windows(4).position(|end| end == b"\r\n\r\n").expect("a response head");
+        let head = String::from_utf8_lossy(&bytes[..at]).into_owned();
+        let status = head.get(9..12).and_then(|code| code.parse().ok()).expect("a status");
+        Answer { status, head, body: bytes.split_off(at + 4) }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}
+
+/// Starts instances as plain processes, each on a free port of the loopback.
+#[derive(Default)]
+pub struct Processes {
+    pub exits: Arc<Mutex<Exits>>,
+    running: Mutex<BTreeMap<u64, u32>>,
+    /// Names of all instances ever started.
+    pub spawned: Mutex<Vec<String>>,
+}
+
+impl Processes {
+    pub fn running(&self) -> usize {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn spawned(&self) -> usize {
+        self.spawned.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn signal(&self, instance: u64, signal: Signal) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = running.get(&instance).and_then(|pid| i32::try_from(*pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    fn end(&self) {
+        let all: Vec<u64> = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.keys().copied().collect()
+        };
+        for instance in all {
+            self.signal(instance, Signal::SIGKILL);
+        }
+    }
+
+    fn start(&self, instance: SpawnInstance) -> Result<(u64, SpawnedInstance), String> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let free = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+        let address = free.local_addr().map_err(|error| error.to_string())?;
+        drop(free);
+        let (program, arguments) = instance.command.split_first().ok_or("no command")?;
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(&instance.directory)
+            .envs(&instance.env)
+            .env("PORT", address.port().to_string())
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = child.id();
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(number, pid);
+        self.spawned.lock().unwrap_or_else(PoisonError::into_inner).push(instance.name);
+        std::thread::spawn({
+            let exits = Arc::clone(&self.exits);
+            let mut child = child;
+            move || {
+                let status = child.wait().ok().and_then(|status| status.code()).unwrap_or(137);
+                exits.lock().unwrap_or_else(PoisonError::into_inner).exited(number, status);
+            }
+        });
+        Ok((number, SpawnedInstance { instance: number, address, pid }))
+    }
+}
+
+impl Host for Processes {
+    fn spawn(&self, instance: SpawnInstance) -> Pending<'_, Result<SpawnedInstance, String>> {
+        Box::pin(async move { self.start(instance).map(|(_, spawned)| spawned) })
+    }
+
+    fn stop(&self, instance: u64, _grace: Duration) -> Pending<'_, ()> {
+        Box::pin(async move {
+            self.signal(instance, Signal::SIGTERM);
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+        })
+    }
+}
+
+/// Waits until something is so; fails after a minute.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

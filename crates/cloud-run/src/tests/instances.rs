@@ -1,0 +1,186 @@
+//! Instances: scaling, failing, rolling out, timing out.
+
+use super::harness::*;
+use slice::run::Service;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+fn pid(stage: &Stage, service: &Service) -> u64 {
+    stage.get(service, "/env").json()["pid"].as_u64().expect("a pid")
+}
+
+/// A request under way; its answer is read later.
+fn begin(stage: &Stage, service: &Service, path: &str) -> UnixStream {
+    let mut stream = stage.connect(&balancer(), Some(service.self_link.as_str()));
+    stream.write_all(get(path, "").as_bytes()).expect("written");
+    stream
+}
+
+#[test]
+fn requests_without_a_free_slot_start_instances_up_to_the_maximum() {
+    let mut orders = service("orders");
+    orders.revision.container_concurrency = 1;
+    orders.revision.max_instances = 2;
+    let stage = Stage::new(vec![orders.clone()]);
+    let under_way: Vec<_> = (0..3).map(|_| begin(&stage, &orders, "/sleep?s=0.5")).collect();
+    let mut pids: Vec<String> = Vec::new();
+    for stream in under_way {
+        let answer = Answer::read(stream);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        pids.push(answer.text());
+    }
+    pids.sort();
+    pids.dedup();
+    assert_eq!((pids.len(), stage.host.spawned()), (2, 2));
+}
+
+#[test]
+fn minimum_instances_are_started_by_the_commit() {
+    let mut orders = service("orders");
+    orders.revision.min_instances = 2;
+    let stage = Stage::new(vec![orders]);
+    wait_until("two instances", || stage.host.spawned() == 2);
+}
+
+#[test]
+fn a_program_that_does_not_start_gives_500_and_mends_by_a_reload() {
+    let mut orders = service("orders");
+    orders.revision.env.insert("MODE".to_owned(), "broken".to_owned());
+    let mut stage = Stage::new(vec![orders.clone()]);
+    assert_eq!(stage.get(&orders, "/env").status, 500);
+    orders.revision.env.clear();
+    stage.reload(vec![orders.clone()]);
+    assert_eq!(stage.get(&orders, "/env").status, 200);
+}
+
+#[test]
+fn a_crash_is_503_for_who_was_on_it_and_the_next_request_gets_a_new_instance() {
+    let orders = service("orders");
+    let stage = Stage::new(vec![orders.clone()]);
+    let first = pid(&stage, &orders);
+    let beside = begin(&stage, &orders, "/sleep?s=30");
+    let crashed = stage.get(&orders, "/crash");
+    assert_eq!(crashed.status, 503);
+    assert!(crashed.text().starts_with("upstream connect error"));
+    assert_eq!(Answer::read(beside).status, 503);
+    // The end of the process may be told a moment later than its connections break.
+    let mut second = 0;
+    wait_until("another instance serves", || {
+        let answer = stage.get(&orders, "/env");
+        second = if answer.status == 200 { answer.json()["pid"].as_u64().unwrap_or(0) } else { 0 };
+        second != 0
+    });
+    assert_ne!(first, second);
+}
+
+#[test]
+fn a_changed_template_is_in_force_after_the_reload_and_the_old_instance_drains() {
+    let mut orders = service("orders");
+    let mut stage = Stage::new(vec![orders.clone()]);
+    let first = pid(&stage, &orders);
+    let under_way = begin(&stage, &orders, "/sleep?s=1");
+    orders.revision.max_instances = 7;
+    stage.reload(vec![orders.clone()]);
+    assert_eq!(pid(&stage, &orders), first, "other bounds are no other revision");
+    orders.revision.name = "orders-00002-def".to_owned();
+    orders.revision.env.insert("MODE".to_owned(), "slow".to_owned());
+    stage.reload(vec![orders.clone()]);
+    let env = stage.get(&orders, "/env").json();
+    assert_eq!(env["K_REVISION"], "orders-00002-def");
+    assert_eq!(Answer::read(under_way).status, 200, "in-flight requests end on the old one");
+    wait_until("only the new instance runs", || stage.host.running() == 1);
+}
+
+#[test]
+fn a_new_revision_that_does_not_start_takes_no_traffic() {
+    let mut orders = service("orders");
+    let mut stage = Stage::new(vec![orders.clone()]);
+    let first = pid(&stage, &orders);
+    orders.revision.name = "orders-00002-def".to_owned();
+    orders.revision.env.insert("MODE".to_owned(), "broken".to_owned());
+    stage.reload(vec![orders.clone()]);
+    for _ in 0..3 {
+        assert_eq!(pid(&stage, &orders), first);
+    }
+    orders.revision.name = "orders-00003-ghi".to_owned();
+    orders.revision.env.clear();
+    stage.reload(vec![orders.clone()]);
+    assert_ne!(pid(&stage, &orders), first);
+}
+
+#[test]
+fn a_deadline_is_504_and_the_instance_lives() {
+    let mut orders = service("orders");
+    orders.revision.timeout_seconds = 1;
+    let stage = Stage::new(vec![orders.clone()]);
+    // The cold start counts, so it comes first.
+    let mut first = 0;
+    wait_until("it has started", || {
+        let answer = stage.get(&orders, "/env");
+        first = if answer.status == 200 { answer.json()["pid"].as_u64().unwrap_or(0) } else { 0 };
+        first != 0
+    });
+    let answer = stage.get(&orders, "/sleep?s=1.5&id=late");
+    assert_eq!((answer.status, answer.text().as_str()), (504, "upstream request timeout"));
+    assert_eq!(pid(&stage, &orders), first);
+    wait_until("the handler ran to its end", || {
+        stage.get(&orders, "/finished").text().contains("late")
+    });
+    let cut = stage.get(&orders, "/stall");
+    assert_eq!(cut.status, 200, "after the first byte the status stays");
+    assert!(
+        cut.text().contains("first") && !cut.text().ends_with("0\r\n\r\n"),
+        "and the stream is cut"
+    );
+}
+
+#[test]
+fn a_client_that_leaves_over_http1_is_not_told_to_the_container() {
+    let orders = service("orders");
+    let stage = Stage::new(vec![orders.clone()]);
+    pid(&stage, &orders);
+    let leaving = begin(&stage, &orders, "/sleep?s=0.3&id=left");
+    leaving.shutdown(std::net::Shutdown::Both).expect("closed");
+    drop(leaving);
+    wait_until("the handler ran to its end", || {
+        stage.get(&orders, "/finished").text().contains("left")
+    });
+}
+
+#[test]
+fn a_stream_passes_unbuffered() {
+    let orders = service("orders");
+    let stage = Stage::new(vec![orders.clone()]);
+    let mut stream = begin(&stage, &orders, "/stall");
+    let mut read = Vec::new();
+    while !read.ends_with(b"first\r\n") {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).expect("more"), 1);
+        read.push(byte[0]);
+    }
+}
+
+#[test]
+fn at_the_maximum_the_queue_is_bounded_and_answers_429() {
+    let mut orders = service("orders");
+    orders.revision.container_concurrency = 1;
+    orders.revision.max_instances = 1;
+    let stage = Stage::new(vec![orders.clone()]);
+    pid(&stage, &orders);
+    let busy = begin(&stage, &orders, "/sleep?s=1");
+    let program = stage.started.program().expect("running");
+    let deployment = {
+        let all = program.with_deployments(crate::Deployments::all);
+        all[0].1.clone()
+    };
+    let counts = || deployment.route().current.counts();
+    wait_until("the instance is busy", || counts().active == 1);
+    let waiting: Vec<_> = (0..10).map(|_| begin(&stage, &orders, "/env")).collect();
+    wait_until("ten wait", || counts().pending == 10);
+    let refused = stage.get(&orders, "/env");
+    assert_eq!((refused.status, refused.text().as_str()), (429, "Rate exceeded."));
+    assert_eq!(Answer::read(busy).status, 200);
+    for waiting in waiting {
+        assert_eq!(Answer::read(waiting).status, 200);
+    }
+}

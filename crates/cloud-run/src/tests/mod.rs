@@ -1,0 +1,6 @@
+//! The whole program over real sockets, with real processes. Everything waits for a state.
+
+mod harness;
+mod instances;
+mod requests;
+mod upstream;
