@@ -1,3 +1,5 @@
 //! The `metadata` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<metadata::Metadata>()
+}
