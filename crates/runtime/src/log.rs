@@ -268,7 +268,7 @@ fn write_now(text: &mut Vec<u8>) {
 }
 
 /// `YYYY-MM-DDTHH:MM:SS` of seconds since the epoch (the days-to-civil algorithm of H. Hinnant).
-fn civil(seconds: u64) -> String {
+pub fn civil(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
