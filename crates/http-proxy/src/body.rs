@@ -208,7 +208,7 @@ impl Incoming {
     /// # Errors
     /// [`BodyError::TooLarge`] beyond `bytes_max`, else what broke the body.
     pub async fn collect(mut self, bytes_max: usize) -> Result<Bytes, BodyError> {
-        if http_body::Body::size_hint(&self).lower() > bytes_max as u64 {
+        if !self.is_empty() && http_body::Body::size_hint(&self).lower() > bytes_max as u64 {
             return Err(BodyError::TooLarge);
         }
         let mut whole = Bytes::new();

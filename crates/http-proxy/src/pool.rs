@@ -72,6 +72,8 @@ struct Inner<K> {
 struct Slot {
     options: Rc<PoolOptions>,
     /// The newest last: it is the one that is used next, so that surplus ones grow old.
+    #[allow(clippy::vec_box)]
+    // moved about between here, an exchange and its body: a pointer each time
     idle: RefCell<Vec<Box<Exchange>>>,
     h2: RefCell<Vec<Client>>,
     /// An HTTP/2 connection is being made; those who wait for it share it.

@@ -207,12 +207,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Data, trailers, what is left over.
+    type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Decodes with bytes arriving in pieces of one size; what is left over comes last.
-    fn decode(
-        mut decoder: Decoder,
-        wire: &[u8],
-        piece: usize,
-    ) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), BodyError> {
+    fn decode(mut decoder: Decoder, wire: &[u8], piece: usize) -> Result<Decoded, BodyError> {
         let (mut data, mut trailers) = (Vec::new(), None);
         let mut buffer = BytesMut::new();
         let mut pieces = wire.chunks(piece);

@@ -7,7 +7,7 @@ use crate::flush::DelayedFlush;
 use crate::h1::is_authority;
 use crate::headers::strip_hop_by_hop;
 use crate::server::{ConnectionInfo, Handler, Prefixed, ServerOptions};
-use http::header::{COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -120,7 +120,11 @@ async fn exchange<H: Handler>(
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || status.is_informational()
     {
-        *response.body_mut() = Body::empty();
+        let body = std::mem::take(response.body_mut());
+        let length = http_body::Body::size_hint(&body).exact().filter(|length| *length > 0);
+        if let (true, Some(length)) = (head, length) {
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+        }
     }
     response.map(|body| body.with_guard(one))
 }
