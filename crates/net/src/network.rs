@@ -14,12 +14,13 @@ pub struct Network {
     placed: Option<Arc<Placed>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Placed {
     sockets: HashMap<SocketAddrV4, SocketAddr>,
     declared: HashMap<SocketAddr, SocketAddrV4>,
     hosts: HashMap<Ipv4Addr, Ipv4Addr>,
     declared_hosts: HashMap<Ipv4Addr, Ipv4Addr>,
+    source: Option<Ipv4Addr>,
 }
 
 impl Network {
@@ -40,6 +41,24 @@ impl Network {
             placed.hosts.insert(*declared, *actual);
             placed.declared_hosts.insert(*actual, *declared);
         }
+        Network { placed: Some(Arc::new(placed)) }
+    }
+
+    /// The same network with more placed addresses (workloads that came later), and the declared
+    /// address from which connections without a source of their own come. Nothing changes where
+    /// declared addresses are the real ones.
+    pub fn extended(
+        &self,
+        hosts: impl IntoIterator<Item = (Ipv4Addr, Ipv4Addr)>,
+        source: Option<Ipv4Addr>,
+    ) -> Self {
+        let Some(placed) = &self.placed else { return self.clone() };
+        let mut placed = Placed::clone(placed);
+        for (declared, actual) in hosts {
+            placed.hosts.insert(declared, actual);
+            placed.declared_hosts.insert(actual, declared);
+        }
+        placed.source = source.or(placed.source);
         Network { placed: Some(Arc::new(placed)) }
     }
 
@@ -83,7 +102,8 @@ impl Network {
     pub async fn dial(&self, source: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<TcpStream> {
         let real = self.real(to);
         let socket = if real.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(source) = source {
+        let own = self.placed.as_ref().and_then(|placed| placed.source);
+        if let Some(source) = source.or(own) {
             let source = match &self.placed {
                 None => source,
                 Some(placed) => placed.hosts.get(&source).copied().unwrap_or(source),

@@ -199,9 +199,18 @@ pub(crate) fn supervised<P: Program>(
     while let Some((message, descriptors)) = wire::receive(&channel).map_err(failed)? {
         let Some(supervisor) = &running.context.0.supervisor else { break };
         match message {
-            ToProgram::Prepare { generation, slice, open, close, placements, hosts, placed } => {
+            ToProgram::Prepare {
+                generation,
+                slice,
+                open,
+                close,
+                placements,
+                hosts,
+                placed,
+                source,
+            } => {
                 let network = match placed {
-                    true => Network::placed(&placements, &hosts),
+                    true => Network::placed(&placements, &hosts).extended([], source),
                     false => Network::direct(),
                 };
                 let open = open.into_iter().zip(descriptors).collect();
@@ -225,6 +234,10 @@ pub(crate) fn supervised<P: Program>(
                 }
             }
             ToProgram::Abort { .. } => pending = None,
+            ToProgram::Hosts(hosts) => {
+                let network = running.context.network().extended(hosts, None);
+                running.context.0.network.store(Arc::new(network));
+            }
             ToProgram::Notice(notice) => {
                 if let Notice::Workloads(workloads) = &notice {
                     running.context.set_workloads(workloads);

@@ -37,6 +37,8 @@ pub enum ToProgram {
         hosts: Vec<(Ipv4Addr, Ipv4Addr)>,
         /// Does the program look addresses up in these tables at all?
         placed: bool,
+        /// The declared address from which the program dials; none: the network's own.
+        source: Option<Ipv4Addr>,
     },
     /// Put the prepared generation into force.
     Commit {
@@ -48,6 +50,8 @@ pub enum ToProgram {
         /// Which.
         generation: u64,
     },
+    /// Where more declared addresses are really bound.
+    Hosts(Vec<(Ipv4Addr, Ipv4Addr)>),
     /// Something beside the slices.
     Notice(Notice),
     /// The answer to a request.

@@ -20,11 +20,30 @@ pub fn make_namespaces() -> io::Result<()> {
 
 /// Does it work here? Tried in a child.
 pub fn namespaces_work() -> bool {
+    tried_inside(|| sys::new_network_namespace().map(|_| ())).is_ok()
+}
+
+/// Tries something inside the namespaces of a supervisor: in a child of the process that made
+/// them, since that process itself can have no second thread any more.
+fn tried_inside(work: impl FnOnce() -> io::Result<()>) -> Result<(), String> {
     tried(|| {
         make_namespaces()?;
-        sys::new_network_namespace().map(|_| ())
+        match sys::fork()? {
+            Fork::Parent(child) => match sys::reap(Some(child))? {
+                Some((_, 0)) => Ok(()),
+                Some((_, errno)) => Err(io::Error::from_raw_os_error(errno)),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
+            Fork::Child => std::process::exit(errno_of(work())),
+        }
     })
-    .is_ok()
+}
+
+fn errno_of(result: io::Result<()>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(nix::libc::EIO),
+    }
 }
 
 /// Tries something in a child process, so that nothing of it stays.
@@ -36,13 +55,7 @@ fn tried(work: impl FnOnce() -> io::Result<()>) -> Result<(), String> {
             Ok(None) => Err("the trial vanished".to_owned()),
             Err(error) => Err(error.to_string()),
         },
-        Fork::Child => {
-            let status = match work() {
-                Ok(()) => 0,
-                Err(error) => error.raw_os_error().unwrap_or(nix::libc::EIO),
-            };
-            std::process::exit(status)
-        }
+        Fork::Child => std::process::exit(errno_of(work())),
     }
 }
 
@@ -85,26 +98,17 @@ fn findings() -> Vec<Finding> {
         ),
         finding(
             "network namespaces",
-            ok(tried(|| {
-                make_namespaces()?;
-                sys::new_network_namespace().map(|_| ())
-            })),
+            ok(tried_inside(|| sys::new_network_namespace().map(|_| ()))),
             "as for user namespaces; sysctl user.max_net_namespaces above 0",
         ),
         finding(
             "veth pairs and any-IP routes",
-            ok(tried(|| {
-                make_namespaces()?;
-                crate::namespaces::trial()
-            })),
+            ok(tried_inside(crate::namespaces::trial)),
             "a kernel with CONFIG_VETH (modprobe veth)",
         ),
         finding(
             "a fresh /proc for workloads",
-            ok(tried(|| {
-                make_namespaces()?;
-                crate::workload::trial_of_proc()
-            })),
+            ok(tried_inside(crate::workload::trial_of_proc)),
             "in a container: --security-opt systempaths=unconfined; without it workloads see the numbers of other processes",
         ),
         finding(

@@ -303,6 +303,7 @@ impl Supervisor {
         close: Vec<String>,
     ) -> ToProgram {
         let (placements, hosts, placed) = self.surroundings.placements(&child.id);
+        let source = self.workloads.source_of(&child.id);
         ToProgram::Prepare {
             generation,
             slice: child.slice.clone(),
@@ -311,6 +312,7 @@ impl Supervisor {
             placements,
             hosts,
             placed,
+            source,
         }
     }
 
@@ -451,6 +453,7 @@ impl Supervisor {
             }
             let (listens, descriptors): (Vec<Listen>, Vec<_>) = open.into_iter().unzip();
             let (placements, hosts, placed) = self.surroundings.placements(id);
+            let source = self.workloads.source_of(id);
             let message = ToProgram::Prepare {
                 generation,
                 slice: change.slice.clone(),
@@ -459,6 +462,7 @@ impl Supervisor {
                 placements,
                 hosts,
                 placed,
+                source,
             };
             child.send(&message, &descriptors);
         }
@@ -539,9 +543,7 @@ impl Supervisor {
     /// Tells every program the workloads of its network, and waits until they know.
     pub(crate) fn tell_workloads(&mut self) {
         for child in self.children.values() {
-            if let Some(network) = &child.id.network {
-                child.send(&ToProgram::Notice(Notice::Workloads(self.workloads.of(network))), &[]);
-            }
+            self.tell_workloads_to(child);
         }
         self.pings += 1;
         let number = self.pings;
@@ -556,11 +558,18 @@ impl Supervisor {
         self.pongs.clear();
     }
 
+    pub(crate) fn tell_workloads_to(&self, child: &Child) {
+        let Some(network) = &child.id.network else { return };
+        let (_, hosts, placed) = self.surroundings.placements(&child.id);
+        if placed {
+            child.send(&ToProgram::Hosts(hosts), &[]);
+        }
+        child.send(&ToProgram::Notice(Notice::Workloads(self.workloads.of(network))), &[]);
+    }
+
     /// What a process that has just been started must know beside its slice.
     fn tell_one(&self, child: &Child) {
-        if let Some(network) = &child.id.network {
-            child.send(&ToProgram::Notice(Notice::Workloads(self.workloads.of(network))), &[]);
-        }
+        self.tell_workloads_to(child);
         if child.id.role == Role::EndpointAttachment {
             child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
         }

@@ -250,19 +250,9 @@ fn attend(child: i32, signals: &SigSet) -> io::Result<i32> {
 /// # Errors
 /// What the kernel says.
 pub fn trial_of_proc() -> io::Result<()> {
-    match sys::fork()? {
-        Fork::Parent(child) => match sys::reap(Some(child))? {
-            Some((_, 0)) => Ok(()),
-            _ => Err(io::Error::from_raw_os_error(nix::libc::EPERM)),
-        },
-        Fork::Child => {
-            let none = None::<&str>;
-            let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
-            let fresh = private
-                .and_then(|()| mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none));
-            std::process::exit(i32::from(fresh.is_err()))
-        }
-    }
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    Ok(mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?)
 }
 
 /// `postern workload-init`: the outer process of a workload that the supervisor starts; the

@@ -1,7 +1,7 @@
 //! What runs in leaves: declared VMs, `exec` sessions, Cloud Run instances, the API proxy's
 //! runtime.
 
-use crate::child::{exit_code, log_path, open_log, spawn_thread};
+use crate::child::{ProgramId, exit_code, log_path, open_log, spawn_thread};
 use crate::events::Event;
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
@@ -106,6 +106,14 @@ impl Workloads {
         self.next += 1;
         self.all.insert(self.next, running);
         self.next
+    }
+
+    /// The address from which a program dials, where that is not its network's router.
+    pub fn source_of(&self, id: &ProgramId) -> Option<Ipv4Addr> {
+        let network = id.network.as_ref().filter(|_| id.role == Role::ApiProxy)?;
+        let runtime =
+            self.all.values().find(|r| r.kind == Kind::Runtime && r.workload.network == *network);
+        runtime.map(|running| running.workload.address)
     }
 
     /// Does the API proxy's runtime of this network have its leaf?
@@ -391,11 +399,10 @@ impl Supervisor {
     /// The metadata server of the instances learns of them; nobody else needs to.
     fn tell_serverless(&self) {
         let network = serverless();
-        let workloads = self.workloads.of(&network);
-        for child in
-            self.children.values().filter(|child| child.id.network.as_ref() == Some(&network))
-        {
-            child.send(&ToProgram::Notice(Notice::Workloads(workloads.clone())), &[]);
+        for child in self.children.values() {
+            if child.id.network.as_ref() == Some(&network) {
+                self.tell_workloads_to(child);
+            }
         }
     }
 
