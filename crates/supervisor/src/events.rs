@@ -2,6 +2,7 @@
 //! state, all others only tell.
 
 use crate::child::ProgramId;
+use crate::gateway::Gateway;
 use crate::protocol::Ask;
 use runtime::wire::FromProgram;
 use std::io;
@@ -51,16 +52,22 @@ pub fn listen(listener: UnixListener, events: Sender<Event>) -> io::Result<()> {
     })
 }
 
-/// Waits for the end of a session's connection.
+/// Waits for the end of a session's connection, and closes its gateway then.
 ///
 /// # Errors
 /// Those of `pthread_create(3)`.
-pub fn watch_session(number: u64, connection: UnixStream, events: Sender<Event>) -> io::Result<()> {
+pub fn watch_session(
+    number: u64,
+    gateway: Option<Gateway>,
+    connection: UnixStream,
+    events: Sender<Event>,
+) -> io::Result<()> {
     crate::child::spawn_thread("session", move || {
         use std::io::Read;
         let mut byte = [0];
         let mut connection = connection;
         while matches!(connection.read(&mut byte), Ok(1..)) {}
+        drop(gateway);
         let _ = events.send(Event::SessionClosed(number));
     })
 }

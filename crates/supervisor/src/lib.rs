@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod doctor;
 mod events;
+mod gateway;
 mod loopback;
 mod namespaces;
 mod protocol;

@@ -120,6 +120,11 @@ impl Loopback {
         Ok(actual)
     }
 
+    /// The networks that have any address.
+    pub fn networks(&self) -> impl Iterator<Item = &NetworkId> {
+        self.hosts.keys()
+    }
+
     /// The tables for one network.
     pub fn table(&self, network: &NetworkId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>) {
         let theirs = |placement: &&Placement| placement.network == *network;

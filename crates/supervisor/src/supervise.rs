@@ -517,12 +517,21 @@ impl Supervisor {
             .collect()
     }
 
+    /// The gateways of loopback isolation decide by the world as it is.
+    fn show(&self) {
+        let states = self.connections.values().flatten();
+        let carrying = states.filter(|state| status::carries_traffic(state.status));
+        self.surroundings
+            .show(&self.fabric, carrying.map(|state| state.endpoint.clone()).collect());
+    }
+
     /// Endpoints that became accepted answer; others fall silent; both ends are told.
     fn connections_changed(&mut self) {
         let plans = self.plans(&self.fabric, &self.topology);
         if let Err(error) = self.surroundings.follow(&plans) {
             eprintln!("postern: {error}");
         }
+        self.show();
         for child in self.children.values() {
             if child.id.role == Role::EndpointAttachment {
                 child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
@@ -542,6 +551,7 @@ impl Supervisor {
 
     /// Tells every program the workloads of its network, and waits until they know.
     pub(crate) fn tell_workloads(&mut self) {
+        self.show();
         for child in self.children.values() {
             self.tell_workloads_to(child);
         }

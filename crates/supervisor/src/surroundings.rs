@@ -2,19 +2,21 @@
 //! 127.0.0.0/8. The one place that knows which.
 
 use crate::child::{Kept, ProgramId};
+use crate::gateway::{Gateway, Gateways, View};
 use crate::loopback::Loopback;
 use crate::namespaces::Namespaces;
 use crate::workloads::Workloads;
-use names::NetworkId;
+use names::{NetworkId, SelfLink};
 use net::Network;
 use runtime::{listener, wire};
-use slice::{Bind, Listen, Placement, Role, SERVERLESS_NETWORK, Topology};
-use std::collections::BTreeMap;
+use slice::{Bind, Listen, Placement, Role, SERVERLESS_NETWORK, Topology, Workload};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use vpc::Plan;
+use std::sync::{Arc, PoisonError};
+use vpc::{Fabric, Plan};
 
 /// The mode, with its state.
 #[derive(Debug)]
@@ -27,7 +29,12 @@ pub enum Surroundings {
         runtimes: BTreeMap<NetworkId, OwnedFd>,
     },
     /// `--isolation loopback`.
-    Loopback(Loopback),
+    Loopback {
+        /// The table of addresses.
+        loopback: Loopback,
+        /// The sessions' way in.
+        gateways: Gateways,
+    },
 }
 
 /// A workload's place.
@@ -49,7 +56,7 @@ impl Surroundings {
     pub fn name(&self) -> &'static str {
         match self {
             Surroundings::Namespaces { .. } => "netns",
-            Surroundings::Loopback(_) => "loopback",
+            Surroundings::Loopback { .. } => "loopback",
         }
     }
 
@@ -81,7 +88,7 @@ impl Surroundings {
                 }
                 namespaces.apply(&with_serverless(all)).map_err(|error| error.to_string())
             }
-            Surroundings::Loopback(loopback) => loopback.place(topology),
+            Surroundings::Loopback { loopback, .. } => loopback.place(topology),
         }
     }
 
@@ -110,7 +117,7 @@ impl Surroundings {
             Surroundings::Namespaces { namespaces, .. } => {
                 namespaces.apply(&with_serverless(plans.clone())).map_err(|error| error.to_string())
             }
-            Surroundings::Loopback(_) => Ok(()),
+            Surroundings::Loopback { .. } => Ok(()),
         }
     }
 
@@ -174,7 +181,7 @@ impl Surroundings {
             }
             (
                 Bind::Tcp(network, declared) | Bind::Udp(network, declared),
-                Surroundings::Loopback(loopback),
+                Surroundings::Loopback { loopback, .. },
             ) => {
                 let actual = loopback.socket(network, *declared)?;
                 let placement = Placement { network: network.clone(), declared: *declared, actual };
@@ -195,7 +202,7 @@ impl Surroundings {
     pub fn placements(&self, id: &ProgramId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>, bool) {
         match self {
             Surroundings::Namespaces { .. } => (Vec::new(), Vec::new(), false),
-            Surroundings::Loopback(loopback) => {
+            Surroundings::Loopback { loopback, .. } => {
                 let outside = serverless();
                 let (sockets, hosts) = loopback.table(id.network.as_ref().unwrap_or(&outside));
                 (sockets, hosts, true)
@@ -213,7 +220,7 @@ impl Surroundings {
                 let leaf = namespaces.add_leaf(network, address)?;
                 Ok(Leaf { namespace: Some(leaf), actual: None })
             }
-            Surroundings::Loopback(loopback) => {
+            Surroundings::Loopback { loopback, .. } => {
                 Ok(Leaf { namespace: None, actual: Some(loopback.host(network, address)?) })
             }
         }
@@ -223,8 +230,31 @@ impl Surroundings {
     pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
         match self {
             Surroundings::Namespaces { namespaces, .. } => namespaces.remove_leaf(network, address),
-            Surroundings::Loopback(loopback) => loopback.forget(network, address),
+            Surroundings::Loopback { loopback, .. } => loopback.forget(network, address),
         }
+    }
+
+    /// Opens a workload's gateway, where it needs one.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub fn open_gateway(&self, workload: &Workload) -> io::Result<Option<Gateway>> {
+        match self {
+            Surroundings::Namespaces { .. } => Ok(None),
+            Surroundings::Loopback { gateways, .. } => gateways.open(workload.clone()).map(Some),
+        }
+    }
+
+    /// Shows the gateways the world as it is now.
+    pub fn show(&self, fabric: &Fabric, accepted: HashSet<SelfLink>) {
+        let Surroundings::Loopback { loopback, gateways } = self else { return };
+        let networks = loopback.networks().map(|network| {
+            let (sockets, hosts) = loopback.table(network);
+            (network.clone(), Network::placed(&sockets, &hosts))
+        });
+        let networks = networks.collect();
+        let view = View { fabric: Arc::new(fabric.clone()), accepted, networks };
+        *gateways.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     /// Where `cloud-run` reaches an instance.
@@ -235,7 +265,7 @@ impl Surroundings {
         match self {
             Surroundings::Namespaces { .. } => Ok(SocketAddr::from((address, port))),
             // Instances are not apart from each other here: each gets a port of its own.
-            Surroundings::Loopback(_) => {
+            Surroundings::Loopback { .. } => {
                 std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
             }
         }

@@ -221,7 +221,10 @@ fn supervise(
             namespaces: Default::default(),
             runtimes: Default::default(),
         },
-        Isolation::Loopback => Surroundings::Loopback(Default::default()),
+        Isolation::Loopback => Surroundings::Loopback {
+            loopback: Default::default(),
+            gateways: crate::gateway::Gateways::start().map_err(|error| error.to_string())?,
+        },
     };
     let state_dir = options.state_dir.clone();
     let mut supervisor = Supervisor::new(options, surroundings, sender, queue)?;

@@ -3,6 +3,7 @@
 
 use crate::child::{ProgramId, exit_code, log_path, open_log, spawn_thread};
 use crate::events::Event;
+use crate::gateway::{self, Gateway};
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
 use crate::surroundings::{Leaf, Surroundings, serverless};
@@ -56,6 +57,8 @@ pub struct Running {
     pub pid: Option<u32>,
     /// Where it is really reached, if somebody has to know.
     pub actual: Option<SocketAddr>,
+    /// Its way into the network, where it has no namespace.
+    pub gateway: Option<Gateway>,
 }
 
 /// A first-generation address pool for Cloud Run instances: link-local, as containers see it.
@@ -145,7 +148,14 @@ impl Workloads {
             .map_err(|error| format!("api-proxy@{network}: {error}"))?;
         let namespace = Surroundings::share(leaf.namespace.as_ref()).map_err(|e| e.to_string())?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
-        self.add(Running { workload, kind: Kind::Runtime, namespace, pid: None, actual });
+        self.add(Running {
+            workload,
+            kind: Kind::Runtime,
+            namespace,
+            pid: None,
+            actual,
+            gateway: None,
+        });
         Ok(leaf)
     }
 
@@ -312,6 +322,7 @@ impl Supervisor {
             namespace: leaf.namespace,
             pid: None,
             actual,
+            gateway: None,
         }))
     }
 
@@ -345,7 +356,13 @@ impl Supervisor {
         let failed = |error: std::io::Error| format!("{label}: {error}");
         let Some(running) = self.workloads.all.get_mut(&number) else { return Ok(()) };
         let mut all = base_environment(&self.options.binaries);
-        all.extend(trust_environment(&self.options.state_dir.join(CA_FILE)));
+        all.extend(trust_environment(&ca_path(&self.options.state_dir, running)));
+        if running.namespace.is_none() {
+            running.gateway = self.surroundings.open_gateway(&running.workload).map_err(failed)?;
+            all.extend(
+                running.gateway.iter().flat_map(|gateway| gateway::environment(gateway.address)),
+            );
+        }
         all.extend(environment);
         let spec = Spec {
             command,
@@ -460,7 +477,14 @@ impl Supervisor {
         let kind = Kind::Instance;
         let actual = Some(reached);
         let namespace = leaf.namespace;
-        let number = self.workloads.add(Running { workload, kind, namespace, pid: None, actual });
+        let number = self.workloads.add(Running {
+            workload,
+            kind,
+            namespace,
+            pid: None,
+            actual,
+            gateway: None,
+        });
         self.tell_serverless();
         let mut environment = spawn.env;
         environment.insert("PORT".to_owned(), reached.port().to_string());
@@ -509,11 +533,15 @@ impl Supervisor {
             }
         }
         let mut environment: BTreeMap<String, String> =
-            trust_environment(&self.options.state_dir.join(CA_FILE)).collect();
-        if running.namespace.is_none() {
-            // Without a mount namespace the state directory is where it is.
-            environment = trust_environment(&self.options.state_dir.join("keys/ca.pem")).collect();
-        }
+            trust_environment(&ca_path(&self.options.state_dir, running)).collect();
+        let gateway = match self.surroundings.open_gateway(&running.workload) {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                return crate::supervise::answer(connection, &Reply::Failed(error.to_string()));
+            }
+        };
+        environment
+            .extend(gateway.iter().flat_map(|gateway| gateway::environment(gateway.address)));
         let session = Session {
             workload: running.workload.clone(),
             environment,
@@ -524,7 +552,7 @@ impl Supervisor {
         let sent = runtime::wire::send(connection, &Reply::Session(Box::new(session)), &borrowed);
         let watched = sent.and_then(|()| connection.try_clone()).and_then(|connection| {
             let number = if own { number } else { 0 };
-            crate::events::watch_session(number, connection, self.events.clone())
+            crate::events::watch_session(number, gateway, connection, self.events.clone())
         });
         if watched.is_err() && own {
             self.workloads.remove(number, &mut self.surroundings);
@@ -564,7 +592,25 @@ impl Supervisor {
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
         let kind = Kind::Session;
         let namespace = leaf.namespace;
-        Ok((self.workloads.add(Running { workload, kind, namespace, pid: None, actual }), true))
+        Ok((
+            self.workloads.add(Running {
+                workload,
+                kind,
+                namespace,
+                pid: None,
+                actual,
+                gateway: None,
+            }),
+            true,
+        ))
+    }
+}
+
+/// Where a workload sees the CA bundle: in the hidden state directory, or where it really is.
+fn ca_path(state_dir: &std::path::Path, running: &Running) -> PathBuf {
+    match running.namespace {
+        Some(_) => state_dir.join(CA_FILE),
+        None => state_dir.join("keys/ca.pem"),
     }
 }
 
