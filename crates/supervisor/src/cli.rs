@@ -4,6 +4,7 @@ use crate::protocol::ExecRequest;
 use crate::{client, doctor, up, workload};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use names::NetworkId;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,6 +72,10 @@ struct UpOptions {
     /// How networks are kept apart; default: netns where the kernel allows it
     #[arg(long, value_enum)]
     isolation: Option<Isolation>,
+    /// Where the API proxy's northbound host is published, instead of where the topology says;
+    /// port 0: any free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    northbound: Option<SocketAddr>,
     /// Worker threads of each program
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
@@ -96,6 +101,8 @@ pub struct UpArgs {
     pub isolation: Option<Isolation>,
     /// State directory.
     pub state_dir: Option<PathBuf>,
+    /// Where the northbound host is published instead.
+    pub northbound: Option<SocketAddr>,
     /// Worker threads of each program.
     pub workers: u16,
 }
@@ -138,6 +145,7 @@ pub fn main() -> ExitCode {
             detach: options.detach,
             isolation: options.isolation,
             state_dir: cli.state_dir,
+            northbound: options.northbound,
             workers: options.workers,
         }),
         Command::Down => client::down(&state_dir),

@@ -3,6 +3,7 @@
 use crate::child::ProgramId;
 use names::NetworkId;
 use slice::{Listen, Role, Slice, Topology};
+use std::net::SocketAddr;
 
 /// The programs that a topology needs.
 pub fn programs(topology: &Topology) -> Vec<ProgramId> {
@@ -10,7 +11,8 @@ pub fn programs(topology: &Topology) -> Vec<ProgramId> {
     programs.map(|(role, network)| ProgramId { role, network }).collect()
 }
 
-/// A program's slice and the sockets that it serves.
+/// A program's slice and the sockets that it serves. `northbound` publishes the API proxy's host
+/// elsewhere than the topology says.
 ///
 /// # Errors
 /// Keys that cannot be made.
@@ -18,6 +20,7 @@ pub fn cut(
     id: &ProgramId,
     topology: &Topology,
     store: &keys::Store,
+    northbound: Option<SocketAddr>,
 ) -> Result<(serde_json::Value, Vec<Listen>), String> {
     let outside = crate::surroundings::serverless();
     let network: &NetworkId = id.network.as_ref().unwrap_or(&outside);
@@ -45,6 +48,7 @@ pub fn cut(
             let mut slice = topology::api_proxy(topology, network)
                 .ok_or_else(|| format!("no Apigee organisation runs in {network}"))?;
             store.fill_api_proxy(&mut slice)?;
+            slice.northbound = northbound.or(slice.northbound);
             wire(&slice)
         }
     }

@@ -3,8 +3,8 @@
 use crate::child::Child;
 use crate::protocol::{ListenerStatus, Live, ProgramStatus, Reply, Status, WorkloadStatus};
 use crate::supervise::Supervisor;
+use slice::Bind;
 use slice::psc::ConnectionStatus;
-use slice::{Bind, Topology};
 use std::path::Path;
 
 /// May a connection in this state carry traffic (private-connectivity 1.3)?
@@ -27,7 +27,7 @@ pub fn of(supervisor: &Supervisor) -> Status {
         last_refusal: supervisor.last_refusal.clone(),
         pid: supervisor.options.host_pid,
         state_dir: supervisor.options.state_dir.clone(),
-        try_it: try_it(&supervisor.topology, &ca),
+        try_it: try_it(supervisor, &ca),
         ca,
         programs: supervisor.children.values().map(program).collect(),
         workloads: workloads.collect(),
@@ -97,23 +97,19 @@ fn host_pid(pid: u32) -> u32 {
 
 /// One line that works when pasted: the first expectation of a client of the northbound host that
 /// is to be answered 200.
-fn try_it(topology: &Topology, ca: &Path) -> Option<String> {
-    let expectation = topology
-        .expectations
-        .iter()
-        .find(|expectation| expectation.from == "internet" && expectation.status == Some(200))?;
+fn try_it(supervisor: &Supervisor, ca: &Path) -> Option<String> {
+    let expectation =
+        supervisor.topology.expectations.iter().find(|expectation| {
+            expectation.from == "internet" && expectation.status == Some(200)
+        })?;
     let rest = expectation.url.strip_prefix("https://")?;
     let (authority, path) = match rest.split_once('/') {
         Some((authority, path)) => (authority, format!("/{path}")),
         None => (rest, "/".to_owned()),
     };
     let host = authority.split(':').next()?;
-    let northbound = topology.organizations.iter().find_map(|organization| {
-        let known = organization.environment_groups.iter().flat_map(|group| &group.hostnames);
-        known.into_iter().any(|name| name == host).then_some(())
-    });
-    northbound?;
-    let address = topology::northbound(topology)?;
+    let published = |child: &Child| child.listeners.get("northbound").and_then(|kept| kept.actual);
+    let address = supervisor.children.values().find_map(published)?;
     let headers: String =
         expectation.headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
     let method = match expectation.method.as_str() {

@@ -11,6 +11,7 @@ use runtime::wire::{FromProgram, ToProgram};
 use slice::{ConnectionState, Listen, Notice, Report, Role, Topology};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub struct Options {
     pub binaries: PathBuf,
     /// Worker threads of each program.
     pub workers: usize,
+    /// Where the northbound host is published instead of where the topology says.
+    pub northbound: Option<SocketAddr>,
     /// This process as the host sees it.
     pub host_pid: u32,
 }
@@ -403,7 +406,7 @@ impl Supervisor {
         aside: &mut BTreeMap<ProgramId, Change>,
     ) -> Result<(), String> {
         for id in slices::programs(topology) {
-            let (slice, wanted) = slices::cut(&id, topology, &self.store)?;
+            let (slice, wanted) = slices::cut(&id, topology, &self.store, self.options.northbound)?;
             let known = self.children.get(&id);
             let is = |key: &str, listen: &Listen| {
                 known

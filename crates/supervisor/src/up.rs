@@ -140,6 +140,7 @@ fn in_front(
                 state_dir: state_dir.to_path_buf(),
                 binaries,
                 workers: usize::from(args.workers),
+                northbound: args.northbound,
                 host_pid,
             };
             let outcome = supervise(options, isolation, args.detach, ready, signals);
