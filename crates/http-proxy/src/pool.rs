@@ -5,6 +5,8 @@ use crate::error::SendError;
 use crate::h1::{BoxIo, Exchange, Home};
 use crate::h2::{Client, Sender};
 use crate::headers::strip_hop_by_hop;
+use foldhash::fast::RandomState;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -63,7 +65,7 @@ pub struct Pool<K> {
 
 struct Inner<K> {
     options: Rc<PoolOptions>,
-    slots: RefCell<HashMap<K, Rc<Slot>>>,
+    slots: RefCell<HashMap<K, Rc<Slot>, RandomState>>,
     /// Does a task look after idle connections?
     swept: Cell<bool>,
 }
@@ -126,6 +128,27 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         F: Future<Output = io::Result<IO>>,
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let (parts, body) = request.into_parts();
+        self.send_parts(key, version, connect, &parts, body).await
+    }
+
+    /// As [`Pool::send`], for a caller that keeps the request's head to send it again.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send_parts<C, F, IO>(
+        &self,
+        key: &K,
+        version: Version,
+        connect: C,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response<Incoming>, SendError>
+    where
+        C: FnOnce() -> F,
+        F: Future<Output = io::Result<IO>>,
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         let slot = self.slot(key);
         let connect = async {
             match tokio::time::timeout(self.inner.options.connect_timeout, connect()).await {
@@ -136,8 +159,8 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             }
         };
         match version {
-            Version::H1 => slot.send_h1(connect, request).await,
-            Version::H2 => slot.send_h2(connect, request).await,
+            Version::H1 => slot.send_h1(connect, parts, body).await,
+            Version::H2 => slot.send_h2(connect, parts, body).await,
         }
     }
 
@@ -217,13 +240,13 @@ impl Slot {
     async fn send_h1(
         self: &Rc<Self>,
         connect: impl Future<Output = Result<BoxIo, SendError>>,
-        request: Request<Body>,
+        parts: &Parts,
+        mut body: Body,
     ) -> Result<Response<Incoming>, SendError> {
-        let (parts, mut body) = request.into_parts();
         let kept = poll_fn(|cx| std::task::Poll::Ready(self.take_idle(cx))).await;
         if let Some(mut exchange) = kept {
             let again = body.replay();
-            exchange.begin(&parts, body, self.clone());
+            exchange.begin(parts, body, self.clone());
             match poll_fn(|cx| exchange.poll_head(cx)).await {
                 Ok((status, headers)) => {
                     return Ok(respond(exchange, &parts.method, status, headers));
@@ -235,7 +258,7 @@ impl Slot {
             }
         }
         let mut exchange = Exchange::new(connect.await?, self.options.header_bytes_max);
-        exchange.begin(&parts, body, self.clone());
+        exchange.begin(parts, body, self.clone());
         let (status, headers) = poll_fn(|cx| exchange.poll_head(cx)).await?;
         Ok(respond(exchange, &parts.method, status, headers))
     }
@@ -255,25 +278,24 @@ impl Slot {
     async fn send_h2(
         self: &Rc<Self>,
         connect: impl Future<Output = Result<BoxIo, SendError>>,
-        request: Request<Body>,
+        parts: &Parts,
+        body: Body,
     ) -> Result<Response<Incoming>, SendError> {
-        let (parts, body) = request.into_parts();
         let again = body.replay();
         let mut connect = Some(connect);
         let sender = self.h2_sender(&mut connect).await?;
         let reused = connect.is_some();
-        let replay = parts.clone();
-        let (error, unsent) = match sender.send(parts, body).await {
+        let (error, unsent) = match sender.send(parts.clone(), body).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
         let retry = error.is_retry_safe()
             || (reused
                 && matches!(error, SendError::Closed { .. })
-                && replay.method.is_idempotent());
+                && parts.method.is_idempotent());
         let Some(body) = unsent.or(again).filter(|_| retry) else { return Err(error) };
         let sender = self.h2_sender(&mut connect).await?;
-        sender.send(replay, body).await.map_err(|(error, _)| error)
+        sender.send(parts.clone(), body).await.map_err(|(error, _)| error)
     }
 
     /// A connection with room for one more request. Makes one if there is none, unless somebody

@@ -29,6 +29,8 @@ pub struct TlsInfo {
     pub alpn: Option<String>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
+    /// The cipher suite's number in IANA's registry.
+    pub cipher_suite: u16,
 }
 
 /// Why a configuration or a handshake failed.

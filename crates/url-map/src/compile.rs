@@ -84,6 +84,8 @@ pub(crate) enum Action {
 /// A backend service with its endpoints.
 #[derive(Clone, Debug)]
 pub struct BackendService {
+    /// Its place in [`Snapshot::backend_services`].
+    pub index: usize,
     /// Canonical name.
     pub self_link: SelfLink,
     /// How backends are spoken to; without effect on serverless groups.
@@ -129,12 +131,13 @@ impl Snapshot {
             load_balancing.network_endpoint_groups.iter().map(|group| &group.self_link).collect();
         let groups = compiler.index(groups);
         for service in &load_balancing.backend_services {
-            let compiled = compiler.backend_service(
+            let mut compiled = compiler.backend_service(
                 service,
                 &groups,
                 &load_balancing.network_endpoint_groups,
                 &mut snapshot.catalogues,
             );
+            compiled.index = snapshot.backend_services.len();
             snapshot.backend_services.push(compiled);
         }
         let services: Vec<_> =
@@ -351,6 +354,7 @@ impl Compiler {
             headers
         };
         BackendService {
+            index: 0, // given by the snapshot
             self_link: link.clone(),
             protocol,
             timeout,

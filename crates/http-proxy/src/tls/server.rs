@@ -65,6 +65,7 @@ pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
         sni: session.server_name().map(str::to_owned),
         alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
         version: version_name(session.protocol_version()),
+        cipher_suite: session.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
     };
     Ok((stream, info))
 }
