@@ -1,3 +1,5 @@
 //! The `endpoint-attachment` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<endpoint_attachment::EndpointAttachment>()
+}

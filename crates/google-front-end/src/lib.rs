@@ -1,1 +1,20 @@
-//! google-front-end
+//! The program `google-front-end`: port 443 of Google's own addresses, as one VPC network sees
+//! them (`private.googleapis.com`, `restricted.googleapis.com` and the public addresses of
+//! `*.run.app`; private-connectivity 4.2).
+//!
+//! It reads the server name out of a connection's first bytes without taking them, and hands the
+//! accepted socket to whoever is behind the name, with a PROXY v2 header that says where the
+//! connection comes from: which network, which project's workload, which front end. TLS is ended
+//! there, so no byte is copied here.
+//!
+//! Behind every name stands `cloud-run` as yet: for `*.run.app` it finds the service, for any other
+//! name it answers what Google answers for a host that it does not know. Whether a subnetwork has
+//! Private Google Access is not asked yet: the front ends answer to every workload.
+//!
+//! It never ends TLS, and never looks behind the ClientHello.
+
+mod hello;
+mod program;
+
+pub use hello::{HELLO_BYTES_MAX, Hello, peek};
+pub use program::{GoogleFrontEnd, Snapshot, is_run_app};

@@ -1,3 +1,5 @@
 //! The `google-front-end` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<google_front_end::GoogleFrontEnd>()
+}

@@ -96,9 +96,15 @@ reasons! {
     NoNatSubnetsForPscServiceAttachment = "NO_NAT_SUBNETS_FOR_PSC_SERVICE_ATTACHMENT", "Add a subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets.";
     /// Every address of the NAT subnets is in use.
     PscNatSubnetExhausted = "PSC_NAT_SUBNET_EXHAUSTED", "Add another subnet to natSubnets.";
+    /// Every source port of the endpoint's NAT address is in use.
+    PscNatPortsExhausted = "PSC_NAT_PORTS_EXHAUSTED", "Close idle connections, or spread them over several endpoints.";
     /// The service attachment's target did not take the connection.
     DroppedInsidePscServiceProducer = "DROPPED_INSIDE_PSC_SERVICE_PRODUCER", "Check the producer's forwarding rule and its port.";
     // --- internal load balancer ---
+    /// The client and the target proxy do not agree on TLS: one of them speaks plain HTTP.
+    SchemeMismatch = "SCHEME_MISMATCH", "Use https with a target HTTPS proxy, and http with a target HTTP proxy.";
+    /// The certificate that the load balancer presents is for other host names.
+    TlsCertificateMismatch = "TLS_CERTIFICATE_MISMATCH", "Call by a name of the certificate, or add a certificate for this name to the target HTTPS proxy.";
     /// The request is not well-formed HTTP.
     HttpMalformed = "HTTP_MALFORMED", "Send a request that follows RFC 9112 or RFC 9113.";
     /// The request head is larger than the limit.

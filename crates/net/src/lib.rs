@@ -6,9 +6,11 @@
 //! placements says where a declared address is really bound; [`Network`] hides the difference.
 //! This crate decides nothing.
 
+mod channel;
 mod handover;
 mod network;
 pub mod splice;
 
+pub use channel::Channel;
 pub use handover::{HEAD_MAX, hand_over, take_over};
 pub use network::Network;

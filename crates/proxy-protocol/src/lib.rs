@@ -2,8 +2,8 @@
 //!
 //! Version 2 is written and read, version 1 is read. The words are the specification's: header,
 //! command, transport, TLV. Private Service Connect adds the TLV `PP2_TYPE_GCP` with the
-//! connection id (private-connectivity 1.5); Postern's programs add two TLVs of their own between
-//! each other, [`Tlv::ORIGIN`] and [`Tlv::SERVICE`].
+//! connection id (private-connectivity 1.5); Postern's programs add TLVs of their own between each
+//! other: [`Tlv::ORIGIN`], [`Tlv::SERVICE`] and [`Tlv::REGION`].
 //!
 //! This crate is a codec: bytes in, values out, every length bounded by [`HEADER_BYTES_MAX`]. It
 //! never reads from a socket, and never decides whether a header may be believed: that follows

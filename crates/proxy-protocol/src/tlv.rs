@@ -25,10 +25,13 @@ impl Tlv<'_> {
     pub const ORIGIN: u8 = 0xe1;
     /// Postern's own, between its programs only: `SELF_LINK[#TAG]` of a Cloud Run service.
     pub const SERVICE: u8 = 0xe2;
+    /// Postern's own, between its programs only: the region of a client that is in another one
+    /// than the PSC endpoint that it called.
+    pub const REGION: u8 = 0xe3;
 
     /// May a header have only one of these? What somebody decides by must not be said twice.
     const fn only_once(kind: u8) -> bool {
-        matches!(kind, Self::CRC32C | Self::GCP | Self::ORIGIN | Self::SERVICE)
+        matches!(kind, Self::CRC32C | Self::GCP | Self::ORIGIN | Self::SERVICE | Self::REGION)
     }
 }
 
@@ -140,6 +143,17 @@ impl Header {
             None => service.to_string(),
         };
         self.with_tlv(Tlv::SERVICE, text.as_bytes())
+    }
+
+    /// Adds the client's region, for a client that is not in the region of the PSC endpoint.
+    pub fn with_region(self, region: &str) -> Result<Self, Error> {
+        self.with_tlv(Tlv::REGION, region.as_bytes())
+    }
+
+    /// The client's region, where it is another one than that of the PSC endpoint.
+    pub fn region(&self) -> Result<Option<&str>, Error> {
+        let parse = |text| std::str::from_utf8(text).map_err(|_| Error::TlvMalformed(Tlv::REGION));
+        self.tlv(Tlv::REGION).map(parse).transpose()
     }
 
     /// The PSC connection id; none where the TLV is missing or not eight bytes long.

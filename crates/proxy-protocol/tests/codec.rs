@@ -189,6 +189,9 @@ fn posterns_own_tlvs_carry_origin_and_service() {
     assert_eq!(header(Some("blue")).service(), Ok(Some((service.clone(), Some("blue")))));
     assert_eq!((observed().origin(), observed().service()), (Ok(None), Ok(None)));
 
+    let far = observed().with_region("us-central1").expect("fits");
+    assert_eq!((far.region(), observed().region()), (Ok(Some("us-central1")), Ok(None)));
+
     let twice = observed().with_psc_connection_id(1);
     assert_eq!(twice, Err(Error::TlvRepeated(Tlv::GCP)));
     for (kind, value) in

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use names::Reason;
+use slice::ConnectionState;
 use slice::psc::{ConnectionStatus, Endpoint, Target};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -14,6 +15,30 @@ pub fn reach(endpoint: &Endpoint, client_region: Option<&str>) -> Option<Reason>
     match client_region {
         Some(region) if region != endpoint.region && !endpoint.allow_psc_global_access => {
             Some(Reason::ForwardingRuleRegionMismatch)
+        }
+        _ => None,
+    }
+}
+
+/// What the endpoint does with one new TCP connection: `Some` is why it goes no further.
+///
+/// `state` is what the service attachment said last of this endpoint's connection. While it has
+/// said nothing (both have just started) the connection goes on: [`admit`] decides in any case.
+pub fn enter(
+    endpoint: &Endpoint,
+    client_region: Option<&str>,
+    state: Option<&ConnectionState>,
+) -> Option<Reason> {
+    use ConnectionStatus::{Accepted, NeedsAttention};
+    if endpoint.producer_network.is_none() {
+        return Some(Reason::PscServiceAttachmentNotFound);
+    }
+    if let Some(reason) = reach(endpoint, client_region) {
+        return Some(reason);
+    }
+    match state {
+        Some(state) if !matches!(state.status, Accepted | NeedsAttention) => {
+            Some(state.reason.unwrap_or(Reason::PscConnectionNotAccepted))
         }
         _ => None,
     }
@@ -33,10 +58,17 @@ pub enum Admission {
     Refused(Reason),
 }
 
-/// Decides about one new TCP connection to `port` of the endpoint behind `connection`.
-pub fn admit(connection: &Connection, target: &Target, port: u16) -> Admission {
+/// TCP connections that one endpoint may have at once (private-connectivity 1.4).
+pub const TCP_CONNECTIONS_MAX: usize = 64_512;
+
+/// Decides about one new TCP connection to `port` of the endpoint behind `connection`, which has
+/// `open` of them already.
+pub fn admit(connection: &Connection, target: &Target, port: u16, open: usize) -> Admission {
     use ConnectionStatus::{Accepted, Closed, NeedsAttention, Pending, Rejected};
     match (connection.status, connection.nat_address()) {
+        (Accepted | NeedsAttention, Some(_)) if open >= TCP_CONNECTIONS_MAX => {
+            Admission::Refused(Reason::PscNatPortsExhausted)
+        }
         (Accepted | NeedsAttention, Some(source)) if target.ports.contains(&port) => {
             Admission::Admitted { source, target: SocketAddrV4::new(target.address, port) }
         }

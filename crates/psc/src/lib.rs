@@ -4,8 +4,8 @@
 //! * [`reconcile`] takes what was, and what the files say now, and returns the state of every
 //!   connection: status, NAT address, and the evidence for both. Admission has a history: lists are
 //!   applied to new connections, and to existing ones only where `reconcileConnections` says so.
-//! * [`reach`] decides at the endpoint whether a client of some region may use it.
-//! * [`admit`] decides at the service attachment about one new TCP connection.
+//! * [`enter`] decides at the endpoint about one new TCP connection (of it, [`reach`] whether a
+//!   client of some region may use the endpoint), [`admit`] at the service attachment.
 //!
 //! Words: an *endpoint* is the consumer's forwarding rule or Apigee endpoint attachment, a
 //! *connection* is that endpoint's standing relation to its service attachment (not a TCP
@@ -20,7 +20,7 @@ mod lists;
 mod nat;
 mod reconcile;
 
-pub use admit::{Admission, admit, reach};
+pub use admit::{Admission, TCP_CONNECTIONS_MAX, admit, enter, reach};
 pub use connection::{Connection, Evidence, Nat};
 pub use nat::usable_addresses;
 pub use reconcile::reconcile;

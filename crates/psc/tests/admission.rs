@@ -4,7 +4,7 @@ mod common;
 
 use common::{World, attachment, endpoint, nat_subnet, project, project_number, rejected};
 use names::{NetworkId, Reason, SelfLink};
-use psc::{Admission, Nat, admit, reach};
+use psc::{Admission, Nat, TCP_CONNECTIONS_MAX, admit, enter, reach};
 use slice::psc::{Accept, ConnectionPreference, Consumer, EndpointKind};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -427,7 +427,7 @@ fn two_attachments_of_one_network_are_independent() {
 fn a_tcp_connection_is_admitted_by_status_address_and_port() {
     let world = four_consumers();
     let target = &world.slice.attachments[0].target;
-    let port = |at: usize, port| admit(&world.connections[at], target, port);
+    let port = |at: usize, port| admit(&world.connections[at], target, port, 0);
     let admitted = Admission::Admitted {
         source: Ipv4Addr::new(10, 0, 2, 2),
         target: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 443),
@@ -436,6 +436,9 @@ fn a_tcp_connection_is_admitted_by_status_address_and_port() {
     assert_eq!(port(0, 80), Admission::Refused(Reason::ForwardingRuleMismatch));
     assert_eq!(port(1, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
     assert_eq!(port(3, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
+    let full = |open| admit(&world.connections[0], target, 443, open);
+    assert_eq!(full(TCP_CONNECTIONS_MAX - 1), admitted);
+    assert_eq!(full(TCP_CONNECTIONS_MAX), Admission::Refused(Reason::PscNatPortsExhausted));
 }
 
 #[test]
@@ -446,4 +449,19 @@ fn an_endpoint_serves_its_region_or_all_with_global_access() {
     assert_eq!(reach(&one, Some("us-central1")), Some(Reason::ForwardingRuleRegionMismatch));
     one.allow_psc_global_access = true;
     assert_eq!(reach(&one, Some("us-central1")), None);
+}
+
+#[test]
+fn an_endpoint_lets_in_what_is_accepted_or_not_yet_known() {
+    let world = four_consumers();
+    let [accepted, pending] = [0, 1].map(|at| &world.slice.endpoints[at]);
+    assert_eq!(enter(accepted, None, Some(&world.states[0])), None);
+    assert_eq!(enter(accepted, None, None), None);
+    let waiting = enter(pending, None, Some(&world.states[1]));
+    assert_eq!(waiting, Some(Reason::PscConnectionNotAccepted));
+    let far = enter(pending, Some("us-central1"), Some(&world.states[1]));
+    assert_eq!(far, Some(Reason::ForwardingRuleRegionMismatch), "the first hop that says no");
+    let mut lost = accepted.clone();
+    lost.producer_network = None;
+    assert_eq!(enter(&lost, None, None), Some(Reason::PscServiceAttachmentNotFound));
 }

@@ -1,3 +1,5 @@
 //! The `service-attachment` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<service_attachment::ServiceAttachment>()
+}

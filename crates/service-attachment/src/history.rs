@@ -1,0 +1,101 @@
+//! The states of a producer network's connections, on disk.
+
+use names::NetworkId;
+use serde::{Deserialize, Serialize};
+use slice::ConnectionState;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The file of one network.
+pub(crate) struct History {
+    network: NetworkId,
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    network: NetworkId,
+    connections: Vec<ConnectionState>,
+}
+
+impl History {
+    pub(crate) fn new(state_dir: &Path, network: &NetworkId) -> Self {
+        // FNV-1a: a short stable name; `Stored::network` tells two networks of one hash apart.
+        let hash = network.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let path = state_dir.join(format!("psc-{hash:016x}.json"));
+        History { network: network.clone(), path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was stored last; empty if nothing was.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what this program wrote for this network.
+    pub(crate) fn load(&self) -> io::Result<Vec<ConnectionState>> {
+        let text = match std::fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let stored: Stored = serde_json::from_slice(&text)?;
+        if stored.network != self.network {
+            let message = format!("the history is that of {}", stored.network);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(stored.connections)
+    }
+
+    /// Replaces what is stored, as a whole or not at all.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn store(&self, connections: &[ConnectionState]) -> io::Result<()> {
+        let stored = Stored { network: self.network.clone(), connections: connections.to_vec() };
+        let aside = self.path.with_extension("tmp");
+        let mut file: File =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use names::{Reason, SelfLink};
+    use slice::psc::ConnectionStatus;
+
+    #[test]
+    fn what_is_stored_is_loaded_and_anything_else_refused() {
+        let dir = std::env::temp_dir().join(format!("psc-history-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let history = History::new(&dir, &NetworkId::new("p", "n"));
+        assert_eq!(history.load().expect("no file, no history"), []);
+        let state = ConnectionState {
+            service_attachment: SelfLink::regional("p", "r", "serviceAttachments", "s"),
+            endpoint: SelfLink::regional("q", "r", "forwardingRules", "e"),
+            psc_connection_id: u64::MAX,
+            status: ConnectionStatus::NeedsAttention,
+            reason: Some(Reason::PscNatSubnetExhausted),
+            detail: "…".to_owned(),
+            nat_address: None,
+        };
+        history.store(std::slice::from_ref(&state)).expect("stored");
+        history.store(std::slice::from_ref(&state)).expect("stored again");
+        assert_eq!(history.load().expect("loaded"), [state]);
+
+        let other = History { network: NetworkId::new("p", "other"), path: history.path.clone() };
+        assert!(other.load().is_err(), "another network's");
+        std::fs::write(&history.path, b"{\"network\":\"p/n\"").expect("written");
+        assert!(history.load().is_err(), "cut off");
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}

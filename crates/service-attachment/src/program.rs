@@ -1,0 +1,243 @@
+//! Generations: what the lists say, what was before, and what becomes of connections in progress.
+
+use crate::history::History;
+use crate::record::Meters;
+use crate::serve::serve;
+use names::SelfLink;
+use net::splice::Cut;
+use psc::Connection;
+use runtime::log::{self, Severity, Shown};
+use runtime::{Accepted, Context, Program, Worker};
+use slice::psc::{ConnectionStatus, ServiceAttachmentSlice, Target};
+use slice::{ConnectionState, Report, Role};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The program.
+pub struct ServiceAttachment {
+    context: Context,
+    history: History,
+    kept: Mutex<Kept>,
+}
+
+/// What outlives generations.
+#[derive(Default)]
+struct Kept {
+    /// The states of the generation in force, oldest first.
+    states: Vec<ConnectionState>,
+    /// The handles of connections that carry or may carry, by PSC connection id.
+    cuts: HashMap<u64, Cuts>,
+    meters: HashMap<SelfLink, Meters>,
+}
+
+/// Ends the TCP connections of one PSC connection.
+#[derive(Clone, Default)]
+pub(crate) struct Cuts {
+    /// Of clients in the endpoint's region.
+    pub(crate) near: Cut,
+    /// Of clients elsewhere: cut when `allowPscGlobalAccess` is turned off.
+    pub(crate) far: Cut,
+}
+
+impl Cuts {
+    /// TCP connections in progress.
+    pub(crate) fn carrying(&self) -> usize {
+        self.near.carrying() + self.far.carrying()
+    }
+}
+
+/// One generation.
+pub struct Snapshot {
+    attachments: Vec<Arc<Published>>,
+    /// By PSC connection id.
+    connections: HashMap<u64, Arc<Connected>>,
+    states: Vec<ConnectionState>,
+}
+
+/// A service attachment.
+pub(crate) struct Published {
+    pub(crate) self_link: SelfLink,
+    pub(crate) target: Target,
+    pub(crate) enable_proxy_protocol: bool,
+    pub(crate) meters: Meters,
+}
+
+/// A PSC connection, with what its TCP connections need. The attachment is none once it is deleted.
+pub(crate) struct Connected {
+    pub(crate) connection: Connection,
+    pub(crate) attachment: Option<Arc<Published>>,
+    pub(crate) cuts: Cuts,
+    allow_psc_global_access: bool,
+}
+
+impl Connected {
+    fn is_accepted(&self) -> bool {
+        use ConnectionStatus::{Accepted, NeedsAttention};
+        matches!(self.connection.status, Accepted | NeedsAttention)
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn connected(&self, psc_connection_id: u64) -> Option<&Arc<Connected>> {
+        self.connections.get(&psc_connection_id)
+    }
+}
+
+impl ServiceAttachment {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of every connection, oldest first.
+    pub fn states(&self) -> Vec<ConnectionState> {
+        self.kept().states.clone()
+    }
+}
+
+impl Program for ServiceAttachment {
+    const ROLE: Role = Role::ServiceAttachment;
+    type Slice = ServiceAttachmentSlice;
+    type Snapshot = Snapshot;
+    type Local = ();
+
+    fn new(context: Context) -> Result<Self, String> {
+        let network = context.network_id().ok_or("service-attachment needs --network")?;
+        let history = History::new(context.state_dir(), network);
+        let states = history.load().unwrap_or_else(|error| {
+            log::entry(Severity::Error, "the history of PSC connections is lost: all are new")
+                .field("file", Shown(history.path().display()))
+                .field("error", Shown(error))
+                .emit();
+            Vec::new()
+        });
+        let kept = Mutex::new(Kept { states, ..Kept::default() });
+        Ok(ServiceAttachment { context, history, kept })
+    }
+
+    fn compile(&self, slice: ServiceAttachmentSlice) -> Result<Snapshot, String> {
+        let kept = self.kept();
+        let decided = psc::reconcile(&kept.states, &slice);
+        let states = decided.iter().map(Connection::state).collect();
+        let global_access: HashMap<u64, bool> = slice
+            .endpoints
+            .iter()
+            .map(|one| (one.psc_connection_id, one.allow_psc_global_access))
+            .collect();
+        let publish = |one: slice::psc::ServiceAttachment| {
+            Arc::new(Published {
+                meters: Meters::new(&one.self_link),
+                self_link: one.self_link,
+                target: one.target,
+                enable_proxy_protocol: one.enable_proxy_protocol,
+            })
+        };
+        let attachments: Vec<_> = slice.attachments.into_iter().map(publish).collect();
+        let by_link: HashMap<_, _> = attachments.iter().map(|one| (&one.self_link, one)).collect();
+        let connect = |connection: Connection| {
+            let id = connection.psc_connection_id;
+            // A handle that was used stays used: what comes later gets a new one.
+            let fresh = |cut: &Cut| if cut.is_cut() { Cut::default() } else { cut.clone() };
+            let cuts = kept
+                .cuts
+                .get(&id)
+                .map(|cuts| Cuts { near: fresh(&cuts.near), far: fresh(&cuts.far) });
+            let connected = Connected {
+                attachment: by_link.get(&connection.service_attachment).map(|one| Arc::clone(one)),
+                connection,
+                cuts: cuts.unwrap_or_default(),
+                allow_psc_global_access: global_access.get(&id).copied().unwrap_or_default(),
+            };
+            (id, Arc::new(connected))
+        };
+        let connections = decided.into_iter().map(connect).collect();
+        Ok(Snapshot { connections, states, attachments })
+    }
+
+    fn local(&self) {}
+
+    fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
+        let mut kept = self.kept();
+        let accepted = snapshot.connections.values().filter(|one| one.is_accepted());
+        let cuts = accepted.map(|one| (one.connection.psc_connection_id, one.cuts.clone()));
+        for (id, before) in std::mem::replace(&mut kept.cuts, cuts.collect()) {
+            match snapshot.connections.get(&id).filter(|one| one.is_accepted()) {
+                None => {
+                    before.near.cut();
+                    before.far.cut();
+                }
+                Some(now) if !now.allow_psc_global_access => before.far.cut(),
+                Some(_) => {}
+            }
+        }
+        let before = std::mem::replace(&mut kept.states, snapshot.states.clone());
+        report_changes(&before, &snapshot.states);
+        if before != snapshot.states
+            && let Err(error) = self.history.store(&snapshot.states)
+        {
+            log::entry(Severity::Error, "the history of PSC connections could not be stored")
+                .field("file", Shown(self.history.path().display()))
+                .field("error", Shown(error))
+                .emit();
+        }
+        let meters = snapshot.attachments.iter().map(|one| {
+            let of = |connected: &&Arc<Connected>| {
+                connected.is_accepted() && connected.connection.service_attachment == one.self_link
+            };
+            let accepted: Vec<_> = snapshot.connections.values().filter(of).collect();
+            let nat = accepted.iter().filter(|one| one.connection.nat_address().is_some()).count();
+            one.meters.set_connections(accepted.len(), nat);
+            (one.self_link.clone(), one.meters.clone())
+        });
+        let meters: HashMap<_, _> = meters.collect();
+        for (link, gone) in std::mem::take(&mut kept.meters) {
+            if !meters.contains_key(&link) {
+                gone.set_connections(0, 0);
+            }
+        }
+        kept.meters = meters;
+        self.context.report(Report::Connections(snapshot.states.clone()));
+    }
+
+    async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
+        serve(worker, accepted).await;
+    }
+}
+
+/// One log line for each connection whose state is another than before.
+fn report_changes(before: &[ConnectionState], now: &[ConnectionState]) {
+    let key = |state: &ConnectionState| (state.endpoint.clone(), state.psc_connection_id);
+    let mut known: HashMap<_, _> = before.iter().map(|state| (key(state), state)).collect();
+    for state in now {
+        let past = known.remove(&key(state));
+        if past.is_some_and(|past| past.status == state.status) {
+            continue;
+        }
+        log::entry(Severity::Notice, "the state of a PSC connection changed")
+            .field("endpoint", state.endpoint.as_str())
+            .field("serviceAttachment", state.service_attachment.as_str())
+            .field("pscConnectionId", Shown(state.psc_connection_id))
+            .field("from", past.map(|past| word(past.status)))
+            .field("pscConnectionStatus", word(state.status))
+            .field("reason", state.reason)
+            .field("detail", state.detail.as_str())
+            .emit();
+    }
+    for state in known.into_values() {
+        log::entry(Severity::Notice, "a PSC endpoint was deleted")
+            .field("endpoint", state.endpoint.as_str())
+            .field("serviceAttachment", state.service_attachment.as_str())
+            .field("pscConnectionId", Shown(state.psc_connection_id))
+            .emit();
+    }
+}
+
+fn word(status: ConnectionStatus) -> &'static str {
+    match status {
+        ConnectionStatus::Pending => "PENDING",
+        ConnectionStatus::Accepted => "ACCEPTED",
+        ConnectionStatus::Rejected => "REJECTED",
+        ConnectionStatus::NeedsAttention => "NEEDS_ATTENTION",
+        ConnectionStatus::Closed => "CLOSED",
+    }
+}

@@ -1,0 +1,159 @@
+//! What is written down of a TCP connection: one log line and the metrics, on every way out.
+
+use crate::program::{Connected, Published};
+use names::{Reason, SelfLink};
+use net::splice::{Carried, End, Side};
+use runtime::log::{self, Severity, Shown};
+use std::net::SocketAddrV4;
+use std::time::Instant;
+
+/// The metrics of one service attachment. Names are Google's metric types
+/// (`compute.googleapis.com/private_service_connect/producer/…`) with `/` as `_`.
+#[derive(Clone)]
+pub(crate) struct Meters {
+    connected_consumer_forwarding_rules: metrics::Gauge,
+    used_nat_ip_addresses: metrics::Gauge,
+    open_connections: metrics::Gauge,
+    new_connections: metrics::Counter,
+    closed_connections: metrics::Counter,
+    received_bytes: metrics::Counter,
+    sent_bytes: metrics::Counter,
+}
+
+impl Meters {
+    pub(crate) fn new(attachment: &SelfLink) -> Self {
+        macro_rules! meter {
+            ($kind:ident, $name:literal) => {
+                metrics::$kind!(
+                    concat!("private_service_connect_producer_", $name),
+                    "service_attachment" => attachment.to_string()
+                )
+            };
+        }
+        Meters {
+            connected_consumer_forwarding_rules: meter!(
+                gauge,
+                "connected_consumer_forwarding_rules"
+            ),
+            used_nat_ip_addresses: meter!(gauge, "used_nat_ip_addresses"),
+            open_connections: meter!(gauge, "open_connections"),
+            new_connections: meter!(counter, "new_connections_count"),
+            closed_connections: meter!(counter, "closed_connections_count"),
+            received_bytes: meter!(counter, "received_bytes_count"),
+            sent_bytes: meter!(counter, "sent_bytes_count"),
+        }
+    }
+
+    pub(crate) fn set_connections(&self, accepted: usize, nat_addresses: usize) {
+        self.connected_consumer_forwarding_rules.set(accepted as f64);
+        self.used_nat_ip_addresses.set(nat_addresses as f64);
+    }
+}
+
+/// A TCP connection on its way through: recorded once, by [`Record::refused`], by
+/// [`Record::carried`], or, should its task end before, on drop.
+pub(crate) struct Record<'a> {
+    pub(crate) client: SocketAddrV4,
+    /// The endpoint's address and port.
+    pub(crate) destination: SocketAddrV4,
+    pub(crate) psc_connection_id: u64,
+    connected: Option<&'a Connected>,
+    open: Option<Open<'a>>,
+    written: bool,
+}
+
+/// From the moment that the target has the connection.
+struct Open<'a> {
+    attachment: &'a Published,
+    nat: SocketAddrV4,
+    target: SocketAddrV4,
+    since: Instant,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn new(
+        client: SocketAddrV4,
+        destination: SocketAddrV4,
+        psc_connection_id: u64,
+        connected: Option<&'a Connected>,
+    ) -> Self {
+        let (open, written) = (None, false);
+        Record { client, destination, psc_connection_id, connected, open, written }
+    }
+
+    pub(crate) fn refused(mut self, reason: Reason, error: Option<&str>) {
+        self.written = true;
+        metrics::counter!("postern_refusals_total", "reason" => reason.code()).increment(1);
+        let detail = self.connected.map(|connected| Shown(&connected.connection));
+        self.entry(Severity::Warning, "connection refused at the service attachment")
+            .field("reason", reason)
+            .field("detail", detail)
+            .field("error", error)
+            .emit();
+    }
+
+    pub(crate) fn opened(
+        &mut self,
+        attachment: &'a Published,
+        nat: SocketAddrV4,
+        target: SocketAddrV4,
+    ) {
+        attachment.meters.new_connections.increment(1);
+        attachment.meters.open_connections.increment(1);
+        self.open = Some(Open { attachment, nat, target, since: Instant::now() });
+    }
+
+    pub(crate) fn carried(mut self, carried: Carried) {
+        self.close(Some(carried));
+    }
+
+    fn close(&mut self, carried: Option<Carried>) {
+        let Some(Open { attachment, nat, target, since }) = self.open.take() else { return };
+        self.written = true;
+        let meters = &attachment.meters;
+        meters.open_connections.decrement(1);
+        meters.closed_connections.increment(1);
+        if let Some(carried) = carried {
+            meters.received_bytes.increment(carried.to_target);
+            meters.sent_bytes.increment(carried.to_client);
+        }
+        let (severity, end, reason) = match carried.map(|carried| carried.end) {
+            Some(End::Closed) => (Severity::Info, "closed", None),
+            Some(End::Broken(Side::Client, _)) => (Severity::Info, "reset by the client", None),
+            Some(End::Broken(Side::Target, _)) => (Severity::Info, "reset by the target", None),
+            Some(End::Idle) => (Severity::Info, "idle for 20 minutes", None),
+            Some(End::Cut) => (Severity::Warning, "cut", Some(Reason::PscConnectionNotAccepted)),
+            None => (Severity::Warning, "the program stopped", None),
+        };
+        let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.entry(severity, "connection closed")
+            .field("nat", Shown(nat))
+            .field("target", Shown(target))
+            .field("bytesReceived", carried.map(|carried| carried.to_target))
+            .field("bytesSent", carried.map(|carried| carried.to_client))
+            .field("durationMs", milliseconds)
+            .field("status", end)
+            .field("reason", reason)
+            .emit();
+    }
+
+    fn entry(&self, severity: Severity, message: &str) -> log::Entry {
+        let link = |pick: fn(&psc::Connection) -> &SelfLink| {
+            self.connected.map(|connected| pick(&connected.connection).as_str())
+        };
+        log::entry(severity, message)
+            .field("src", Shown(self.client))
+            .field("dst", Shown(self.destination))
+            .field("endpoint", link(|connection| &connection.endpoint))
+            .field("serviceAttachment", link(|connection| &connection.service_attachment))
+            .field("pscConnectionId", Shown(self.psc_connection_id))
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            self.close(None);
+        }
+    }
+}
