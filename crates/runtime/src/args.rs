@@ -1,6 +1,6 @@
 //! Arguments of a program, and its whole `main`.
 
-use crate::{Program, control, log};
+use crate::{Program, by_hand, control, log};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use names::NetworkId;
@@ -48,7 +48,7 @@ pub fn main<P: Program>() -> ExitCode {
         Err(error) => Err(error),
         Ok(metrics) => match args.control_fd {
             Some(number) => supervised::<P>(number, args, &metrics),
-            None => Err("not yet".to_owned()),
+            None => by_hand::run::<P>(args),
         },
     };
     match outcome {

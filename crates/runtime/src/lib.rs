@@ -14,7 +14,7 @@
 //! This crate knows no protocol and decides nothing.
 
 mod args;
-// mod by_hand; (until the topology crate has its slicer)
+mod by_hand;
 mod context;
 mod control;
 mod drain;

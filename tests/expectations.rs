@@ -1,0 +1,105 @@
+//! Every file in `topology/` is run: each expectation written in it is tried by a foreign client
+//! over real sockets, and must come out as the static decision says.
+
+mod common;
+
+use common::{Up, have, namespaces, root};
+use slice::Expectation;
+use std::process::Command;
+
+/// A connect that takes longer than this counts as silence. Silence is the only expectation that
+/// is waited for.
+const CONNECT_SECONDS: &str = "3";
+
+fn hold(name: &str, isolation: &str) {
+    let path = root().join("topology").join(name);
+    let loaded = topology::load(&path);
+    let topology = loaded.topology.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+    let up = Up::start(&path, &["--isolation", isolation]);
+    let northbound = up.northbound();
+    let mut failures = Vec::new();
+    for expectation in &topology.expectations {
+        let (status, body) = ask(&up, &northbound, expectation);
+        let expected = expectation.status.unwrap_or(0);
+        let said = format!("{}: {} ({})", expectation.at, expectation.description, expectation.url);
+        if status != expected {
+            failures.push(format!("{said}: expected {expected}, got {status}\n{body}"));
+        } else if let Some(service) = &expectation.service {
+            let value: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+            if value["service"] != service.as_str() {
+                failures.push(format!("{said}: expected service {service}\n{body}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}\n{}", failures.join("\n"), up.logs());
+    assert!(!topology.expectations.is_empty(), "{name} expects nothing");
+}
+
+/// The status (0: no answer) and the body.
+fn ask(up: &Up, northbound: &str, expectation: &Expectation) -> (u16, String) {
+    let mut curl = format!(
+        "curl --silent --connect-timeout {CONNECT_SECONDS} --max-time 20 -X {} -w '\\n%{{http_code}}'",
+        expectation.method
+    );
+    for (name, value) in &expectation.headers {
+        curl.push_str(&format!(" -H '{name}: {value}'"));
+    }
+    let output = if expectation.from == "internet" {
+        let rest = expectation.url.trim_start_matches("https://");
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (ip, port) = northbound.rsplit_once(':').expect("an address");
+        let ca = up.state_dir.join("keys/ca.pem");
+        let script = format!(
+            "{curl} --cacert {} --resolve {host}:{port}:{ip} 'https://{host}:{port}/{path}'",
+            ca.display()
+        );
+        Command::new("sh").args(["-c", &script]).output().expect("sh runs")
+    } else {
+        let mut options = Vec::new();
+        let mut parts = expectation.from.splitn(3, '/');
+        let (project, network) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let network = format!("{project}/{network}");
+        options.extend(["--network", &network]);
+        if let Some(instance) = parts.next() {
+            options.extend(["--instance", instance]);
+        }
+        if let Some(email) = &expectation.as_service_account {
+            options.extend(["--as", email]);
+        }
+        if let Some(region) = &expectation.region {
+            options.extend(["--region", region]);
+        }
+        let token = match &expectation.id_token_audience {
+            Some(audience) => format!(
+                "TOKEN=$(curl --silent -H 'Metadata-Flavor: Google' \"http://${{GCE_METADATA_HOST:-metadata.google.internal}}/computeMetadata/v1/instance/service-accounts/default/identity?audience={audience}\"); set -- -H \"Authorization: Bearer $TOKEN\"; "
+            ),
+            None => String::new(),
+        };
+        up.exec(&options, &format!("{token}{curl} \"$@\" '{}'", expectation.url))
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim()));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    (status.parse().unwrap_or(0), format!("{body}{errors}"))
+}
+
+#[test]
+fn apigee_psc_cloud_run() {
+    if have(&["curl", "python3"]) && namespaces() {
+        hold("apigee-psc-cloud-run", "netns");
+    }
+}
+
+#[test]
+fn two_producers() {
+    if have(&["curl", "python3"]) && namespaces() {
+        hold("two-producers", "netns");
+    }
+}
+
+#[test]
+fn vpc_peering() {
+    if have(&["curl", "python3"]) && namespaces() {
+        hold("vpc-peering", "netns");
+    }
+}
