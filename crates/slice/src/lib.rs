@@ -39,6 +39,9 @@ pub struct Topology {
     pub service_accounts: Vec<run::ServiceAccount>,
     /// Apigee organisations.
     pub organizations: Vec<apigee::Organization>,
+    /// Where each organisation's northbound host is published on the host's loopback, by name.
+    #[serde(default)]
+    pub northbound: BTreeMap<String, SocketAddr>,
     /// Declared address and port → the one really bound (loopback and host isolation).
     pub placements: Vec<Placement>,
     /// Expectations written beside the resources.

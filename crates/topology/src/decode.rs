@@ -6,7 +6,7 @@ use crate::node::{Key, Kind, Node, Scalar};
 use crate::schema::Schema;
 use crate::similar;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::ops::Deref;
 
 /// What becomes of a field.
@@ -131,6 +131,26 @@ impl Decode for bool {
     }
 }
 
+impl Decode for Ipv4Addr {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let text = String::decode(node, findings)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            findings.error(
+                Code::InvalidValue,
+                node.at,
+                format!("`{text}` is no IPv4 address"),
+                "write an address such as 10.0.0.5",
+            );
+        }
+        address
+    }
+
+    fn schema(_: &mut Schema) -> Value {
+        json!({"type": "string", "format": "ipv4"})
+    }
+}
+
 /// A text that people also write as a bare number, such as a project number or a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TextOrNumber(pub(crate) String);
@@ -230,12 +250,6 @@ impl<T: Decode> Decode for Mapping<T> {
     }
 }
 
-impl<T: Clone> Mapping<At<T>> {
-    pub(crate) fn to_map(&self) -> BTreeMap<String, T> {
-        self.0.iter().map(|(key, value)| (key.value.clone(), value.value.clone())).collect()
-    }
-}
-
 /// A field's value while its record is read.
 pub(crate) enum Slot<T> {
     Absent,
@@ -280,12 +294,7 @@ pub(crate) fn fill<T: Decode>(
 }
 
 /// Judges a field that is not honoured: known but without effect, output only, or unknown.
-pub(crate) fn other_field(
-    table: &Table,
-    key: &Key<'_>,
-    node: &Node<'_>,
-    findings: &mut Findings,
-) {
+pub(crate) fn other_field(table: &Table, key: &Key<'_>, node: &Node<'_>, findings: &mut Findings) {
     let Some(field) = table.fields.iter().find(|field| field.name == key.text) else {
         unknown_field(table, key, findings);
         return;

@@ -80,11 +80,30 @@ resource!(network::Instance, "instances", "an instance", ZoneOrRegion, own_zone)
 resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region);
 resource!(psc::ServiceAttachment, "serviceAttachments", "a service attachment", Region, region);
 resource!(load_balancing::UrlMap, "urlMaps", "a URL map", Region, region);
-resource!(load_balancing::TargetHttpProxy, "targetHttpProxies", "a target HTTP proxy", Region, region);
-resource!(load_balancing::TargetHttpsProxy, "targetHttpsProxies", "a target HTTPS proxy", Region, region);
+resource!(
+    load_balancing::TargetHttpProxy,
+    "targetHttpProxies",
+    "a target HTTP proxy",
+    Region,
+    region
+);
+resource!(
+    load_balancing::TargetHttpsProxy,
+    "targetHttpsProxies",
+    "a target HTTPS proxy",
+    Region,
+    region
+);
 resource!(load_balancing::SslCertificate, "sslCertificates", "a certificate", Region, region);
 resource!(load_balancing::BackendService, "backendServices", "a backend service", Region, region);
-resource!(load_balancing::NetworkEndpointGroup, "networkEndpointGroups", "a network endpoint group", ZoneOrRegion, region, zone);
+resource!(
+    load_balancing::NetworkEndpointGroup,
+    "networkEndpointGroups",
+    "a network endpoint group",
+    ZoneOrRegion,
+    region,
+    zone
+);
 resource!(dns::ManagedZone, "managedZones", "a managed zone", Project);
 resource!(cloud_run::Service, "services", "a Cloud Run service", Location);
 
@@ -131,12 +150,6 @@ impl<T> Default for Store<T> {
             by_name: HashMap::new(),
             broken: HashSet::new(),
         }
-    }
-}
-
-impl<T> Store<T> {
-    pub(crate) fn get(&self, link: &SelfLink) -> Option<&Item<T>> {
-        self.by_link.get(link).map(|index| &self.items[*index])
     }
 }
 
@@ -280,6 +293,16 @@ impl Model {
                 raw.region().map_or(at, |region| region.at),
                 format!("`{region}` is no region; regions look like europe-west1"),
                 "write the region's name",
+            );
+        }
+        if let Place::Zone(zone) = &place
+            && !names_rules::is_zone(zone)
+        {
+            findings.error(
+                Code::InvalidValue,
+                raw.zone().map_or(at, |zone| zone.at),
+                format!("`{zone}` is no zone; zones look like europe-west1-b"),
+                "write the zone's name",
             );
         }
         let link = canonical::<T>(&project, &place, &name);

@@ -22,8 +22,7 @@ pub(crate) fn is_region(text: &str) -> bool {
 
 /// Is the text a zone, `europe-west1-b`?
 pub(crate) fn is_zone(text: &str) -> bool {
-    text.rsplit_once('-')
-        .is_some_and(|(region, letter)| letter.len() == 1 && is_region(region))
+    text.rsplit_once('-').is_some_and(|(region, letter)| letter.len() == 1 && is_region(region))
 }
 
 /// A host name of labels: letters, digits, hyphens; a trailing dot is no part of it.
@@ -99,7 +98,8 @@ mod tests {
             assert!(is_region(good), "{good}");
             assert!(is_zone(&format!("{good}-b")), "{good}");
         }
-        for bad in ["", "europe", "europe-west", "europe-west1-b", "Europe-west1", "-west1", "a-1"] {
+        for bad in ["", "europe", "europe-west", "europe-west1-b", "Europe-west1", "-west1", "a-1"]
+        {
             assert!(!is_region(bad), "{bad}");
         }
     }

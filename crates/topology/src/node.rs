@@ -21,7 +21,10 @@ pub(crate) struct Node<'a> {
 #[derive(Clone, Debug)]
 pub(crate) enum Kind<'a> {
     /// A scalar as written; `plain` ones are typed by the core schema.
-    Scalar { text: Cow<'a, str>, plain: bool },
+    Scalar {
+        text: Cow<'a, str>,
+        plain: bool,
+    },
     List(Vec<Node<'a>>),
     Map(Vec<(Key<'a>, Node<'a>)>),
 }
@@ -43,10 +46,6 @@ pub(crate) enum Scalar<'n> {
 }
 
 impl<'a> Node<'a> {
-    pub(crate) fn null(at: Mark) -> Self {
-        Node { at, kind: Kind::Scalar { text: Cow::Borrowed(""), plain: true } }
-    }
-
     pub(crate) fn scalar(&self) -> Option<Scalar<'_>> {
         match &self.kind {
             Kind::Scalar { text, plain: true } => Some(core_schema(text)),
@@ -121,7 +120,10 @@ fn core_schema(text: &str) -> Scalar<'_> {
     }
     let radix = |prefix, radix| {
         let digits = text.strip_prefix(prefix)?;
-        digits.chars().all(|c| c.is_digit(radix)).then(|| i128::from_str_radix(digits, radix).ok())?
+        digits
+            .chars()
+            .all(|c| c.is_digit(radix))
+            .then(|| i128::from_str_radix(digits, radix).ok())?
     };
     if let Some(value) = radix("0x", 16).or_else(|| radix("0o", 8)) {
         return Scalar::Integer(value);

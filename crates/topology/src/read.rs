@@ -39,7 +39,8 @@ pub(crate) fn read(parsed: Vec<Parsed<'_>>, mut model: Model, findings: &mut Fin
         let mut scope = above;
         if scope.project.is_none() {
             let folder = model.directory(at);
-            scope.project = defaults.by_folder.get(&folder).cloned().flatten().or_else(|| defaults.all.clone());
+            scope.project =
+                defaults.by_folder.get(&folder).cloned().flatten().or_else(|| defaults.all.clone());
         }
         match raw {
             Raw::Document(document) => add_document(*document, at, &mut model, findings),
@@ -58,7 +59,12 @@ pub(crate) fn read(parsed: Vec<Parsed<'_>>, mut model: Model, findings: &mut Fin
 }
 
 /// Finds out what a document is.
-fn sort_out(node: &Node<'_>, above: &mut Scope, pending: &mut Vec<Pending>, findings: &mut Findings) {
+fn sort_out(
+    node: &Node<'_>,
+    above: &mut Scope,
+    pending: &mut Vec<Pending>,
+    findings: &mut Findings,
+) {
     match &node.kind {
         _ if node.is_null() => return,
         Kind::List(items) => {
@@ -143,7 +149,9 @@ fn push_export(
             let known = export::kinds().map(|(kind, _)| kind);
             let fix = match similar::closest(kind, known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "remove the document, or write the resource under its collection".to_owned(),
+                None => {
+                    "remove the document, or write the resource under its collection".to_owned()
+                }
             };
             findings.error(
                 Code::UnknownKind,
@@ -199,7 +207,8 @@ fn projects(pending: &[Pending], model: &mut Model, findings: &mut Findings) -> 
         folders.entry(model.directory(*at)).or_default().insert(id);
     }
     for (id, project) in &model.projects {
-        let number = project.number.map_or_else(|| derive::project_number(id), |(number, _)| number);
+        let number =
+            project.number.map_or_else(|| derive::project_number(id), |(number, _)| number);
         if let Some(other) = model.numbers.insert(number, id.clone()) {
             let at = project.number.map(|(_, at)| at).unwrap_or_default();
             findings.error(
@@ -310,7 +319,11 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
             findings.error(
                 Code::ImageConflict,
                 name.at,
-                format!("the image `{}` is described at {} too", *name, findings.position(first.at)),
+                format!(
+                    "the image `{}` is described at {} too",
+                    *name,
+                    findings.position(first.at)
+                ),
                 "describe each image once; it holds for the whole topology",
             );
         } else {

@@ -47,8 +47,10 @@ pub(crate) fn parts(text: &str) -> Option<Parts<'_>> {
     let mut parts = Parts::default();
     let mut segment = segments.next()?;
     // Before the first word of a resource path stand the API's name and version.
-    let skipped = ["compute", "dns", "run", "apigee", "iam", "v1", "v2", "beta", "alpha", "v1beta1"];
-    while path.contains("projects/") || path.contains("organizations/") || path.contains("global/") {
+    let skipped =
+        ["compute", "dns", "run", "apigee", "iam", "v1", "v2", "beta", "alpha", "v1beta1"];
+    while path.contains("projects/") || path.contains("organizations/") || path.contains("global/")
+    {
         if !skipped.contains(&segment) {
             break;
         }
@@ -145,7 +147,8 @@ mod tests {
                 ..Parts::default()
             },
         );
-        for bad in ["", "/", "a//b", "https://host", "projects/p", "global", "a/b/c/d", "networks/"] {
+        for bad in ["", "/", "a//b", "https://host", "projects/p", "global", "a/b/c/d", "networks/"]
+        {
             assert_eq!(parts(bad), None, "{bad}");
         }
     }

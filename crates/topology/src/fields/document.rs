@@ -134,7 +134,10 @@ impl Decode for OrganizationName {
                 findings.error(
                     Code::WrongType,
                     node.at,
-                    format!("expected an organisation's name or resource, found {}", node.type_name()),
+                    format!(
+                        "expected an organisation's name or resource, found {}",
+                        node.type_name()
+                    ),
                     "write the organisation's name",
                 );
                 None

@@ -2,7 +2,7 @@
 //! (cloud-run 3.3).
 
 use super::network::{Port, Texts};
-use crate::decode::{At, Field, Fate, Int, Text, TextOrNumber, record};
+use crate::decode::{At, Fate, Field, Int, Text, TextOrNumber, record};
 
 record! {
     /// A Knative Service.
@@ -127,7 +127,11 @@ const fn not_yet(name: &'static str, harmless: &'static [&'static str]) -> Field
     Field { name, fate: Fate::NotYet { harmless } }
 }
 
-const fn refused(name: &'static str, harmless: &'static [&'static str], why: &'static str) -> Field {
+const fn refused(
+    name: &'static str,
+    harmless: &'static [&'static str],
+    why: &'static str,
+) -> Field {
     Field { name, fate: Fate::Refused { harmless, why } }
 }
 
@@ -164,7 +168,11 @@ pub(crate) const SERVICE_ANNOTATIONS: &[Field] = &[
     honoured("run.googleapis.com/build-service-account"),
     honoured("run.googleapis.com/build-worker-pool"),
     not_yet("run.googleapis.com/threat-detection", &["false", "disabled"]),
-    refused("run.googleapis.com/iap-enabled", &["false"], "without it requests would pass without a sign-in"),
+    refused(
+        "run.googleapis.com/iap-enabled",
+        &["false"],
+        "without it requests would pass without a sign-in",
+    ),
     output("run.googleapis.com/ingress-status"),
     output("run.googleapis.com/operation-id"),
     output("run.googleapis.com/urls"),

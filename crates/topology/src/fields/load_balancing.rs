@@ -2,7 +2,7 @@
 //! (private-connectivity 2 and 3).
 
 use super::network::Port;
-use crate::decode::{At, Int, Mapping, Text, record, words};
+use crate::decode::{At, Int, Text, record, words};
 use std::net::Ipv4Addr;
 
 record! {
@@ -312,6 +312,3 @@ record! {
         "fqdn": "groups of type INTERNET_FQDN_PORT come later",
     ]
 }
-
-/// Names without values: what a mapping of free texts decodes to.
-pub(crate) type Headers = Mapping<Text>;

@@ -72,7 +72,9 @@ pub(crate) fn take(
         findings.error(
             Code::AddressOutsideSubnet,
             *at,
-            format!("{address} is not in the subnetwork `{name}` ({range}); {called} cannot have it"),
+            format!(
+                "{address} is not in the subnetwork `{name}` ({range}); {called} cannot have it"
+            ),
             format!("choose an address of {range}, or another subnetwork"),
         );
         return;
@@ -87,9 +89,10 @@ pub(crate) fn take(
         return;
     }
     let held = net.book.held.entry(address).or_default();
-    let clash = held.users.iter().find(|(_, other)| {
-        !held.shared || port.is_none() || other.is_none() || other == port
-    });
+    let clash = held
+        .users
+        .iter()
+        .find(|(_, other)| !held.shared || port.is_none() || other.is_none() || other == port);
     if let Some((other, _)) = clash {
         let other = findings.position(*other);
         findings.error(
@@ -191,7 +194,17 @@ pub(crate) fn place(
         };
         let Some((network, index)) = locate(model, fabric, &location, findings) else { continue };
         let at = written.map_or(item.raw.at, |text| text.at);
-        place_one(fabric, item.link.clone(), network, index, literal, Claim { at, ..claim }, &mut out, &mut waiting, findings);
+        place_one(
+            fabric,
+            item.link.clone(),
+            network,
+            index,
+            literal,
+            Claim { at, ..claim },
+            &mut out,
+            &mut waiting,
+            findings,
+        );
     }
     instances(model, fabric, &mut out, &mut waiting, findings);
     for (item, index, network) in late {
@@ -209,21 +222,38 @@ pub(crate) fn place(
         let Some(address) = model.find(&model.addresses, text, &item.scope(), findings) else {
             continue;
         };
-        let Some((network, index, address)) = reserved.get(&address.link).cloned() else { continue };
+        let Some((network, index, address)) = reserved.get(&address.link).cloned() else {
+            continue;
+        };
         if let Some(named) = &item.raw.network {
-            let Some(named) = model.find(&model.networks, named, &item.scope(), findings) else { continue };
+            let Some(named) = model.find(&model.networks, named, &item.scope(), findings) else {
+                continue;
+            };
             let named = super::fabric::network_id(&named.link);
             if named != network {
                 findings.error(
                     Code::NetworkMismatch,
                     text.at,
-                    format!("the address `{}` is in {network}, the forwarding rule in {named}", text.value),
+                    format!(
+                        "the address `{}` is in {network}, the forwarding rule in {named}",
+                        text.value
+                    ),
                     "reserve an address in the forwarding rule's network",
                 );
                 continue;
             }
         }
-        place_one(fabric, item.link.clone(), network, index, Some(address), Claim { at: text.at, ..claim }, &mut out, &mut waiting, findings);
+        place_one(
+            fabric,
+            item.link.clone(),
+            network,
+            index,
+            Some(address),
+            Claim { at: text.at, ..claim },
+            &mut out,
+            &mut waiting,
+            findings,
+        );
     }
     waiting.sort_by_key(|one| one.claim.at);
     for Waiting { link, network, index, claim } in waiting {
@@ -401,6 +431,16 @@ fn instances(
         let at = first.network_ip.as_ref().map_or(first.at, |text| text.at);
         out.subnets.insert(item.link.clone(), index);
         let claim = Claim { at, called: "the instance", port: None };
-        place_one(fabric, item.link.clone(), network, index, literal, claim, out, waiting, findings);
+        place_one(
+            fabric,
+            item.link.clone(),
+            network,
+            index,
+            literal,
+            claim,
+            out,
+            waiting,
+            findings,
+        );
     }
 }

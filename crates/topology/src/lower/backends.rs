@@ -56,7 +56,10 @@ impl Lowering<'_> {
             );
         }
         if let Some(protocol) = &raw.protocol
-            && !matches!(protocol.value, Protocol::Http | Protocol::Https | Protocol::Http2 | Protocol::H2c)
+            && !matches!(
+                protocol.value,
+                Protocol::Http | Protocol::Https | Protocol::Http2 | Protocol::H2c
+            )
         {
             findings.error(
                 Code::InvalidValue,
@@ -85,7 +88,11 @@ impl Lowering<'_> {
                 findings.error(
                     Code::RegionMismatch,
                     backend.group.at,
-                    format!("the backend service is in {}, the group `{}` is not", item.region(), group.link),
+                    format!(
+                        "the backend service is in {}, the group `{}` is not",
+                        item.region(),
+                        group.link
+                    ),
                     "name a group of the same region",
                 );
             }
@@ -121,7 +128,10 @@ impl Lowering<'_> {
                     findings.warning(
                         Code::NotYetHonoured,
                         text.at,
-                        format!("`{}` has no effect in this release; requests go round robin", text.value),
+                        format!(
+                            "`{}` has no effect in this release; requests go round robin",
+                            text.value
+                        ),
                         format!("write {harmless} to silence this warning"),
                     );
                 }
@@ -137,7 +147,12 @@ impl Lowering<'_> {
         }
         for header in raw.custom_request_headers.iter().chain(&raw.custom_response_headers) {
             let name = header.split_once(':').map(|(name, _)| name.trim());
-            let token = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&b));
+            let token = |name: &str| {
+                !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&b))
+            };
             if !name.is_some_and(token) {
                 findings.error(
                     Code::InvalidValue,
@@ -229,8 +244,7 @@ impl Lowering<'_> {
     pub(crate) fn network_endpoint_groups(&mut self, findings: &mut Findings) {
         for item in &self.model.network_endpoint_groups.items {
             if let Some(endpoints) = self.endpoints_of(item, findings) {
-                let group =
-                    lb::NetworkEndpointGroup { self_link: item.link.clone(), endpoints };
+                let group = lb::NetworkEndpointGroup { self_link: item.link.clone(), endpoints };
                 self.topology.load_balancing.network_endpoint_groups.push(group);
             }
         }
@@ -349,7 +363,9 @@ impl Lowering<'_> {
                 findings.error(
                     Code::ConflictingFields,
                     text.at,
-                    format!("the {word} is fixed, and the URL mask has <{word}> too; only one can count"),
+                    format!(
+                        "the {word} is fixed, and the URL mask has <{word}> too; only one can count"
+                    ),
                     format!("remove `{word}`, or <{word}> from the mask"),
                 );
             }
@@ -395,7 +411,11 @@ fn mask_placeholders(mask: &str) -> Result<Vec<&'static str>, String> {
         let word = match word {
             "service" => "service",
             "tag" => "tag",
-            other => return Err(format!("has the placeholder <{other}>; Cloud Run knows <service> and <tag>")),
+            other => {
+                return Err(format!(
+                    "has the placeholder <{other}>; Cloud Run knows <service> and <tag>"
+                ));
+            }
         };
         if found.contains(&word) {
             return Err(format!("has <{word}> twice"));
@@ -425,7 +445,16 @@ mod tests {
         for (mask, expected) in good {
             assert_eq!(mask_placeholders(mask), Ok(expected), "{mask}");
         }
-        for bad in ["", "https://a/<service>", "/<servce>", "/<service", "/service>", "/<service>/<service>", "/<service><tag>", "/<>"] {
+        for bad in [
+            "",
+            "https://a/<service>",
+            "/<servce>",
+            "/<service",
+            "/service>",
+            "/<service>/<service>",
+            "/<service><tag>",
+            "/<>",
+        ] {
             assert!(mask_placeholders(bad).is_err(), "{bad}");
         }
     }

@@ -200,7 +200,15 @@ fn range(text: &Text, findings: &mut Findings) -> Option<Ipv4Net> {
             "choose a prefix length from 4 to 29".into(),
         );
     }
-    for taken in ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "199.36.153.4/30", "199.36.153.8/30", "224.0.0.0/4", "240.0.0.0/4"] {
+    for taken in [
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "199.36.153.4/30",
+        "199.36.153.8/30",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    ] {
         let taken: Ipv4Net = taken.parse().expect("the literals above are ranges");
         if taken.contains(&range) || range.contains(&taken) {
             return refuse(
@@ -234,20 +242,23 @@ fn sweep<'s>(
 
 fn overlaps_inside(net: &Net, findings: &mut Findings) {
     let nobody = NetworkId::new("", "");
-    sweep(net.subnets.iter().map(|subnet| (&nobody, subnet)).collect(), |(_, first), (_, second)| {
-        findings.error(
-            Code::SubnetOverlap,
-            second.at,
-            format!(
-                "{} overlaps {} of `{}` ({}); ranges are unique in a network",
-                second.range,
-                first.range,
-                first.link.name(),
-                findings.position(first.at)
-            ),
-            "choose a range that is free in this network",
-        );
-    });
+    sweep(
+        net.subnets.iter().map(|subnet| (&nobody, subnet)).collect(),
+        |(_, first), (_, second)| {
+            findings.error(
+                Code::SubnetOverlap,
+                second.at,
+                format!(
+                    "{} overlaps {} of `{}` ({}); ranges are unique in a network",
+                    second.range,
+                    first.range,
+                    first.link.name(),
+                    findings.position(first.at)
+                ),
+                "choose a range that is free in this network",
+            );
+        },
+    );
 }
 
 fn peerings(model: &Model, fabric: &mut Fabric, findings: &mut Findings) {
@@ -381,7 +392,9 @@ pub(crate) fn locate(
     if let Some(subnetwork) = subnetwork {
         let subnet = model.find(&model.subnetworks, subnetwork, scope, findings);
         let named = match network {
-            Some(network) => Some(network_id(&model.find(&model.networks, network, scope, findings)?.link)),
+            Some(network) => {
+                Some(network_id(&model.find(&model.networks, network, scope, findings)?.link))
+            }
             None => None,
         };
         let (id, index) = fabric.subnets.get(&subnet?.link)?.clone();
@@ -401,7 +414,11 @@ pub(crate) fn locate(
             findings.error(
                 Code::RegionMismatch,
                 subnetwork.at,
-                format!("{called} is in {region}, the subnetwork `{}` in {}", subnet.link.name(), subnet.region),
+                format!(
+                    "{called} is in {region}, the subnetwork `{}` in {}",
+                    subnet.link.name(),
+                    subnet.region
+                ),
                 "name a subnetwork of the same region",
             );
             return None;

@@ -89,9 +89,7 @@ fn classify<'m>(
     let is_attachment = match collection {
         Some("serviceAttachments") => true,
         Some(_) => false,
-        None => {
-            !managed && model.seek(&model.service_attachments, target, &item.scope()).is_ok()
-        }
+        None => !managed && model.seek(&model.service_attachments, target, &item.scope()).is_ok(),
     };
     if is_attachment {
         if managed {
@@ -186,6 +184,8 @@ impl Lowering<'_> {
                 );
             }
             let Some(target) = target else { continue };
+            let index = self.topology.load_balancing.forwarding_rules.len();
+            self.rule_index.insert(item.link.clone(), index);
             self.topology.load_balancing.forwarding_rules.push(lb::ForwardingRule {
                 self_link: item.link.clone(),
                 network,
@@ -215,9 +215,8 @@ impl Lowering<'_> {
                     || model.seek(&model.target_https_proxies, target, &scope).is_ok()
             }
         };
-        let keep_alive = |seconds: Option<i64>| {
-            u32::try_from(seconds.unwrap_or(610)).unwrap_or(610)
-        };
+        let keep_alive =
+            |seconds: Option<i64>| u32::try_from(seconds.unwrap_or(610)).unwrap_or(610);
         if https {
             let proxy = model.find(&model.target_https_proxies, target, &scope, findings)?;
             same_region(item, proxy, target, findings);
@@ -262,7 +261,12 @@ pub(crate) fn same_region<A, B>(
         findings.error(
             Code::RegionMismatch,
             reference.at,
-            format!("`{}` is in {}, but `{}`, to which it leads, is not", item.name(), item.region(), target.link),
+            format!(
+                "`{}` is in {}, but `{}`, to which it leads, is not",
+                item.name(),
+                item.region(),
+                target.link
+            ),
             "refer to a resource of the same region",
         );
     }

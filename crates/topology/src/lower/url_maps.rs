@@ -131,14 +131,22 @@ impl Lowering<'_> {
                 findings,
             );
             if rule.paths.is_empty() {
-                path_rule("the rule has no path", "add a path, such as /orders/*", rule.paths.at, findings);
+                path_rule(
+                    "the rule has no path",
+                    "add a path, such as /orders/*",
+                    rule.paths.at,
+                    findings,
+                );
             }
             for path in rule.paths.iter() {
                 path_syntax(path, findings);
                 if let Some(first) = seen.insert(path.as_str(), path.at) {
                     let first = findings.position(first);
                     path_rule(
-                        &format!("the path `{}` stands in this path matcher already, at {first}", path.value),
+                        &format!(
+                            "the path `{}` stands in this path matcher already, at {first}",
+                            path.value
+                        ),
                         "remove one of the two",
                         path.at,
                         findings,
@@ -186,7 +194,9 @@ impl Lowering<'_> {
                     findings.error(
                         Code::MissingField,
                         at,
-                        format!("`{field}` is missing; requests that come here would have nowhere to go"),
+                        format!(
+                            "`{field}` is missing; requests that come here would have nowhere to go"
+                        ),
                         format!("add `{field}`"),
                     );
                 }
@@ -242,9 +252,15 @@ fn path_syntax(path: &Text, findings: &mut Findings) {
     let (what, fix) = if !text.starts_with('/') {
         ("does not begin with `/`", format!("write `/{text}`"))
     } else if starred.is_some_and(|at| at + 1 != text.len() || !text[..at].ends_with('/')) {
-        ("has a `*` elsewhere than at its end, right behind a `/`", "write a path such as /orders/*".into())
+        (
+            "has a `*` elsewhere than at its end, right behind a `/`",
+            "write a path such as /orders/*".into(),
+        )
     } else if text.contains(['?', '#']) {
-        ("holds `?` or `#`; paths are matched without query and fragment", "remove the query".into())
+        (
+            "holds `?` or `#`; paths are matched without query and fragment",
+            "remove the query".into(),
+        )
     } else if text.len() > 1024 {
         ("is longer than 1024 characters", "shorten it".into())
     } else {
@@ -381,10 +397,14 @@ mod tests {
 
     #[test]
     fn a_star_is_the_first_character_of_a_host_and_a_hyphen_or_dot_follows() {
-        for good in ["*", "example.net", "*.example.net", "*-foo.example.net", "example.net:8080", "*:8080"] {
+        for good in
+            ["*", "example.net", "*.example.net", "*-foo.example.net", "example.net:8080", "*:8080"]
+        {
             assert_eq!(host_syntax(good), Ok(()), "{good}");
         }
-        for bad in ["", "*foo", "a.*.b", "a*", "example.net:", "example.net:0", "exa mple", "*.", "a..b"] {
+        for bad in
+            ["", "*foo", "a.*.b", "a*", "example.net:", "example.net:0", "exa mple", "*.", "a..b"]
+        {
             assert!(host_syntax(bad).is_err(), "{bad}");
         }
     }

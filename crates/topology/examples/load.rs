@@ -1,0 +1,23 @@
+//! Loads topology files and prints the diagnostics; with `--json` the topology too.
+
+use std::path::Path;
+
+fn main() {
+    let mut json = false;
+    for argument in std::env::args().skip(1) {
+        if argument == "--json" {
+            json = true;
+            continue;
+        }
+        let start = std::time::Instant::now();
+        let loaded = topology::load(Path::new(&argument));
+        let took = start.elapsed();
+        for diagnostic in &loaded.diagnostics {
+            println!("{diagnostic}");
+        }
+        if let (true, Some(topology)) = (json, &loaded.topology) {
+            println!("{}", serde_json::to_string_pretty(topology).unwrap_or_default());
+        }
+        eprintln!("{argument}: {} diagnostics, {took:?}", loaded.diagnostics.len());
+    }
+}

@@ -1,0 +1,232 @@
+//! Which programs a topology needs, and each program's slice of it.
+
+use names::{NetworkId, SelfLink};
+use slice::apigee::ApiProxySlice;
+use slice::dns::{DnsInstance, PrivateDnsSlice, ZoneKind};
+use slice::load_balancer::{
+    Endpoints, InternalLbSlice, KnownService, LoadBalancing, RouteAction, UrlMap,
+};
+use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
+use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
+use slice::{Role, SERVERLESS_NETWORK, Topology};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// The network in which Cloud Run instances sit.
+pub fn serverless_network() -> NetworkId {
+    NetworkId::new(SERVERLESS_NETWORK.0, SERVERLESS_NETWORK.1)
+}
+
+/// The network whose `metadata` program mints tokens for all.
+pub fn token_issuer(topology: &Topology) -> Option<NetworkId> {
+    if topology.services.is_empty() {
+        return topology.networks.first().map(|network| network.id.clone());
+    }
+    Some(serverless_network())
+}
+
+/// The programs that `up` starts, each with the network in which it runs.
+pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
+    let mut all = Vec::new();
+    let endpoints: HashSet<_> =
+        topology.endpoints.iter().map(|endpoint| &endpoint.network).collect();
+    let attachments: HashSet<_> =
+        topology.service_attachments.iter().map(|attachment| &attachment.network).collect();
+    let rules: HashSet<_> =
+        topology.load_balancing.forwarding_rules.iter().map(|rule| &rule.network).collect();
+    let organizations: HashSet<_> =
+        topology.organizations.iter().map(|organization| &organization.network).collect();
+    if !topology.services.is_empty() {
+        all.push((Role::CloudRun, None));
+        all.push((Role::PrivateDns, Some(serverless_network())));
+        all.push((Role::Metadata, Some(serverless_network())));
+    }
+    for network in &topology.networks {
+        let id = &network.id;
+        for role in [Role::PrivateDns, Role::Metadata, Role::GoogleFrontEnd] {
+            all.push((role, Some(id.clone())));
+        }
+        for (role, wanted) in [
+            (Role::InternalLb, rules.contains(id)),
+            (Role::ServiceAttachment, attachments.contains(id)),
+            (Role::EndpointAttachment, endpoints.contains(id)),
+            (Role::ApiProxy, organizations.contains(id)),
+        ] {
+            if wanted {
+                all.push((role, Some(id.clone())));
+            }
+        }
+    }
+    all
+}
+
+/// The endpoints of a consumer network.
+pub fn endpoint_attachment(topology: &Topology, network: &NetworkId) -> EndpointAttachmentSlice {
+    let own = topology.endpoints.iter().filter(|endpoint| endpoint.network == *network);
+    EndpointAttachmentSlice { network: network.clone(), endpoints: own.cloned().collect() }
+}
+
+/// The service attachments of a producer network, and every endpoint that targets one.
+pub fn service_attachment(topology: &Topology, network: &NetworkId) -> ServiceAttachmentSlice {
+    let own =
+        topology.service_attachments.iter().filter(|attachment| attachment.network == *network);
+    let attachments: Vec<_> = own.cloned().collect();
+    let links: HashSet<&SelfLink> =
+        attachments.iter().map(|attachment| &attachment.self_link).collect();
+    let endpoints = topology.endpoints.iter().filter(|endpoint| links.contains(&endpoint.target));
+    let endpoints = endpoints.cloned().collect();
+    ServiceAttachmentSlice { network: network.clone(), attachments, endpoints }
+}
+
+/// The forwarding rules of a network and all that they lead to.
+pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice {
+    let all = &topology.load_balancing;
+    let rules: Vec<_> =
+        all.forwarding_rules.iter().filter(|rule| rule.network == *network).cloned().collect();
+    let maps: HashSet<&SelfLink> = rules.iter().map(|rule| &rule.target.url_map).collect();
+    let url_maps: Vec<UrlMap> =
+        all.url_maps.iter().filter(|map| maps.contains(&map.self_link)).cloned().collect();
+    let services: HashSet<&SelfLink> = url_maps.iter().flat_map(targets).collect();
+    let backend_services: Vec<_> = all
+        .backend_services
+        .iter()
+        .filter(|service| services.contains(&service.self_link))
+        .cloned()
+        .collect();
+    let groups: HashSet<&SelfLink> =
+        backend_services.iter().flat_map(|service| &service.backends).collect();
+    let mut network_endpoint_groups: Vec<_> = all
+        .network_endpoint_groups
+        .iter()
+        .filter(|group| groups.contains(&group.self_link))
+        .cloned()
+        .collect();
+    let known = known_services(topology);
+    for group in &mut network_endpoint_groups {
+        if let Endpoints::CloudRun(cloud_run) = &mut group.endpoints {
+            let place = (cloud_run.project.as_str(), cloud_run.region.as_str());
+            cloud_run.services = known.get(&place).cloned().unwrap_or_default();
+        }
+    }
+    InternalLbSlice {
+        network: network.clone(),
+        load_balancing: LoadBalancing {
+            forwarding_rules: rules,
+            url_maps,
+            backend_services,
+            network_endpoint_groups,
+        },
+    }
+}
+
+/// Backend services to which a URL map leads, those of its tests included.
+fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
+    let service = |action: &'_ RouteAction| match action {
+        RouteAction::Service(_) => true,
+        RouteAction::UrlRedirect(_) => false,
+    };
+    let in_matchers = map.path_matchers.iter().flat_map(|matcher| {
+        std::iter::once(&matcher.default).chain(matcher.path_rules.iter().map(|rule| &rule.action))
+    });
+    let actions =
+        std::iter::once(&map.default).chain(in_matchers).filter(move |action| service(action));
+    let links = actions.filter_map(|action| match action {
+        RouteAction::Service(link) => Some(link),
+        RouteAction::UrlRedirect(_) => None,
+    });
+    links.chain(map.tests.iter().filter_map(|test| test.service.as_ref()))
+}
+
+/// The services of each project and region.
+fn known_services(topology: &Topology) -> HashMap<(&str, &str), Arc<Vec<KnownService>>> {
+    let mut all: HashMap<(&str, &str), Vec<KnownService>> = HashMap::new();
+    for service in &topology.services {
+        let known = KnownService { name: service.name.clone(), tags: service.tags.clone() };
+        all.entry((&service.project, &service.region)).or_default().push(known);
+    }
+    all.into_iter().map(|(place, services)| (place, Arc::new(services))).collect()
+}
+
+/// The zones that a network sees, and those of every network that its peering zones lead to.
+pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice {
+    let mut by_network: HashMap<&NetworkId, Vec<usize>> = HashMap::new();
+    for (index, zone) in topology.zones.iter().enumerate() {
+        for id in &zone.networks {
+            by_network.entry(id).or_default().push(index);
+        }
+    }
+    let mut wanted = vec![false; topology.zones.len()];
+    let mut seen = HashSet::from([network]);
+    let mut open = vec![network];
+    while let Some(id) = open.pop() {
+        for index in by_network.get(id).into_iter().flatten() {
+            wanted[*index] = true;
+            if let ZoneKind::Peering(target) = &topology.zones[*index].kind
+                && seen.insert(target)
+            {
+                open.push(target);
+            }
+        }
+    }
+    let zones = topology.zones.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+    let networks = topology.networks.iter().filter(|network| seen.contains(&network.id));
+    let instances = networks.flat_map(|network| {
+        network.instances.iter().map(|instance| DnsInstance {
+            network: network.id.clone(),
+            name: instance.name.clone(),
+            zone: instance.zone.clone(),
+            project: instance.project.clone(),
+            address: instance.address,
+        })
+    });
+    PrivateDnsSlice {
+        network: network.clone(),
+        zones: zones.map(|(zone, _)| zone.clone()).collect(),
+        instances: instances.collect(),
+        views: Vec::new(),
+    }
+}
+
+/// The metadata server of a network; the supervisor adds the signing keys.
+pub fn metadata(topology: &Topology, network: &NetworkId) -> MetadataSlice {
+    let own = topology.networks.iter().find(|own| own.id == *network);
+    MetadataSlice {
+        network: network.clone(),
+        // The network of Cloud Run instances is nobody's project.
+        network_project_number: own.map_or(0, |own| own.project_number),
+        subnetworks: own.map(|own| own.subnetworks.clone()).unwrap_or_default(),
+        service_accounts: topology.service_accounts.clone(),
+        signing_keys: Vec::new(),
+        issues_tokens: token_issuer(topology).as_ref() == Some(network),
+    }
+}
+
+/// Google's front ends in a network.
+pub fn google_front_end(_topology: &Topology, network: &NetworkId) -> GoogleFrontEndSlice {
+    GoogleFrontEndSlice { network: network.clone() }
+}
+
+/// All Cloud Run services; the supervisor adds certificate, key and JWKS.
+pub fn cloud_run(topology: &Topology) -> CloudRunSlice {
+    CloudRunSlice {
+        services: topology.services.clone(),
+        service_accounts: topology.service_accounts.clone(),
+        front_end_certificate: String::new(),
+        front_end_private_key: String::new(),
+        jwks: String::new(),
+    }
+}
+
+/// The organisation of a tenant network, if there is one; the supervisor adds certificate, key and
+/// trust.
+pub fn api_proxy(topology: &Topology, network: &NetworkId) -> Option<ApiProxySlice> {
+    let organization = topology.organizations.iter().find(|o| o.network == *network)?;
+    Some(ApiProxySlice {
+        network: network.clone(),
+        northbound: topology.northbound.get(&organization.name).copied(),
+        organization: organization.clone(),
+        certificate: String::new(),
+        private_key: String::new(),
+        trust: String::new(),
+    })
+}

@@ -1,0 +1,205 @@
+//! Model → the normalised topology: Google's rules as validation, references resolved, defaults
+//! filled in, numbers and addresses given out.
+
+pub(crate) mod addresses;
+mod apigee;
+mod backends;
+mod certificates;
+mod dns;
+pub(crate) mod fabric;
+mod iam;
+mod ours;
+mod psc;
+mod rules;
+mod services;
+mod url_maps;
+
+use crate::diagnostic::{Code, Findings, Mark};
+use crate::model::Model;
+use addresses::Addresses;
+use fabric::Fabric;
+use names::SelfLink;
+use rules::Rule;
+use slice::{Network, Peering, Project, Subnetwork, Topology};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The state of one lowering.
+pub(crate) struct Lowering<'m> {
+    model: &'m Model,
+    fabric: Fabric,
+    addresses: Addresses,
+    topology: Topology,
+    topology_certificates: HashMap<SelfLink, slice::load_balancer::SslCertificate>,
+    /// Forwarding rules without effect in this release.
+    idle_rules: HashSet<SelfLink>,
+    /// Forwarding rules that are PSC endpoints.
+    endpoint_rules: HashSet<SelfLink>,
+    endpoints: Vec<(Mark, slice::psc::Endpoint)>,
+    /// Where a forwarding rule and a service attachment stand in the topology.
+    rule_index: HashMap<SelfLink, usize>,
+    attachment_index: HashMap<SelfLink, usize>,
+    /// Service accounts by email, in the order in which they were met.
+    accounts: BTreeMap<String, slice::run::ServiceAccount>,
+}
+
+/// Validates everything and builds the topology; it is to be used only if no error was found.
+pub(crate) fn lower(
+    model: &Model,
+    bundle_exists: &dyn Fn(&std::path::Path) -> bool,
+    findings: &mut Findings,
+) -> Topology {
+    let mut fabric = fabric::build(model, findings);
+    firewalls(model, findings);
+    let (rules, idle_rules) = rules::sort(model, findings);
+    let with_address: Vec<_> = rules
+        .iter()
+        .map(|rule| match rule {
+            Rule::LoadBalancer { item, port, .. } => (*item, Some(*port)),
+            Rule::Endpoint { item, .. } => (*item, None),
+        })
+        .collect();
+    let endpoint_rules = rules
+        .iter()
+        .filter_map(|rule| match rule {
+            Rule::Endpoint { item, .. } => Some(item.link.clone()),
+            Rule::LoadBalancer { .. } => None,
+        })
+        .collect();
+    let addresses = addresses::place(model, &mut fabric, &with_address, findings);
+    let mut lowering = Lowering {
+        model,
+        fabric,
+        addresses,
+        topology: Topology::default(),
+        topology_certificates: HashMap::new(),
+        idle_rules,
+        endpoint_rules,
+        endpoints: Vec::new(),
+        rule_index: HashMap::new(),
+        attachment_index: HashMap::new(),
+        accounts: BTreeMap::new(),
+    };
+    lowering.projects();
+    lowering.service_accounts(findings);
+    lowering.read_certificates(findings);
+    lowering.url_maps(findings);
+    lowering.backend_services(findings);
+    lowering.network_endpoint_groups(findings);
+    lowering.forwarding_rules(&rules, findings);
+    lowering.service_attachments(findings);
+    lowering.endpoint_rules(&rules, findings);
+    let mut bound = dns::Bound::new();
+    lowering.zones(&mut bound, findings);
+    lowering.services(findings);
+    lowering.iam_policies(findings);
+    lowering.organizations(&mut bound, bundle_exists, findings);
+    lowering.networks();
+    lowering.placements(findings);
+    lowering.expectations(findings);
+    lowering.finish()
+}
+
+impl Lowering<'_> {
+    fn projects(&mut self) {
+        for (id, project) in &self.model.projects {
+            let id = id.to_string();
+            let number = self.model.project_number(&id);
+            let default_region = project.region.as_ref().map(|region| region.to_string());
+            self.topology.projects.insert(id.clone(), Project { id, number, default_region });
+        }
+    }
+
+    fn networks(&mut self) {
+        let mut instances: HashMap<_, Vec<slice::Instance>> = HashMap::new();
+        for item in &self.model.instances.items {
+            let Some(placed) = self.addresses.placed.get(&item.link).cloned() else { continue };
+            let Some(index) = self.addresses.subnets.get(&item.link).copied() else { continue };
+            let subnet = &self.fabric.nets[&placed.network].subnets[index];
+            let subnet_link = subnet.link.clone();
+            let region = subnet.region.to_string();
+            let raw = &item.raw;
+            let account = raw.service_accounts.first().map(|account| account.email.value.clone());
+            let account = account.map(|email| self.account(&email, &item.project));
+            let metadata = raw.metadata.iter().flat_map(|metadata| &metadata.items);
+            let value = |item: &crate::fields::network::MetadataItem| {
+                item.value.as_ref().map(|value| value.value.clone()).unwrap_or_default()
+            };
+            instances.entry(placed.network).or_default().push(slice::Instance {
+                name: item.name().to_owned(),
+                project: item.project.to_string(),
+                zone: crate::reference::last_segment(&raw.zone).to_owned(),
+                region,
+                subnetwork: subnet_link,
+                address: placed.address,
+                tags: raw
+                    .tags
+                    .iter()
+                    .flat_map(|tags| &tags.items)
+                    .map(|tag| tag.value.clone())
+                    .collect(),
+                service_account: account,
+                metadata: metadata.map(|item| (item.key.value.clone(), value(item))).collect(),
+                directory: self.model.directory(raw.at),
+            });
+        }
+        for id in &self.fabric.order {
+            let net = &self.fabric.nets[id];
+            let subnetworks = net.subnets.iter().filter(|subnet| !subnet.backup);
+            self.topology.networks.push(Network {
+                id: id.clone(),
+                project_number: self.model.project_number(&id.project),
+                subnetworks: subnetworks
+                    .map(|subnet| Subnetwork {
+                        self_link: subnet.link.clone(),
+                        region: subnet.region.to_string(),
+                        range: subnet.range,
+                        purpose: subnet.purpose,
+                        private_ip_google_access: subnet.private_ip_google_access,
+                    })
+                    .collect(),
+                peerings: net
+                    .peers
+                    .iter()
+                    .map(|peer| Peering {
+                        name: peer.name.clone(),
+                        peer: peer.network.clone(),
+                        active: peer.active,
+                    })
+                    .collect(),
+                instances: instances.remove(id).unwrap_or_default(),
+            });
+        }
+    }
+
+    fn finish(mut self) -> Topology {
+        // The order of the files is the order in which endpoints were created.
+        self.endpoints.sort_by_key(|(at, _)| *at);
+        self.topology.endpoints =
+            self.endpoints.into_iter().map(|(_, endpoint)| endpoint).collect();
+        self.topology.service_accounts = self.accounts.into_values().collect();
+        self.topology
+    }
+}
+
+/// Firewall rules are not enforced yet: what allows is a warning, what denies an error, because
+/// traffic would flow that should not.
+fn firewalls(model: &Model, findings: &mut Findings) {
+    for rule in &model.firewalls {
+        let name = &rule.name.value;
+        if !rule.denied.is_empty() && rule.disabled != Some(true) {
+            findings.error(
+                Code::NotYetSupported,
+                rule.at,
+                format!("the firewall rule `{name}` denies traffic, and firewall rules are not enforced yet; the traffic would flow"),
+                "remove the rule or set disabled: true, or wait for the release that enforces firewall rules",
+            );
+        } else {
+            findings.warning(
+                Code::NotYetHonoured,
+                rule.at,
+                format!("the firewall rule `{name}` has no effect in this release; everything inside a network is allowed"),
+                "remove the rule to silence this warning",
+            );
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! Service attachments and the endpoints that target them (private-connectivity 1).
+
+use super::Lowering;
+use super::fabric::network_id;
+use super::rules::Rule;
+use crate::decode::Text;
+use crate::derive;
+use crate::diagnostic::{Code, Findings, Mark};
+use crate::fields::psc::{ConnectionPreference, ConsumerAccept, ServiceAttachment};
+use crate::model::{Item, Scope};
+use crate::reference::parts;
+use crate::similar;
+use names::{NetworkId, SelfLink};
+use slice::{Purpose, psc};
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+/// Most entries of the accept and of the reject list (1.1).
+const ACCEPT_MAX: usize = 5000;
+const REJECT_MAX: usize = 64;
+
+impl Lowering<'_> {
+    /// All service attachments.
+    pub(crate) fn service_attachments(&mut self, findings: &mut Findings) {
+        // Each NAT subnetwork belongs to one attachment.
+        let mut owners: HashMap<SelfLink, (SelfLink, Mark)> = HashMap::new();
+        for item in &self.model.service_attachments.items {
+            if let Some(attachment) = self.service_attachment(item, &mut owners, findings) {
+                let index = self.topology.service_attachments.len();
+                self.attachment_index.insert(attachment.self_link.clone(), index);
+                self.topology.service_attachments.push(attachment);
+            }
+        }
+    }
+
+    fn service_attachment(
+        &self,
+        item: &Item<ServiceAttachment>,
+        owners: &mut HashMap<SelfLink, (SelfLink, Mark)>,
+        findings: &mut Findings,
+    ) -> Option<psc::ServiceAttachment> {
+        let raw = &item.raw;
+        let target = self.published(item, findings);
+        let mut nat_subnets = Vec::with_capacity(raw.nat_subnets.len());
+        if raw.nat_subnets.is_empty() {
+            findings.error(
+                Code::MissingField,
+                raw.nat_subnets.at,
+                format!(
+                    "`natSubnets` is empty; `{}` would have no address to call its target from",
+                    item.name()
+                ),
+                "add a subnetwork with purpose PRIVATE_SERVICE_CONNECT",
+            );
+        }
+        for reference in raw.nat_subnets.iter() {
+            let network = target.as_ref().map(|(network, _)| network);
+            nat_subnets.extend(self.nat_subnet(item, reference, network, owners, findings));
+        }
+        let (accept, reject) = self.lists(item, findings);
+        if let Some(enabled) = raw.enable_proxy_protocol.as_ref().filter(|enabled| enabled.value) {
+            // (unconfirmed) whether the API refuses it; the proxies do not read the header.
+            findings.warning(
+                Code::ProxyProtocolToApplicationLb,
+                enabled.at,
+                "the target is an Application Load Balancer, whose proxies do not read a PROXY header; they would answer 400",
+                "write enableProxyProtocol: false",
+            );
+        }
+        let (network, target) = target?;
+        Some(psc::ServiceAttachment {
+            self_link: item.link.clone(),
+            region: item.region().to_owned(),
+            network,
+            target,
+            connection_preference: match raw.connection_preference.value {
+                ConnectionPreference::AcceptAutomatic => psc::ConnectionPreference::AcceptAutomatic,
+                ConnectionPreference::AcceptManual => psc::ConnectionPreference::AcceptManual,
+            },
+            consumer_accept_lists: accept,
+            consumer_reject_lists: reject,
+            nat_subnets,
+            enable_proxy_protocol: raw.enable_proxy_protocol.as_ref().is_some_and(|e| e.value),
+            reconcile_connections: raw.reconcile_connections.unwrap_or(false),
+        })
+    }
+
+    /// The forwarding rule that an attachment publishes, with its network.
+    fn published(
+        &self,
+        item: &Item<ServiceAttachment>,
+        findings: &mut Findings,
+    ) -> Option<(NetworkId, psc::Target)> {
+        let raw = &item.raw;
+        let model = self.model;
+        let reference = match (&raw.target_service, &raw.producer_forwarding_rule) {
+            (Some(target), _) => target,
+            (None, Some(older)) => older,
+            (None, None) => {
+                if !raw.faulty {
+                    findings.error(
+                        Code::MissingField,
+                        raw.at,
+                        format!(
+                            "`targetService` is missing; `{}` would publish nothing",
+                            item.name()
+                        ),
+                        "add `targetService`: the forwarding rule to publish",
+                    );
+                }
+                return None;
+            }
+        };
+        let rule = model.find(&model.forwarding_rules, reference, &item.scope(), findings)?;
+        super::rules::same_region(item, rule, reference, findings);
+        if self.idle_rules.contains(&rule.link) {
+            findings.error(
+                Code::PscTargetNotSupported,
+                reference.at,
+                format!("the forwarding rule `{}` has no effect in this release, so nothing could be published", rule.name()),
+                "publish a forwarding rule of an internal Application Load Balancer",
+            );
+            return None;
+        }
+        if self.endpoint_rules.contains(&rule.link) {
+            findings.error(
+                Code::PscTargetNotSupported,
+                reference.at,
+                format!("the forwarding rule `{}` is an endpoint itself; Private Service Connect is not chained", rule.name()),
+                "publish a forwarding rule of an internal Application Load Balancer",
+            );
+            return None;
+        }
+        let index = self.rule_index.get(&rule.link)?;
+        let lowered = &self.topology.load_balancing.forwarding_rules[*index];
+        let target = psc::Target {
+            forwarding_rule: lowered.self_link.clone(),
+            address: lowered.address,
+            ports: vec![lowered.port],
+            allow_global_access: lowered.allow_global_access,
+        };
+        Some((lowered.network.clone(), target))
+    }
+
+    fn nat_subnet(
+        &self,
+        item: &Item<ServiceAttachment>,
+        reference: &Text,
+        network: Option<&NetworkId>,
+        owners: &mut HashMap<SelfLink, (SelfLink, Mark)>,
+        findings: &mut Findings,
+    ) -> Option<psc::NatSubnet> {
+        let model = self.model;
+        let subnet = model.find(&model.subnetworks, reference, &item.scope(), findings)?;
+        super::rules::same_region(item, subnet, reference, findings);
+        let (id, index) = self.fabric.subnets.get(&subnet.link)?;
+        let net_subnet = &self.fabric.nets[id].subnets[*index];
+        if net_subnet.purpose != Purpose::PrivateServiceConnect {
+            findings.error(
+                Code::SubnetPurpose,
+                reference.at,
+                format!("`{}` is no NAT subnetwork", reference.value),
+                "name a subnetwork with purpose: PRIVATE_SERVICE_CONNECT",
+            );
+        }
+        if network.is_some_and(|network| network != id) {
+            findings.error(
+                Code::NetworkMismatch,
+                reference.at,
+                format!("`{}` is in {id}, the published forwarding rule is not", reference.value),
+                "name a NAT subnetwork of the forwarding rule's network",
+            );
+        }
+        match owners.get(&subnet.link) {
+            Some((owner, _)) if *owner == item.link => findings.error(
+                Code::DuplicateEntry,
+                reference.at,
+                format!("`{}` stands in natSubnets twice", reference.value),
+                "remove one of the two",
+            ),
+            Some((owner, first)) => {
+                let first = findings.position(*first);
+                findings.error(
+                    Code::NatSubnetShared,
+                    reference.at,
+                    format!("`{}` belongs to `{}` already ({first}); a NAT subnetwork belongs to one service attachment", reference.value, owner.name()),
+                    "give each service attachment its own NAT subnetwork",
+                );
+            }
+            None => {
+                owners.insert(subnet.link.clone(), (item.link.clone(), reference.at));
+            }
+        }
+        Some(psc::NatSubnet { self_link: subnet.link.clone(), range: net_subnet.range })
+    }
+
+    fn lists(
+        &self,
+        item: &Item<ServiceAttachment>,
+        findings: &mut Findings,
+    ) -> (Vec<psc::Accept>, Vec<psc::Consumer>) {
+        let raw = &item.raw;
+        let mut kinds: Option<&'static str> = None;
+        let mut one_kind = |consumer: &psc::Consumer, at: Mark, findings: &mut Findings| {
+            let kind = match consumer {
+                psc::Consumer::ProjectIdOrNum(_) => "projects",
+                psc::Consumer::NetworkUrl(_) => "networks",
+                psc::Consumer::EndpointUrl(_) => "endpoints",
+            };
+            let first = *kinds.get_or_insert(kind);
+            if first != kind {
+                findings.error(
+                    Code::MixedListKinds,
+                    at,
+                    format!("the lists name {first}, this entry is one of {kind}; both lists hold one kind of value"),
+                    format!("name {first} only, in both lists"),
+                );
+            }
+        };
+        let mut seen = HashSet::new();
+        let mut accept = Vec::with_capacity(raw.consumer_accept_lists.len());
+        for entry in &raw.consumer_accept_lists {
+            let Some(consumer) = self.accepted(entry, &item.scope(), findings) else { continue };
+            one_kind(&consumer, entry.at, findings);
+            if !seen.insert(consumer.clone()) {
+                duplicate(entry.at, "consumerAcceptLists", findings);
+                continue;
+            }
+            let limit = match (&entry.connection_limit, &consumer) {
+                (Some(limit), _) => u32::try_from(limit.value.0).unwrap_or(u32::MAX),
+                (None, psc::Consumer::EndpointUrl(_)) => 1,
+                (None, _) => {
+                    if !entry.faulty {
+                        findings.error(
+                            Code::MissingField,
+                            entry.at,
+                            "`connectionLimit` is missing; it says how many endpoints of the consumer are accepted",
+                            "add connectionLimit: 10",
+                        );
+                    }
+                    continue;
+                }
+            };
+            accept.push(psc::Accept { consumer, connection_limit: limit });
+        }
+        let mut seen = HashSet::new();
+        let mut reject = Vec::with_capacity(raw.consumer_reject_lists.len());
+        for entry in &raw.consumer_reject_lists {
+            let consumer = self.rejected(&entry.value.0, &item.scope());
+            one_kind(&consumer, entry.at, findings);
+            if !seen.insert(consumer.clone()) {
+                duplicate(entry.at, "consumerRejectLists", findings);
+                continue;
+            }
+            reject.push(consumer);
+        }
+        for (count, most, what) in [
+            (accept.len(), ACCEPT_MAX, "consumerAcceptLists"),
+            (reject.len(), REJECT_MAX, "consumerRejectLists"),
+        ] {
+            if count > most {
+                findings.error(
+                    Code::ListTooLong,
+                    raw.at,
+                    format!("`{what}` has {count} entries; at most {most} are taken"),
+                    "list networks instead of endpoints, or projects instead of networks",
+                );
+            }
+        }
+        let preference = &raw.connection_preference;
+        if preference.value == ConnectionPreference::AcceptAutomatic && !accept.is_empty() {
+            findings.warning(
+                Code::NoEffect,
+                preference.at,
+                "with ACCEPT_AUTOMATIC every consumer is accepted; `consumerAcceptLists` has no effect",
+                "write connectionPreference: ACCEPT_MANUAL, or remove the list",
+            );
+        }
+        (accept, reject)
+    }
+
+    fn accepted(
+        &self,
+        entry: &ConsumerAccept,
+        scope: &Scope,
+        findings: &mut Findings,
+    ) -> Option<psc::Consumer> {
+        let all = (&entry.project_id_or_num, &entry.network_url, &entry.endpoint_url);
+        match all {
+            (Some(project), None, None) => {
+                self.hint_project(&project.value.0, project.at, findings);
+                Some(psc::Consumer::ProjectIdOrNum(project.value.0.clone()))
+            }
+            (None, Some(network), None) => match self.network_url(network, scope) {
+                Some(id) => Some(psc::Consumer::NetworkUrl(id)),
+                None => {
+                    findings.error(
+                        Code::InvalidValue,
+                        network.at,
+                        format!("`{}` is no network's URL", network.value),
+                        "write projects/PROJECT/global/networks/NETWORK",
+                    );
+                    None
+                }
+            },
+            (None, None, Some(endpoint)) => {
+                Some(psc::Consumer::EndpointUrl(self.endpoint_url(endpoint, scope)))
+            }
+            (None, None, None) if entry.faulty => None,
+            _ => {
+                findings.error(
+                    Code::ConflictingFields,
+                    entry.at,
+                    "an entry names exactly one of projectIdOrNum, networkUrl and endpointUrl",
+                    "write one of the three",
+                );
+                None
+            }
+        }
+    }
+
+    fn rejected(&self, text: &str, scope: &Scope) -> psc::Consumer {
+        if text.contains("forwardingRules/") || text.contains("endpointAttachments/") {
+            return psc::Consumer::EndpointUrl(self.endpoint_url(text, scope));
+        }
+        match self.network_url(text, scope) {
+            Some(id) if text.contains("networks/") => psc::Consumer::NetworkUrl(id),
+            _ => psc::Consumer::ProjectIdOrNum(text.to_owned()),
+        }
+    }
+
+    /// Lists match networks by name; the network need not exist (1.1).
+    fn network_url(&self, text: &str, scope: &Scope) -> Option<NetworkId> {
+        let parts = parts(text)?;
+        if parts.collection.is_some_and(|collection| collection != "networks") {
+            return None;
+        }
+        let project = parts.project.map(|project| self.model.project_id(project));
+        let project = project.or_else(|| scope.project.clone())?;
+        Some(NetworkId::new(&project, parts.name))
+    }
+
+    fn endpoint_url(&self, text: &str, scope: &Scope) -> SelfLink {
+        let rules = &self.model.forwarding_rules;
+        if let Ok(item) = self.model.seek(rules, text, scope) {
+            return item.link.clone();
+        }
+        let path = text.find("projects/").or_else(|| text.find("organizations/"));
+        SelfLink::new(path.map_or(text, |start| &text[start..]))
+    }
+
+    /// A project that no document names may be right; one that is nearly named is a typo.
+    fn hint_project(&self, id: &str, at: Mark, findings: &mut Findings) {
+        let projects = &self.model.projects;
+        let number = id.parse::<u64>().ok();
+        if projects.contains_key(id) || number.is_some() {
+            return;
+        }
+        if let Some(near) = similar::closest(id, projects.keys().map(|id| &**id)) {
+            findings.warning(
+                Code::NoEffect,
+                at,
+                format!("no document names a project `{id}`; no endpoint here can be of it"),
+                format!("did you mean `{near}`?"),
+            );
+        }
+    }
+
+    /// Endpoints that are forwarding rules.
+    pub(crate) fn endpoint_rules(&mut self, rules: &[Rule<'_>], findings: &mut Findings) {
+        for rule in rules {
+            let Rule::Endpoint { item, target } = rule else { continue };
+            let Some(placed) = self.addresses.placed.get(&item.link).cloned() else { continue };
+            let endpoint = NewEndpoint {
+                self_link: item.link.clone(),
+                kind: psc::EndpointKind::ForwardingRule,
+                project: item.project.to_string(),
+                network: placed.network,
+                region: item.region().to_owned(),
+                address: placed.address,
+                target,
+                scope: item.scope(),
+                allow_psc_global_access: item.raw.allow_psc_global_access.unwrap_or(false),
+                at: item.raw.at,
+            };
+            self.endpoint(endpoint, findings);
+        }
+    }
+
+    /// Adds an endpoint of either kind.
+    pub(crate) fn endpoint(&mut self, new: NewEndpoint<'_>, findings: &mut Findings) {
+        let model = self.model;
+        let found = model.seek(&model.service_attachments, new.target, &new.scope);
+        let (target, attachment) = match found {
+            Ok(item) => (item.link.clone(), Some(item)),
+            Err(miss) => {
+                if !miss.silent {
+                    // No error: an attachment may be deleted while endpoints are connected (1.3).
+                    findings.warning(
+                        if miss.code == Code::ReferenceNotFound {
+                            Code::PscServiceAttachmentNotFound
+                        } else {
+                            miss.code
+                        },
+                        new.target.at,
+                        format!("{}; connections of this endpoint time out", miss.message),
+                        miss.fix,
+                    );
+                }
+                (absent(new.target, &new.scope), None)
+            }
+        };
+        let index = attachment.and_then(|item| self.attachment_index.get(&item.link));
+        let published = index.map(|index| &self.topology.service_attachments[*index]);
+        if let Some(published) = published {
+            if published.network == new.network {
+                findings.error(
+                    Code::PscSameNetwork,
+                    new.target.at,
+                    format!("the endpoint is in {}, like the service that it targets; an endpoint is in another VPC network than the service", new.network),
+                    "create the endpoint in the consumer's network, or call the forwarding rule itself",
+                );
+            }
+            if published.region != new.region {
+                findings.warning(
+                    Code::PscRegionMismatch,
+                    new.target.at,
+                    format!("the endpoint is in {}, its service attachment in {}; Google refuses to create it, and connections time out here", new.region, published.region),
+                    format!("create the endpoint in {}", published.region),
+                );
+            }
+        }
+        let id = derive::psc_connection_id(&new.network, new.address);
+        let endpoint = psc::Endpoint {
+            self_link: new.self_link,
+            kind: new.kind,
+            project_number: model.project_number(&new.project),
+            project: new.project,
+            network: new.network,
+            region: new.region,
+            address: new.address,
+            ports: published.map(|p| p.target.ports.clone()).unwrap_or_default(),
+            target,
+            producer_network: published.map(|published| published.network.clone()),
+            producer_region: published.map(|published| published.region.clone()),
+            psc_connection_id: id,
+            allow_psc_global_access: new.allow_psc_global_access,
+        };
+        self.endpoints.push((new.at, endpoint));
+    }
+}
+
+/// An endpoint of either kind before its target is looked up.
+pub(crate) struct NewEndpoint<'t> {
+    pub(crate) self_link: SelfLink,
+    pub(crate) kind: psc::EndpointKind,
+    pub(crate) project: String,
+    pub(crate) network: NetworkId,
+    pub(crate) region: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) target: &'t Text,
+    pub(crate) scope: Scope,
+    pub(crate) allow_psc_global_access: bool,
+    pub(crate) at: Mark,
+}
+
+fn duplicate(at: Mark, list: &str, findings: &mut Findings) {
+    findings.error(
+        Code::DuplicateEntry,
+        at,
+        format!("the entry stands in `{list}` twice"),
+        "remove one of the two",
+    );
+}
+
+/// The canonical name that an absent service attachment would have.
+fn absent(reference: &Text, scope: &Scope) -> SelfLink {
+    let parts = parts(reference).unwrap_or_default();
+    let project = parts.project.or(scope.project.as_deref()).unwrap_or_default();
+    let region = parts.region.or(scope.region.as_deref()).unwrap_or_default();
+    let name = if parts.name.is_empty() { reference.as_str() } else { parts.name };
+    SelfLink::regional(project, region, "serviceAttachments", name)
+}
+
+/// The network of a reference in our own fields, which may also be `PROJECT/NETWORK` as on the
+/// command line.
+pub(crate) fn network_in_ours(
+    lowering: &Lowering<'_>,
+    reference: &Text,
+    scope: &Scope,
+    findings: &mut Findings,
+) -> Option<NetworkId> {
+    let written: Option<NetworkId> = reference.parse().ok();
+    let known = written.filter(|id| lowering.fabric.nets.contains_key(id));
+    known.or_else(|| network_of(lowering, reference, scope, findings))
+}
+
+/// The network of a reference, or a report.
+pub(crate) fn network_of(
+    lowering: &Lowering<'_>,
+    reference: &Text,
+    scope: &Scope,
+    findings: &mut Findings,
+) -> Option<NetworkId> {
+    let model = lowering.model;
+    model.find(&model.networks, reference, scope, findings).map(|item| network_id(&item.link))
+}

@@ -1,0 +1,607 @@
+//! Cloud Run services (cloud-run 1.1, 2.1, 3.1, 3.2, 4).
+
+use super::Lowering;
+use super::fabric::network_id;
+use crate::decode::{At, Text};
+use crate::derive;
+use crate::diagnostic::{Code, Findings, Mark};
+use crate::fields::cloud_run::{
+    Container, Ingress, RevisionTemplate, ScalingMode, Service, TrafficTargetType,
+};
+use crate::model::{ImageItem, Item};
+use names::NetworkId;
+use slice::run;
+use std::collections::{BTreeMap, HashSet};
+
+/// Instances at the most where nothing is written (2.1).
+const MAX_INSTANCES_DEFAULT: u32 = 100;
+/// Request timeout in seconds (1.3).
+const TIMEOUT_DEFAULT: u32 = 300;
+const TIMEOUT_MAX: u32 = 3600;
+/// Names that the platform sets itself (1.1).
+const RESERVED_ENV: &[&str] = &["PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"];
+
+impl Lowering<'_> {
+    /// All Cloud Run services.
+    pub(crate) fn services(&mut self, findings: &mut Findings) {
+        for item in &self.model.services.items {
+            if let Some(service) = self.service(item, findings) {
+                self.topology.services.push(service);
+            }
+        }
+    }
+
+    fn service(&mut self, item: &Item<Service>, findings: &mut Findings) -> Option<run::Service> {
+        let raw = &item.raw;
+        let project_number = self.model.project_number(&item.project);
+        let revision = self.revision(item, project_number, findings);
+        let name = revision.as_ref().map(|revision| revision.name.clone()).unwrap_or_default();
+        let tags = traffic(item, &name, findings);
+        for audience in &raw.custom_audiences {
+            if audience.is_empty() {
+                findings.error(
+                    Code::InvalidValue,
+                    audience.at,
+                    "an empty audience would fit nothing",
+                    "write a text, such as a URL",
+                );
+            }
+        }
+        let region = item.region().to_owned();
+        Some(run::Service {
+            self_link: item.link.clone(),
+            name: item.name().to_owned(),
+            project: item.project.to_string(),
+            project_number,
+            hosts: derive::run_hosts(item.name(), project_number, &region),
+            region,
+            tags,
+            custom_audiences: raw.custom_audiences.iter().map(|text| text.value.clone()).collect(),
+            ingress: match raw.ingress {
+                None | Some(Ingress::All) => run::Ingress::All,
+                Some(Ingress::InternalOnly) => run::Ingress::InternalOnly,
+                Some(Ingress::InternalLoadBalancer) => run::Ingress::InternalLoadBalancer,
+                Some(Ingress::None) => run::Ingress::None,
+            },
+            invoker_iam_disabled: raw.invoker_iam_disabled.unwrap_or(false),
+            invokers: Vec::new(),
+            default_uri_disabled: raw.default_uri_disabled.unwrap_or(false),
+            internal_networks: self.internal_networks(item, findings),
+            revision: revision?,
+        })
+    }
+
+    /// The networks of the service's own project, and the one into which it egresses (section 4).
+    fn internal_networks(&self, item: &Item<Service>, findings: &mut Findings) -> Vec<NetworkId> {
+        let own = self.fabric.order.iter().filter(|id| *id.project == *item.project);
+        let mut networks: Vec<NetworkId> = own.cloned().collect();
+        let access = item.raw.template.vpc_access.iter();
+        for interface in access.flat_map(|access| &access.network_interfaces) {
+            let model = self.model;
+            let scope = item.scope();
+            let id = match (&interface.network, &interface.subnetwork) {
+                (Some(network), _) => {
+                    let network = model.find(&model.networks, network, &scope, findings);
+                    network.map(|network| network_id(&network.link))
+                }
+                (None, Some(subnetwork)) => {
+                    let subnet = model.find(&model.subnetworks, subnetwork, &scope, findings);
+                    subnet.and_then(|s| self.fabric.subnets.get(&s.link)).map(|(id, _)| id.clone())
+                }
+                (None, None) => None,
+            };
+            findings.warning(
+                Code::NotYetHonoured,
+                interface.at,
+                "instances do not reach the VPC network in this release; the network only counts as an internal source for ingress",
+                "nothing is to be done if the program calls nothing in the network",
+            );
+            if let Some(id) = id
+                && !networks.contains(&id)
+            {
+                networks.push(id);
+            }
+        }
+        networks
+    }
+
+    fn revision(
+        &mut self,
+        item: &Item<Service>,
+        project_number: u64,
+        findings: &mut Findings,
+    ) -> Option<run::Revision> {
+        let service = item.name();
+        let template = &item.raw.template;
+        let containers = &template.containers;
+        if containers.len() != 1 {
+            if containers.is_empty() && !template.faulty {
+                findings.error(
+                    Code::MissingField,
+                    containers.at,
+                    format!("the service `{service}` has no container"),
+                    "add containers: [{image: IMAGE}]",
+                );
+            } else if let Some(second) = containers.get(1) {
+                findings.error(
+                    Code::NotYetSupported,
+                    second.at,
+                    "sidecar containers are not supported yet; the service would run without them",
+                    "keep the container that serves requests",
+                );
+            }
+        }
+        let (min, max) = instances(item, findings);
+        let concurrency = concurrency(item, findings);
+        let timeout = timeout(template, findings);
+        let account = match &template.service_account {
+            Some(email) => self.account(email, &item.project),
+            None => {
+                let email = derive::default_service_account(project_number);
+                self.account(&email, &item.project)
+            }
+        };
+        let container = containers.first()?;
+        let (container_port, h2c) = port(container, findings);
+        let env = environment(container, findings);
+        let run = self.run(container, findings);
+        let named = match &template.revision {
+            Some(revision) => {
+                let rest = revision.strip_prefix(service);
+                let legal = crate::names_rules::is_rfc1035(revision, 63);
+                if !legal || !rest.is_some_and(|rest| rest.starts_with('-')) {
+                    findings.error(
+                        Code::InvalidName,
+                        revision.at,
+                        format!("`{}` is no name of a revision; it begins with `{service}-` and has at most 63 lower-case letters, digits and hyphens", revision.value),
+                        format!("write `{service}-SUFFIX`, or remove it"),
+                    );
+                }
+                Some(revision.value.clone())
+            }
+            None => None,
+        };
+        let run = run?;
+        let command = match &run {
+            run::Run::Command { command, .. } => command.clone(),
+            run::Run::Url(url) => vec![url.clone()],
+        };
+        let text = format!(
+            "{:?}",
+            (
+                &container.image.value,
+                &command,
+                &env,
+                container_port,
+                h2c,
+                concurrency,
+                timeout,
+                &account,
+                min,
+                max
+            )
+        );
+        Some(run::Revision {
+            name: named.unwrap_or_else(|| derive::revision_name(service, &text)),
+            service_account: Some(account),
+            image: container.image.value.clone(),
+            run,
+            env,
+            container_port,
+            h2c,
+            container_concurrency: concurrency,
+            timeout_seconds: timeout,
+            min_instances: min,
+            max_instances: max,
+        })
+    }
+
+    /// How the image runs on this machine, with the container's own command and arguments.
+    fn run(&self, container: &Container, findings: &mut Findings) -> Option<run::Run> {
+        let image = container.image.value.as_str();
+        let Some(ImageItem { at, raw }) = self.image(image) else {
+            let bare = without_tag(image);
+            let near = crate::similar::closest(bare, self.model.images.keys().map(String::as_str));
+            let fix = match near {
+                Some(near) => format!(
+                    "did you mean `{near}`? or add under `images:` `{bare}: {{command: [PROGRAM, ARGUMENT]}}`"
+                ),
+                None => format!(
+                    "add at the top of a document: images: {{\"{bare}\": {{command: [PROGRAM, ARGUMENT]}}}}"
+                ),
+            };
+            findings.error(
+                Code::ImageUnknown,
+                container.image.at,
+                format!("nothing says how the image `{image}` runs on this machine"),
+                fix,
+            );
+            return None;
+        };
+        let texts =
+            |texts: &[Text]| texts.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
+        match (&raw.command, &raw.url) {
+            (None, Some(url)) => {
+                let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+                let good = authority.is_some_and(|authority| {
+                    authority.rsplit_once(':').is_some_and(|(host, port)| {
+                        !host.is_empty() && !authority.contains('/') && port.parse::<u16>().is_ok()
+                    })
+                });
+                if !good {
+                    findings.error(
+                        Code::InvalidValue,
+                        url.at,
+                        format!("`{}` is no URL of the form http://HOST:PORT", url.value),
+                        "write a URL such as http://127.0.0.1:8080",
+                    );
+                    return None;
+                }
+                Some(run::Run::Url(url.trim_end_matches('/').to_owned()))
+            }
+            (Some(command), None) => {
+                // As with containers: `command` replaces the image's entry point and with it the
+                // image's arguments, `args` replaces the arguments.
+                let (entry, default_args) = match &container.command {
+                    Some(own) if !own.is_empty() => (texts(own), Vec::new()),
+                    _ => (texts(command), raw.args.as_deref().map(texts).unwrap_or_default()),
+                };
+                let args = container.args.as_deref().map(texts).unwrap_or(default_args);
+                let whole: Vec<String> = entry.into_iter().chain(args).collect();
+                if whole.is_empty() || whole[0].is_empty() {
+                    findings.error(
+                        Code::MissingField,
+                        command.at,
+                        format!("the command of `{image}` is empty"),
+                        "write command: [PROGRAM, ARGUMENT]",
+                    );
+                    return None;
+                }
+                let mut directory = self.model.directory(*at);
+                if let Some(own) = &raw.directory {
+                    directory.push(&own.value);
+                }
+                Some(run::Run::Command { command: whole, directory })
+            }
+            _ => {
+                if !raw.faulty {
+                    findings.error(
+                        Code::ConflictingFields,
+                        *at,
+                        format!("`{image}` has neither or both of `command` and `url`; exactly one of the two says how it runs"),
+                        "write command: [PROGRAM, ARGUMENT] or url: http://HOST:PORT",
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// The description of an image: as written, or of the same repository under any tag or digest.
+    fn image(&self, image: &str) -> Option<&ImageItem> {
+        self.model.images.get(image).or_else(|| self.model.images.get(without_tag(image)))
+    }
+}
+
+/// An image without `@sha256:…` and `:tag`.
+fn without_tag(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(image, _)| image);
+    match image.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => image,
+    }
+}
+
+fn scaling_error(at: Mark, what: String, fix: &str, findings: &mut Findings) {
+    findings.error(Code::ServiceScaling, at, what, fix);
+}
+
+/// Fewest and most instances of the one revision.
+fn instances(item: &Item<Service>, findings: &mut Findings) -> (u32, u32) {
+    let service = item.raw.scaling.as_ref();
+    let revision = item.raw.template.scaling.as_ref();
+    let small =
+        |count: &At<crate::decode::Int<0, 100000>>| u32::try_from(count.value.0).unwrap_or(0);
+    if let Some(scaling) = service
+        && scaling.scaling_mode == Some(ScalingMode::Manual)
+    {
+        let Some(count) = &scaling.manual_instance_count else {
+            scaling_error(
+                scaling.at,
+                "scalingMode is MANUAL and `manualInstanceCount` is missing".into(),
+                "add `manualInstanceCount`",
+                findings,
+            );
+            return (0, MAX_INSTANCES_DEFAULT);
+        };
+        return (small(count), small(count));
+    }
+    let mut min = 0;
+    let mut max = None;
+    for (least, most) in [
+        service.map(|s| (s.min_instance_count.as_ref(), s.max_instance_count.as_ref())),
+        revision.map(|s| (s.min_instance_count.as_ref(), s.max_instance_count.as_ref())),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        // A maximum of 0 means: none is set.
+        let most = most.filter(|most| most.value.0 > 0);
+        if let (Some(least), Some(most)) = (least, most)
+            && least.value.0 > most.value.0
+        {
+            scaling_error(
+                least.at,
+                format!(
+                    "minInstanceCount {} is more than maxInstanceCount {}",
+                    least.value.0, most.value.0
+                ),
+                "lower the minimum or raise the maximum",
+                findings,
+            );
+        }
+        min = min.max(least.map(small).unwrap_or(0));
+        if let Some(most) = most {
+            max = Some(max.map_or(small(most), |max: u32| max.min(small(most))));
+        }
+    }
+    let max = max.unwrap_or(MAX_INSTANCES_DEFAULT).max(1);
+    (min.min(max), max)
+}
+
+/// Requests at once per instance: 1 to 1000, 80 by default, 1 below one CPU (2.1).
+fn concurrency(item: &Item<Service>, findings: &mut Findings) -> u32 {
+    let template = &item.raw.template;
+    let limits = template.containers.first().and_then(|container| container.resources.as_ref());
+    let limits = limits.and_then(|resources| resources.limits.as_ref());
+    for (key, value) in limits.iter().flat_map(|limits| &limits.0) {
+        match key.as_str() {
+            "cpu" if cpu(value).is_none() => findings.error(
+                Code::InvalidValue,
+                value.at,
+                format!("`{}` is no number of CPUs", value.value),
+                "write \"1\", \"2\" or \"500m\"",
+            ),
+            "cpu" => {}
+            _ => findings.warning(
+                Code::NotYetHonoured,
+                key.at,
+                format!("the limit `{}` is not enforced in this release", key.value),
+                "remove it to silence this warning",
+            ),
+        }
+    }
+    let cpu = limits.and_then(|limits| limits.0.iter().find(|(key, _)| key.as_str() == "cpu"));
+    let below_one = cpu.and_then(|(_, value)| self::cpu(value)).is_some_and(|cpu| cpu < 1.0);
+    match template.max_instance_request_concurrency.as_ref().filter(|count| count.value.0 != 0) {
+        None if below_one => 1,
+        None => 80,
+        Some(count) if (1..=1000).contains(&count.value.0) => {
+            let count_value = u32::try_from(count.value.0).unwrap_or(80);
+            if below_one && count_value > 1 {
+                scaling_error(
+                    count.at,
+                    "with less than one CPU the concurrency must be 1".into(),
+                    "write 1, or raise the CPU limit to 1",
+                    findings,
+                );
+            }
+            count_value
+        }
+        Some(count) => {
+            scaling_error(
+                count.at,
+                format!(
+                    "a concurrency of {} is out of bounds; an instance takes 1 to 1000 requests at once",
+                    count.value.0
+                ),
+                "write a number from 1 to 1000",
+                findings,
+            );
+            80
+        }
+    }
+}
+
+/// `1`, `0.5`, `500m`.
+fn cpu(text: &str) -> Option<f64> {
+    let value = match text.strip_suffix('m') {
+        Some(milli) => milli.parse::<f64>().ok()? / 1000.0,
+        None => text.parse().ok()?,
+    };
+    (value > 0.0 && value <= 64.0).then_some(value)
+}
+
+/// `300s`, at most an hour (1.3).
+fn timeout(template: &RevisionTemplate, findings: &mut Findings) -> u32 {
+    let Some(text) = &template.timeout else { return TIMEOUT_DEFAULT };
+    let seconds = text.strip_suffix('s').and_then(|number| number.parse::<f64>().ok());
+    match seconds {
+        // Fractions round up: a request never gets less than what is written.
+        Some(seconds) if seconds > 0.0 && seconds <= f64::from(TIMEOUT_MAX) => {
+            seconds.ceil() as u32
+        }
+        Some(seconds) if seconds.is_finite() => {
+            scaling_error(
+                text.at,
+                format!(
+                    "a timeout of {} is out of bounds; a request takes at most {TIMEOUT_MAX}s",
+                    text.value
+                ),
+                "write a timeout from 1s to 3600s",
+                findings,
+            );
+            TIMEOUT_DEFAULT
+        }
+        _ => {
+            findings.error(
+                Code::InvalidValue,
+                text.at,
+                format!("`{}` is no duration", text.value),
+                "write seconds with an `s`, such as \"300s\"",
+            );
+            TIMEOUT_DEFAULT
+        }
+    }
+}
+
+/// The one ingress port, and whether it speaks HTTP/2 without TLS (1.1).
+fn port(container: &Container, findings: &mut Findings) -> (u16, bool) {
+    let Some(ports) = &container.ports else { return (8080, false) };
+    if let Some(second) = ports.get(1) {
+        findings.error(
+            Code::ServicePorts,
+            second.at,
+            "a container has one port at the most",
+            "remove the others; one port serves everything",
+        );
+    }
+    let Some(port) = ports.first() else { return (8080, false) };
+    let mut h2c = false;
+    match port.name.as_ref().map(|name| (name.at, name.as_str())) {
+        None | Some((_, "" | "http1")) => {}
+        Some((_, "h2c")) => h2c = true,
+        Some((at, name)) => findings.error(
+            Code::ServicePorts,
+            at,
+            format!("`{name}` is no name of a port; it is http1 or h2c"),
+            "write name: h2c for HTTP/2 without TLS, or remove the name",
+        ),
+    }
+    let number = port.container_port.as_ref().map_or(8080, |port| port.value.0);
+    (u16::try_from(number).unwrap_or(8080), h2c)
+}
+
+fn environment(container: &Container, findings: &mut Findings) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let mut fault = |at: Mark, what: String, fix: &str| {
+        findings.error(Code::ServiceEnv, at, what, fix);
+    };
+    if container.env.len() > 1000 {
+        fault(
+            container.at,
+            format!("{} environment variables; at most 1000 are taken", container.env.len()),
+            "remove some",
+        );
+    }
+    for variable in &container.env {
+        let name = &variable.name;
+        if RESERVED_ENV.contains(&name.as_str()) {
+            fault(name.at, format!("`{}` is set by Cloud Run itself", name.value), "remove it");
+        } else if name.is_empty() || name.contains(['=', '\0']) {
+            fault(
+                name.at,
+                format!("`{}` is no name of an environment variable", name.value),
+                "rename it",
+            );
+        } else if env.contains_key(&name.value) {
+            fault(
+                name.at,
+                format!("`{}` stands in `env` twice", name.value),
+                "remove one of the two",
+            );
+        }
+        let value = variable.value.as_ref().map(|value| value.value.clone()).unwrap_or_default();
+        if value.len() > 32_768 || value.contains('\0') {
+            fault(
+                name.at,
+                format!(
+                    "the value of `{}` is longer than 32768 bytes or holds a zero byte",
+                    name.value
+                ),
+                "shorten it",
+            );
+        }
+        env.insert(name.value.clone(), value);
+    }
+    env
+}
+
+/// The traffic targets: all to the one revision; tags of it are kept.
+fn traffic(item: &Item<Service>, revision: &str, findings: &mut Findings) -> Vec<String> {
+    let targets = &item.raw.traffic;
+    let mut tags: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut sum = 0;
+    for target in targets {
+        sum += target.percent.map_or(0, |percent| percent.0);
+        let named = target.revision.as_ref();
+        let by_name = target.target_type == Some(TrafficTargetType::Revision)
+            || (target.target_type.is_none() && named.is_some());
+        if let Some(named) = named
+            && !by_name
+        {
+            findings.error(
+                Code::ServiceTraffic,
+                named.at,
+                format!("a target of the latest revision may not name `{}`", named.value),
+                "remove `revision`, or write type: TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION",
+            );
+        }
+        let newest =
+            named.is_none_or(|named| crate::reference::last_segment(named) == revision || !by_name);
+        if !newest && !revision.is_empty() {
+            findings.error(
+                Code::NotYetSupported,
+                target.at,
+                "traffic to an older revision is not supported yet; there is one revision, the newest",
+                format!("send all traffic to the latest revision (`{revision}`)"),
+            );
+        }
+        let Some(tag) = &target.tag else { continue };
+        // The tag and the service's name share one label of the host name (3.1).
+        let fits = tag.len() + 3 + item.name().len() <= 63;
+        if !crate::names_rules::is_rfc1035(tag, 63) || !fits {
+            findings.error(
+                Code::ServiceTraffic,
+                tag.at,
+                format!("`{}` is no tag; lower-case letters, digits and hyphens, a letter first, and with `---` and the service's name at most 63 characters", tag.value),
+                "shorten or rename the tag",
+            );
+        } else if seen.insert(tag.value.clone()) {
+            tags.push(tag.value.clone());
+        } else {
+            findings.error(
+                Code::ServiceTraffic,
+                tag.at,
+                format!("Multiple definitions for \"{}\"", tag.value),
+                "remove one of the two",
+            );
+        }
+    }
+    if !targets.is_empty() && sum != 100 && targets.iter().all(|target| !target.faulty) {
+        findings.error(
+            Code::ServiceTraffic,
+            targets[0].at,
+            format!("Traffic targets sum to {sum}, want 100"),
+            "let the percents sum to 100",
+        );
+    }
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cpu, without_tag};
+
+    #[test]
+    fn an_image_is_known_under_any_tag_and_digest() {
+        let check = |image, expected| assert_eq!(without_tag(image), expected, "{image}");
+        check("r/p/i", "r/p/i");
+        check("r/p/i:v1", "r/p/i");
+        check("r/p/i@sha256:abc", "r/p/i");
+        check("r/p/i:v1@sha256:abc", "r/p/i");
+        check("localhost:5000/i", "localhost:5000/i");
+        check("localhost:5000/i:v1", "localhost:5000/i");
+    }
+
+    #[test]
+    fn cpus_are_whole_or_milli() {
+        assert_eq!(cpu("1"), Some(1.0));
+        assert_eq!(cpu("500m"), Some(0.5));
+        assert_eq!(cpu("1000m"), Some(1.0));
+        for bad in ["", "m", "0", "-1", "one"] {
+            assert_eq!(cpu(bad), None, "{bad}");
+        }
+    }
+}
