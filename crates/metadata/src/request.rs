@@ -76,7 +76,8 @@ impl Wait {
 /// Decodes `%XX`, in a query also `+`. What is no UTF-8 afterwards becomes U+FFFD, and so matches
 /// nothing.
 pub(crate) fn percent_decoded(text: &str, plus: bool) -> Cow<'_, str> {
-    if !text.contains('%') && !(plus && text.contains('+')) {
+    let escaped = text.contains('%') || plus && text.contains('+');
+    if !escaped {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();
