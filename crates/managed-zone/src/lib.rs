@@ -34,6 +34,7 @@ mod zone;
 pub use answer::{Answered, Scratch, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
 pub use compile::{Problem, ZoneError};
 pub use name::{Name, NameError};
+pub use query::question;
 pub use rdata::RdataError;
 pub use record_type::{NotARecordType, RecordType, ResponseCode};
 pub use resolution::{Candidate, Chosen, Elsewhere, Hop, Lookup, Match, Record, Resolution};

@@ -1,6 +1,8 @@
 //! A query on the wire, taken apart (RFC 1035, 4.1; RFC 6891).
 
+use crate::Name;
 use crate::asked::Asked;
+use crate::name::wire_length;
 use crate::record_type::{RecordType, ResponseCode};
 
 /// Octets of a message header.
@@ -70,6 +72,14 @@ pub(crate) fn read(message: &[u8], asked: &mut Asked) -> Result<Query, Unanswera
         RecordType::OPT | RecordType::TSIG | RecordType::TKEY => refused(ResponseCode::FormErr),
         _ => Ok(Query { question_end, record_type, edns }),
     }
+}
+
+/// Name and type that a message asks for, for the log; none where its question cannot be read.
+pub fn question(message: &[u8]) -> Option<(Name, RecordType)> {
+    let body = message.get(QUESTION..)?;
+    let length = wire_length(body)?;
+    let tail: &[u8; 2] = body.get(length..)?.first_chunk()?;
+    Some((Name::from_wire(&body[..length]), RecordType(u16::from_be_bytes(*tail))))
 }
 
 /// The class of the Internet.

@@ -145,6 +145,11 @@ impl Snapshot {
         Some(View { snapshot: self, network })
     }
 
+    /// The sight of the slice's own network.
+    pub fn own_view(&self) -> View<'_> {
+        View { snapshot: self, network: 0 }
+    }
+
     /// The sight of the client with this address: by the slice's `views`, otherwise the slice's
     /// own network.
     pub fn view_of_client(&self, client: Ipv4Addr) -> View<'_> {

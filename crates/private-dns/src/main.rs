@@ -1,3 +1,5 @@
 //! The `private-dns` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<private_dns::PrivateDns>()
+}

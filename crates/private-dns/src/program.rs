@@ -1,0 +1,126 @@
+//! The program: what it compiles, and what each worker thread keeps.
+
+use crate::query_log::QueryLog;
+use crate::{datagrams, streams};
+use managed_zone::{Answered, ResponseCode, Scratch, Snapshot};
+use metrics::Counter;
+use names::Reason;
+use runtime::{Accepted, Context, Program, UdpListener, Worker};
+use slice::Role;
+use slice::dns::PrivateDnsSlice;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+
+/// The program `private-dns`.
+pub struct PrivateDns {
+    /// Connections over TCP that are open, of all workers.
+    pub(crate) streams: AtomicUsize,
+}
+
+/// What a worker thread keeps. Borrowed only between two awaits.
+pub struct Local {
+    pub(crate) answering: RefCell<Answering>,
+}
+
+/// All that answering one message needs beside the snapshot.
+pub(crate) struct Answering {
+    pub(crate) scratch: Scratch,
+    pub(crate) meter: Meter,
+    pub(crate) log: QueryLog,
+    /// For the largest answer over TCP; made when the first connection comes.
+    pub(crate) large: Vec<u8>,
+}
+
+impl Program for PrivateDns {
+    const ROLE: Role = Role::PrivateDns;
+    type Slice = PrivateDnsSlice;
+    type Snapshot = Snapshot;
+    type Local = Local;
+
+    fn new(_context: Context) -> Result<Self, String> {
+        Ok(PrivateDns { streams: AtomicUsize::new(0) })
+    }
+
+    fn compile(&self, slice: PrivateDnsSlice) -> Result<Snapshot, String> {
+        Snapshot::compile(&slice)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn local(&self) -> Local {
+        let answering = Answering {
+            scratch: Scratch::new(),
+            meter: Meter::new(),
+            log: QueryLog::default(),
+            large: Vec::new(),
+        };
+        Local { answering: RefCell::new(answering) }
+    }
+
+    async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
+        streams::serve(worker, accepted).await;
+    }
+
+    async fn datagrams(worker: Rc<Worker<Self>>, socket: UdpListener) {
+        datagrams::serve(worker, socket).await;
+    }
+}
+
+/// Counts answers; the process's counters are touched once per batch.
+pub(crate) struct Meter {
+    answers: [(u64, Counter); ResponseCode::ALL.len()],
+    refusals: Vec<(Reason, u64, Counter)>,
+    /// Datagrams that got no answer, or whose answer the kernel did not take.
+    dropped: (u64, Counter),
+}
+
+impl Meter {
+    fn new() -> Self {
+        // Cloud Monitoring's `dns.googleapis.com/query/response_count`.
+        let answers = ResponseCode::ALL.map(|code| {
+            let name = "dns_googleapis_com_query_response_count";
+            (0, metrics::counter!(name, "response_code" => code.name()))
+        });
+        Meter {
+            answers,
+            refusals: Vec::new(),
+            dropped: (0, metrics::counter!("postern_dns_dropped_total")),
+        }
+    }
+
+    /// Counts one answer, or its absence.
+    pub(crate) fn count(&mut self, answered: Option<&Answered<'_>>) {
+        let Some(answered) = answered else {
+            self.dropped.0 += 1;
+            return;
+        };
+        self.answers[answered.response_code.index()].0 += 1;
+        let Some(reason) = answered.reason else { return };
+        // Eight reasons at most: a search is faster than a table.
+        match self.refusals.iter_mut().find(|(known, ..)| *known == reason) {
+            Some((_, count, _)) => *count += 1,
+            None => {
+                let name = "postern_refusals_total";
+                let counter = metrics::counter!(name, "reason" => reason.code());
+                self.refusals.push((reason, 1, counter));
+            }
+        }
+    }
+
+    /// Counts an answer that could not be sent.
+    pub(crate) fn unsent(&mut self, datagrams: usize) {
+        self.dropped.0 += datagrams as u64;
+    }
+
+    /// Brings what was counted to the process's counters.
+    pub(crate) fn publish(&mut self) {
+        let add = |count: &mut u64, counter: &Counter| {
+            if *count > 0 {
+                counter.increment(std::mem::take(count));
+            }
+        };
+        self.answers.iter_mut().for_each(|(count, counter)| add(count, counter));
+        self.refusals.iter_mut().for_each(|(_, count, counter)| add(count, counter));
+        add(&mut self.dropped.0, &self.dropped.1);
+    }
+}
