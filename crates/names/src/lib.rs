@@ -140,9 +140,35 @@ impl fmt::Display for SelfLink {
     }
 }
 
+/// Does a name of a certificate cover this host name? A wildcard stands for exactly one label
+/// (RFC 6125 6.4.3); both are compared without regard to case.
+pub fn certificate_covers(name: &str, host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match name.strip_prefix("*.") {
+        Some(parent) => host.split_once('.').is_some_and(|(label, rest)| {
+            !label.is_empty() && rest.eq_ignore_ascii_case(parent)
+        }),
+        None => name.eq_ignore_ascii_case(host),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_of_a_certificate_stands_for_one_label() {
+        for (name, host, expected) in [
+            ("a.example.com", "A.example.com.", true),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.example.com", ".example.com", false),
+            ("a.example.com", "b.example.com", false),
+        ] {
+            assert_eq!(certificate_covers(name, host), expected, "{name} {host}");
+        }
+    }
 
     #[test]
     fn a_network_is_written_project_slash_name() {
