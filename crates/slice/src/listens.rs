@@ -112,9 +112,6 @@ impl Slice for CloudRunSlice {
 impl Slice for ApiProxySlice {
     /// `northbound` on the host's loopback.
     fn listens(&self) -> Vec<Listen> {
-        self.northbound
-            .iter()
-            .map(|address| listen("northbound", Bind::Host(*address)))
-            .collect()
+        self.northbound.iter().map(|address| listen("northbound", Bind::Host(*address))).collect()
     }
 }

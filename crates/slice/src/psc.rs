@@ -161,3 +161,16 @@ pub enum ConnectionStatus {
     /// The service attachment was deleted; for good.
     Closed,
 }
+
+impl std::fmt::Display for ConnectionStatus {
+    /// The API's word: `NEEDS_ATTENTION`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ConnectionStatus::Pending => "PENDING",
+            ConnectionStatus::Accepted => "ACCEPTED",
+            ConnectionStatus::Rejected => "REJECTED",
+            ConnectionStatus::NeedsAttention => "NEEDS_ATTENTION",
+            ConnectionStatus::Closed => "CLOSED",
+        })
+    }
+}
