@@ -99,8 +99,11 @@ fn load<P: Program>(
         .filter(|key| wanted.iter().all(|listen| listen.key != **key))
         .cloned()
         .collect();
+    drop(topology);
     let prepared = running.prepare(generation, slice, open, close, placed)?;
-    running.commit(prepared).map_err(|error| error.to_string())
+    running.commit(prepared).map_err(|error| error.to_string())?;
+    sys::release_free_memory();
+    Ok(())
 }
 
 fn bind_listener(listen: &Listen, placed: &Network, state_dir: &Path) -> Result<OwnedFd, String> {

@@ -228,6 +228,7 @@ pub(crate) fn supervised<P: Program>(
                     running
                         .commit(prepared)
                         .map_err(|error| format!("generation {generation}: {error}"))?;
+                    sys::release_free_memory();
                 }
                 if let Some(supervisor) = &running.context.0.supervisor {
                     supervisor.send(&FromProgram::Committed { generation });

@@ -5,10 +5,12 @@
 //! policy, no knowledge of Postern. Every other crate forbids `unsafe_code`.
 
 mod descriptors;
+mod memory;
 mod namespace;
 mod process;
 
 pub use descriptors::{adopt, receive, send};
+pub use memory::release_free_memory;
 pub use namespace::{
     NamespaceKind, current, enter, in_network_namespace, new_network_namespace, unshare,
 };
