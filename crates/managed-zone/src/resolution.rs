@@ -191,25 +191,12 @@ impl View<'_> {
         asked.set(name.as_wire());
         let decision = decide(self, &mut asked, record_type);
         let mut lookups = Vec::new();
-        let mut records = Vec::new();
         let mut current = name.clone();
         for step in decision.steps() {
             let mut lookup = self.lookup(&decision, step, &current);
-            let owner = current.to_string();
-            if let (End::AllRecords, Found::Name(node) | Found::Wildcard(node)) =
-                (decision.end, step.found)
-            {
-                node.record_sets().for_each(|set| push_records(&owner, &set, &mut records));
-            }
-            if let Some(set) = &step.answer {
-                push_records(&owner, set, &mut records);
-                let target = set.records().next().map(|(_, data)| Name::from_wire(data));
-                let followed =
-                    set.record_type == RecordType::CNAME && record_type != RecordType::CNAME;
-                if let Some(target) = target.filter(|_| followed) {
-                    lookup.cname = Some(target.to_string());
-                    current = target;
-                }
+            if let Some(target) = followed(step, record_type) {
+                lookup.cname = Some(target.to_string());
+                current = target;
             }
             lookups.push(lookup);
         }
@@ -218,9 +205,6 @@ impl View<'_> {
             End::NxDomain => ResponseCode::NxDomain,
             End::PeeringTooDeep | End::CnameChain => ResponseCode::ServFail,
         };
-        if response_code == ResponseCode::ServFail {
-            records.clear();
-        }
         Resolution {
             network: self.network().clone(),
             name: name.to_string(),
@@ -228,9 +212,16 @@ impl View<'_> {
             response_code,
             reason: decision.reason(self.snapshot),
             lookups,
-            records,
+            records: answer_records(&decision, name, record_type),
             authority: self.authority(&decision),
         }
+    }
+
+    /// The answer section alone, without the evidence: for log lines.
+    pub fn records(self, name: &Name, record_type: RecordType) -> Vec<Record> {
+        let mut asked = Box::new(Asked::new());
+        asked.set(name.as_wire());
+        answer_records(&decide(self, &mut asked, record_type), name, record_type)
     }
 
     fn lookup(self, decision: &Decision<'_>, step: &Step<'_>, name: &Name) -> Lookup {
@@ -324,6 +315,37 @@ impl View<'_> {
         push_records(&entry.dns_name.to_string(), &soa, &mut records);
         records.pop()
     }
+}
+
+/// The answer section of a decision.
+fn answer_records(decision: &Decision<'_>, name: &Name, record_type: RecordType) -> Vec<Record> {
+    let mut records = Vec::new();
+    if matches!(decision.end, End::PeeringTooDeep | End::CnameChain) {
+        return records;
+    }
+    let mut current = name.clone();
+    for step in decision.steps() {
+        let owner = current.to_string();
+        if let (End::AllRecords, Found::Name(node) | Found::Wildcard(node)) =
+            (decision.end, step.found)
+        {
+            node.record_sets().for_each(|set| push_records(&owner, &set, &mut records));
+        }
+        if let Some(set) = &step.answer {
+            push_records(&owner, set, &mut records);
+        }
+        if let Some(target) = followed(step, record_type) {
+            current = target;
+        }
+    }
+    records
+}
+
+/// The target of the CNAME record that a step followed.
+fn followed(step: &Step<'_>, record_type: RecordType) -> Option<Name> {
+    let set = step.answer.filter(|set| set.record_type == RecordType::CNAME)?;
+    let (_, target) = set.records().next()?;
+    (record_type != RecordType::CNAME).then(|| Name::from_wire(target))
 }
 
 fn push_records(owner: &str, set: &RecordSet<'_>, records: &mut Vec<Record>) {

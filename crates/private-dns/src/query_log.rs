@@ -81,7 +81,7 @@ fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
     let rdata = match (&question, answered.target_type) {
         (Some((name, record_type)), Some(_)) => {
             let mut text = String::new();
-            for record in view.resolve(name, *record_type).records {
+            for record in view.records(name, *record_type) {
                 let separator = if text.is_empty() { "" } else { "\n" };
                 text += &format!("{separator}{record}");
             }
