@@ -2,14 +2,15 @@
 
 use names::{NetworkId, SelfLink};
 use slice::apigee::ApiProxySlice;
-use slice::dns::{DnsInstance, PrivateDnsSlice, ZoneKind};
+use slice::dns::{DnsInstance, DnsView, PrivateDnsSlice, ZoneKind};
 use slice::load_balancer::{
     Endpoints, InternalLbSlice, KnownService, LoadBalancing, RouteAction, UrlMap,
 };
 use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
-use slice::{Role, SERVERLESS_NETWORK, Topology};
+use slice::{Placement, Role, SERVERLESS_NETWORK, Topology};
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The network in which Cloud Run instances sit.
@@ -156,8 +157,13 @@ pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice 
         }
     }
     let mut wanted = vec![false; topology.zones.len()];
-    let mut seen = HashSet::from([network]);
-    let mut open = vec![network];
+    // A placement without a port tells where a client of a network really is: where several
+    // networks share one resolver, it tells them apart by that.
+    let placements = topology.placements.iter();
+    let clients: Vec<_> = placements.filter(|placed| placed.declared.port() == 0).collect();
+    let mut seen: HashSet<&NetworkId> = clients.iter().map(|placed| &placed.network).collect();
+    seen.insert(network);
+    let mut open: Vec<&NetworkId> = seen.iter().copied().collect();
     while let Some(id) = open.pop() {
         for index in by_network.get(id).into_iter().flatten() {
             wanted[*index] = true;
@@ -179,11 +185,17 @@ pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice 
             address: instance.address,
         })
     });
+    let view = |placed: &Placement| match placed.actual.ip() {
+        IpAddr::V4(clients) => {
+            Some(DnsView { clients: clients.into(), network: placed.network.clone() })
+        }
+        IpAddr::V6(_) => None,
+    };
     PrivateDnsSlice {
         network: network.clone(),
         zones: zones.map(|(zone, _)| zone.clone()).collect(),
         instances: instances.collect(),
-        views: Vec::new(),
+        views: clients.into_iter().filter_map(view).collect(),
     }
 }
 
