@@ -29,20 +29,25 @@ const LEAF_INTERFACE: u32 = 2;
 /// The kernel's table of local addresses, and the one for everything else.
 const TABLE_LOCAL: u32 = 255;
 const TABLE_MAIN: u32 = 254;
-/// The source of the router's own connections where no proxy-only subnetwork gives one: the peer
-/// that Cloud Run containers see (cloud-run 1.4).
-const ROUTER_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The router of Cloud Run instances: the peer that containers see (cloud-run 1.4).
+const SERVERLESS_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The first address of the other routers. Each needs one of its own: it is the sender of its ARP
+/// requests, and a peer takes no request from an address that is its own.
+const FIRST_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 2, 1);
 
 /// All namespaces of one `up`.
 #[derive(Debug, Default)]
 pub struct Namespaces {
     routers: BTreeMap<NetworkId, Router>,
     links: u32,
+    made: u32,
 }
 
 #[derive(Debug)]
 struct Router {
     namespace: OwnedFd,
+    /// The source of its own connections where no proxy-only subnetwork gives one.
+    address: Ipv4Addr,
     plan: Plan,
     peers: HashMap<NetworkId, u32>,
     leaves: HashMap<Ipv4Addr, u32>,
@@ -69,7 +74,14 @@ impl Namespaces {
     pub fn apply(&mut self, plans: &BTreeMap<NetworkId, (Plan, bool)>) -> io::Result<()> {
         for (network, (_, forwards)) in plans {
             if !self.routers.contains_key(network) {
-                let router = named(network, new_router(*forwards))?;
+                let address = match *forwards {
+                    false => SERVERLESS_ROUTER,
+                    true => {
+                        self.made += 1;
+                        Ipv4Addr::from(u32::from(FIRST_ROUTER) + self.made - 1)
+                    }
+                };
+                let router = named(network, new_router(*forwards, address))?;
                 self.routers.insert(network.clone(), router);
             }
         }
@@ -135,7 +147,7 @@ impl Namespaces {
         let index = 1000 + number;
         let router = self.routers.get_mut(network).ok_or(io::ErrorKind::NotFound)?;
         let leaf = sys::new_network_namespace()?;
-        let source = router.plan.proxy_address.unwrap_or(ROUTER_ADDRESS);
+        let source = router.plan.proxy_address.unwrap_or(router.address);
         named(network, attach(router.namespace.as_fd(), leaf.as_fd(), number, address, source))?;
         router.leaves.insert(address, index);
         Ok(leaf)
@@ -176,15 +188,14 @@ fn netlink<T: Send>(
 }
 
 /// Settings of a router. Sysctl files of `net` are those of the thread's own namespace.
-fn new_router(forwards: bool) -> io::Result<Router> {
+fn new_router(forwards: bool, address: Ipv4Addr) -> io::Result<Router> {
     let namespace = sys::new_network_namespace()?;
     netlink(namespace.as_fd(), async |handle| {
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(LOOPBACK).up().build();
         handle.link().set(up).execute().await?;
         let default = route(Ipv4Net::default()).kind(RouteType::BlackHole).build();
         handle.route().add(default).execute().await?;
-        let own = local(Ipv4Net::from(ROUTER_ADDRESS));
-        handle.route().add(own).execute().await
+        handle.address().add(LOOPBACK, address.into(), 32).execute().await
     })?;
     sys::in_network_namespace(namespace.as_fd(), || {
         let set = |name: &str, value: &str| std::fs::write(format!("/proc/sys/net/{name}"), value);
@@ -202,7 +213,7 @@ fn new_router(forwards: bool) -> io::Result<Router> {
         set("ipv4/ip_local_port_range", "1025 65535")
     })?;
     let (peers, leaves) = (HashMap::new(), HashMap::new());
-    Ok(Router { namespace, plan: Plan::default(), peers, leaves })
+    Ok(Router { namespace, address, plan: Plan::default(), peers, leaves })
 }
 
 fn route(to: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {

@@ -72,7 +72,7 @@ pub fn status(status: &Status) -> String {
             rows.push([
                 connection.endpoint.to_string(),
                 connection.service_attachment.name().to_owned(),
-                format!("{:?}", connection.status).to_uppercase(),
+                connection.status.to_string(),
                 connection
                     .nat_address
                     .map_or_else(|| "-".to_owned(), |address| address.to_string()),
