@@ -13,8 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often idle time and mean concurrency are looked at when nothing else happens.
+/// How often idle time and mean concurrency are looked at while there are instances.
 const TICK: Duration = Duration::from_secs(1);
+/// Without instances only events matter, and they wake.
+const TICK_WITHOUT_INSTANCES: Duration = Duration::from_secs(60);
 
 /// Runs for the life of the process.
 pub async fn run(worker: Rc<Worker<CloudRun>>) {
@@ -22,7 +24,7 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
     let mut shown = Shown::default();
     loop {
         let now = program.shared.clock.now();
-        let mut next = now + TICK;
+        let mut next = now + TICK_WITHOUT_INSTANCES;
         let services = program.with_deployments(Deployments::all);
         for (_, deployment) in &services {
             let (turn, work) = deployment.step();
@@ -30,6 +32,10 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
             for (revision, floor) in work {
                 let plan = revision.plan(floor);
                 next = plan.again_at.map_or(next, |at| at.min(next));
+                let counts = revision.counts();
+                if counts.active + counts.idle + counts.starting > 0 {
+                    next = next.min(now + TICK);
+                }
                 for ordinal in plan.start {
                     let start = Start {
                         host: program.host(),

@@ -76,6 +76,14 @@ pub fn failure(reason: Reason) -> Failure {
             Severity::Error,
             "Response size was too large. Please consider reducing response size.",
         ),
+        // Removed by a reload while the request was under way.
+        Reason::CloudRunServiceNotFound => Failure {
+            status: 404,
+            content_type: serverless::pages::CONTENT_TYPE,
+            body: Cow::Owned(serverless::pages::page_not_found()),
+            severity: Severity::Warning,
+            text: "The service was deleted.",
+        },
         Reason::InstanceStartFailed => page(
             500, // the page is (unconfirmed)
             "Server Error",
@@ -118,6 +126,7 @@ mod tests {
             (Reason::RequestTimeout, 504),
             (Reason::RequestTooLarge, 413),
             (Reason::ResponseTooLarge, 500),
+            (Reason::CloudRunServiceNotFound, 404),
         ] {
             assert_eq!(failure(reason).status, status, "{reason}");
         }
