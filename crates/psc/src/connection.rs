@@ -134,28 +134,67 @@ impl Connection {
     }
 }
 
-/// One or two sentences: the entry that admits it, or the list that misses it and what to write.
+/// `WHY` or `WHY: FIX`, in one sentence.
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.nat {
-            Nat::Unneeded | Nat::Address(_) => write!(f, "{}", self.evidence),
-            Nat::Exhausted { subnets, usable } => write!(
-                f,
-                "{}; but all {usable} usable addresses of natSubnets [{}] are in use: add another \
-                 subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets",
-                self.evidence,
-                subnets.join(", ")
-            ),
-            Nat::NoSubnet => write!(
-                f,
-                "{}; but the service attachment has no NAT subnet: add one of purpose \
-                 PRIVATE_SERVICE_CONNECT to natSubnets",
-                self.evidence
-            ),
+        write!(f, "{}", self.why())?;
+        match self.fix() {
+            Some(fix) => write!(f, ": {fix}"),
+            None => Ok(()),
         }
     }
 }
 
+impl Connection {
+    /// The entry that admits it, or what is in its way.
+    pub fn why(&self) -> String {
+        let evidence = &self.evidence;
+        match &self.nat {
+            Nat::Unneeded | Nat::Address(_) => evidence.to_string(),
+            Nat::Exhausted { subnets, usable } => format!(
+                "{evidence}; but all {usable} usable addresses of natSubnets [{}] are in use",
+                subnets.join(", ")
+            ),
+            Nat::NoSubnet => {
+                format!("{evidence}; but the service attachment has no NAT subnet")
+            }
+        }
+    }
+
+    /// What to change so that it is accepted, to the line that is missing.
+    pub fn fix(&self) -> Option<String> {
+        match (&self.evidence, &self.nat) {
+            (_, Nat::Exhausted { .. }) => Some(
+                "add another subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets".to_owned(),
+            ),
+            (_, Nat::NoSubnet) => {
+                Some("add a subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets".to_owned())
+            }
+            (Evidence::NotListed { missing, .. }, _) => Some(format!("add `- {}`", Yaml(missing))),
+            (Evidence::LimitUsedUp { entry, accepted, .. }, _) => {
+                let connection_limit = accepted.saturating_add(1);
+                let raised = Accept { consumer: entry.consumer.clone(), connection_limit };
+                Some(format!("change the entry to `- {}`", Yaml(&raised)))
+            }
+            (Evidence::OnRejectList { index, .. }, _) => {
+                Some(format!("remove consumerRejectLists[{index}]"))
+            }
+            (Evidence::RejectedBefore, _) => {
+                Some("set reconcileConnections: true, or recreate the endpoint".to_owned())
+            }
+            (Evidence::RegionMismatch { service_attachment, .. }, _) => {
+                Some(format!("create the endpoint in {service_attachment}"))
+            }
+            (Evidence::Closed, _) => Some("delete the endpoint and create a new one".to_owned()),
+            (
+                Evidence::Automatic | Evidence::Listed { .. } | Evidence::AcceptedBefore { .. },
+                Nat::Unneeded | Nat::Address(_),
+            ) => None,
+        }
+    }
+}
+
+/// What decided, without what to change.
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,28 +215,22 @@ impl fmt::Display for Evidence {
                  reconcileConnections is false, so it stays accepted",
             ),
             Evidence::OnRejectList { index, entry, accepting: None } => {
-                write!(f, "consumerRejectLists[{index}] names {}: remove that entry", Named(entry))
+                write!(f, "consumerRejectLists[{index}] names {}", Named(entry))
             }
             Evidence::OnRejectList { index, entry, accepting: Some(accept) } => write!(
                 f,
-                "consumerRejectLists[{index}] names {} and wins over consumerAcceptLists[{accept}]: \
-                 remove the entry from the reject list",
+                "consumerRejectLists[{index}] names {} and wins over consumerAcceptLists[{accept}]",
                 Named(entry)
             ),
             Evidence::RejectedBefore => f.write_str(
                 "rejected earlier; consumerRejectLists does not name it now, but \
-                 reconcileConnections is false, so it stays rejected: set reconcileConnections: \
-                 true, or recreate the endpoint",
+                 reconcileConnections is false, so it stays rejected",
             ),
             Evidence::LimitUsedUp { index, entry, accepted } => write!(
                 f,
                 "consumerAcceptLists[{index}] names it, but {accepted} of {} connections are \
-                 accepted already: change the entry to `- {}`",
-                entry.connection_limit,
-                Yaml(&Accept {
-                    consumer: entry.consumer.clone(),
-                    connection_limit: accepted.saturating_add(1),
-                })
+                 accepted already",
+                entry.connection_limit
             ),
             Evidence::NotListed { missing, entries, apigee } => {
                 match entries {
@@ -208,16 +241,15 @@ impl fmt::Display for Evidence {
                 if *apigee {
                     f.write_str(" (the organization's tenant project, apigeeProjectId)")?;
                 }
-                write!(f, ": add `- {}`", Yaml(missing))
+                Ok(())
             }
             Evidence::RegionMismatch { endpoint, service_attachment } => write!(
                 f,
-                "the endpoint is in {endpoint}, the service attachment in {service_attachment}: \
+                "the endpoint is in {endpoint}, the service attachment in {service_attachment}; \
                  both must be in one region"
             ),
             Evidence::Closed => f.write_str(
-                "the service attachment was deleted, which closes its connections for good: \
-                 delete the endpoint and create a new one",
+                "the service attachment was deleted, which closes its connections for good",
             ),
         }
     }

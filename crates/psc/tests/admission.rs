@@ -102,7 +102,7 @@ fn the_reject_list_wins_over_the_accept_list() {
     assert_eq!(
         world.details(),
         ["consumerRejectLists[0] names project `p` and wins over consumerAcceptLists[0]: remove \
-          the entry from the reject list"]
+          consumerRejectLists[0]"]
     );
 }
 
@@ -282,8 +282,8 @@ fn another_region_is_never_accepted() {
     assert_eq!(world.connections[0].reason(), Some(Reason::PscRegionMismatch));
     assert_eq!(
         world.details(),
-        ["the endpoint is in us-central1, the service attachment in europe-west1: both must be \
-          in one region"]
+        ["the endpoint is in us-central1, the service attachment in europe-west1; both must be \
+          in one region: create the endpoint in europe-west1"]
     );
 }
 

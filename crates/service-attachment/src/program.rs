@@ -217,8 +217,8 @@ fn report_changes(before: &[ConnectionState], now: &[ConnectionState]) {
             .field("endpoint", state.endpoint.as_str())
             .field("serviceAttachment", state.service_attachment.as_str())
             .field("pscConnectionId", Shown(state.psc_connection_id))
-            .field("from", past.map(|past| word(past.status)))
-            .field("pscConnectionStatus", word(state.status))
+            .field("from", past.map(|past| Shown(past.status)))
+            .field("pscConnectionStatus", Shown(state.status))
             .field("reason", state.reason)
             .field("detail", state.detail.as_str())
             .emit();
@@ -229,15 +229,5 @@ fn report_changes(before: &[ConnectionState], now: &[ConnectionState]) {
             .field("serviceAttachment", state.service_attachment.as_str())
             .field("pscConnectionId", Shown(state.psc_connection_id))
             .emit();
-    }
-}
-
-fn word(status: ConnectionStatus) -> &'static str {
-    match status {
-        ConnectionStatus::Pending => "PENDING",
-        ConnectionStatus::Accepted => "ACCEPTED",
-        ConnectionStatus::Rejected => "REJECTED",
-        ConnectionStatus::NeedsAttention => "NEEDS_ATTENTION",
-        ConnectionStatus::Closed => "CLOSED",
     }
 }
