@@ -8,7 +8,7 @@ use slice::load_balancer::{
 };
 use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
-use slice::{Placement, Role, SERVERLESS_NETWORK, Topology};
+use slice::{Placement, Purpose, Role, SERVERLESS_NETWORK, Topology};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,8 +31,14 @@ pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
     let mut all = Vec::new();
     let endpoints: HashSet<_> =
         topology.endpoints.iter().map(|endpoint| &endpoint.network).collect();
-    let attachments: HashSet<_> =
+    let mut attachments: HashSet<_> =
         topology.service_attachments.iter().map(|attachment| &attachment.network).collect();
+    // Without its last attachment the program still has to say that the connections are CLOSED.
+    let has_nat = |network: &&slice::Network| {
+        let mut subnetworks = network.subnetworks.iter();
+        subnetworks.any(|subnetwork| subnetwork.purpose == Purpose::PrivateServiceConnect)
+    };
+    attachments.extend(topology.networks.iter().filter(has_nat).map(|network| &network.id));
     let rules: HashSet<_> =
         topology.load_balancing.forwarding_rules.iter().map(|rule| &rule.network).collect();
     let organizations: HashSet<_> =
@@ -67,14 +73,17 @@ pub fn endpoint_attachment(topology: &Topology, network: &NetworkId) -> Endpoint
     EndpointAttachmentSlice { network: network.clone(), endpoints: own.cloned().collect() }
 }
 
-/// The service attachments of a producer network, and every endpoint that targets one.
+/// The service attachments of a producer network, and every endpoint that targets one, or one that
+/// does not exist: it may have been of this network, and its connection is CLOSED then.
 pub fn service_attachment(topology: &Topology, network: &NetworkId) -> ServiceAttachmentSlice {
     let own =
         topology.service_attachments.iter().filter(|attachment| attachment.network == *network);
     let attachments: Vec<_> = own.cloned().collect();
     let links: HashSet<&SelfLink> =
         attachments.iter().map(|attachment| &attachment.self_link).collect();
-    let endpoints = topology.endpoints.iter().filter(|endpoint| links.contains(&endpoint.target));
+    let endpoints = topology.endpoints.iter().filter(|endpoint| {
+        links.contains(&endpoint.target) || endpoint.producer_network.is_none()
+    });
     let endpoints = endpoints.cloned().collect();
     ServiceAttachmentSlice { network: network.clone(), attachments, endpoints }
 }
