@@ -1,1 +1,100 @@
-//! internal-lb
+//! The program `internal-lb`: every forwarding rule of the internal Application Load Balancers of
+//! one network (private-connectivity sections 2 and 3).
+//!
+//! Words owned here: *front* (a forwarding rule at work: its certificates, its labels), *plan* (what
+//! is left to do once the URL map has decided), *record* (what the log entry and the metrics of one
+//! request need).
+//!
+//! # The life of a request
+//! `serve` accepts, ends TLS and takes the snapshot once per request. `decide` asks `url-map`, the
+//! same function that `explain` and `check` ask, and keeps what outlives the request's head.
+//! `forward` sends to Cloud Run's channel or to an address, once more where that is safe, and
+//! watches the deadline. `respond` is the one table of refusals. `record` writes log and metrics,
+//! once, on every way out.
+//!
+//! # Never here
+//! No rule about hosts, paths or masks: that is `url-map`. Nothing in HTTP tells Cloud Run where a
+//! request comes from: the PROXY header of the connection does, and pools are keyed by it. No
+//! connection outlives its removed forwarding rule's drain.
+
+mod compile;
+mod decide;
+mod forward;
+mod headers;
+mod record;
+mod respond;
+mod serve;
+
+pub use compile::Snapshot;
+
+use compile::TlsConfigs;
+use forward::PoolKey;
+use headers::Ids;
+use http_proxy::tls::client_config_unverified;
+use http_proxy::{Pool, PoolOptions};
+use names::SelfLink;
+use record::Meters;
+use runtime::{Accepted, Context, Program, Worker};
+use rustls::ClientConfig;
+use slice::Role;
+use slice::load_balancer::InternalLbSlice;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The program.
+pub struct InternalLb {
+    /// Cloud Run's channel.
+    cloud_run: PathBuf,
+    /// Kept over reloads, so that clients resume.
+    tls: Mutex<TlsConfigs>,
+    /// A number for every resource that has appeared in a metric's labels.
+    numbers: Mutex<HashMap<SelfLink, u32>>,
+    /// Towards backends that speak TLS, by ALPN.
+    backend_http1: Arc<ClientConfig>,
+    backend_http2: Arc<ClientConfig>,
+}
+
+/// What each worker thread keeps for itself.
+pub struct Local {
+    pool: Pool<PoolKey>,
+    meters: Meters,
+    ids: Ids,
+}
+
+impl Program for InternalLb {
+    const ROLE: Role = Role::InternalLb;
+    type Slice = InternalLbSlice;
+    type Snapshot = Snapshot;
+    type Local = Local;
+
+    fn new(context: Context) -> Result<Self, String> {
+        let client = |alpn| client_config_unverified(&[alpn]).map_err(|error| error.to_string());
+        Ok(InternalLb {
+            cloud_run: context.channel(slice::CLOUD_RUN_CHANNEL),
+            tls: Mutex::default(),
+            numbers: Mutex::default(),
+            backend_http1: client("http/1.1")?,
+            backend_http2: client("h2")?,
+        })
+    }
+
+    fn compile(&self, slice: InternalLbSlice) -> Result<Snapshot, String> {
+        let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        compile::compile(slice, &mut tls, &mut numbers)
+    }
+
+    fn local(&self) -> Local {
+        Local {
+            pool: Pool::new(PoolOptions::default()),
+            meters: Meters::default(),
+            ids: Ids::new(),
+        }
+    }
+
+    async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
+        serve::serve(worker, accepted).await;
+    }
+}

@@ -1,3 +1,5 @@
 //! The `internal-lb` program: arguments in, one call, an exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    runtime::main::<internal_lb::InternalLb>()
+}

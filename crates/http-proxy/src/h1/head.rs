@@ -152,7 +152,9 @@ fn origin_form(
     if target.contains(&b'#') {
         return Err("the target has a fragment");
     }
-    let uri = Uri::from_maybe_shared(target.clone()).map_err(|_| "the target is no URI")?;
+    let uri = Uri::from_maybe_shared(target.clone())
+        .or_else(|_| Uri::from_maybe_shared(encoded(target)))
+        .map_err(|_| "the target is no URI")?;
     if *method == Method::CONNECT {
         let has_port = uri.scheme().is_none()
             && uri.path().is_empty()
@@ -172,6 +174,19 @@ fn origin_form(
     headers.insert(HOST, host);
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     Ok(Uri::from(path))
+}
+
+/// The target with those characters percent-encoded that are illegal in a URI, that clients send all
+/// the same, and that browsers encode (WHATWG URL, "path percent-encode set").
+fn encoded(target: &[u8]) -> Bytes {
+    let mut text = Vec::with_capacity(target.len() + 16);
+    for byte in target {
+        match byte {
+            b'"' | b'<' | b'>' | b'`' => text.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            _ => text.push(*byte),
+        }
+    }
+    text.into()
 }
 
 /// Host and optional port, without user information (RFC 9110 7.2, 4.2.4). Empty is allowed.
@@ -408,6 +423,7 @@ mod tests {
             ("OPTIONS *", "*", "a:80"),
             ("CONNECT c.example:443", "c.example:443", "a:80"),
             ("GET /%2F%zz|{}\"", "/%2F%zz|{}\"", "a:80"),
+            ("GET /<a>?q=\"`", "/%3Ca%3E?q=%22%60", "a:80"),
         ] {
             let head = good(&format!("{line} HTTP/1.1\r\nHost: a:80\r\n\r\n"));
             assert_eq!(

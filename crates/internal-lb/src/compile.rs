@@ -1,0 +1,255 @@
+//! From a slice to a snapshot: the URL maps compiled, and beside them what serving needs and would
+//! otherwise be made for every request (labels, TLS, headers).
+
+use http::header::{HeaderName, HeaderValue};
+use http_proxy::ServerOptions;
+use http_proxy::tls::{CertifiedPem, server_config};
+use names::{NetworkId, Origin, SelfLink};
+use rustls::ServerConfig;
+use slice::load_balancer::{ForwardingRule, InternalLbSlice, SslCertificate};
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use url_map::{CustomHeader, Piece};
+
+/// ALPN on a target HTTPS proxy; HTTP/2 has no other way in (private-connectivity 2.1).
+const ALPN: &[&str] = &["h2", "http/1.1"];
+
+/// One generation, compiled.
+pub struct Snapshot {
+    pub(crate) url_maps: url_map::Snapshot,
+    pub(crate) fronts: Vec<Front>,
+    places: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
+    /// Beside `url_maps.backend_services()`.
+    pub(crate) services: Vec<Service>,
+}
+
+/// A forwarding rule at work.
+pub struct Front {
+    /// The forwarding rule, which is also the listener's key.
+    pub link: Arc<str>,
+    /// What `cloud-run` is told.
+    pub origin: Origin,
+    /// Address and port, as declared.
+    pub address: SocketAddrV4,
+    /// None: plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Bounds of its connections.
+    pub options: ServerOptions,
+    /// `logName` of its log.
+    pub log_name: String,
+    /// Its part of the log entry's resource, as JSON, open at the end of the labels.
+    pub resource: String,
+    /// The labels of its metrics.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its number in the keys of metrics.
+    pub number: u32,
+}
+
+/// A backend service at work.
+pub struct Service {
+    /// Its canonical name.
+    pub link: SelfLink,
+    /// Headers for every request.
+    pub request_headers: Vec<AddedHeader>,
+    /// Headers for every answer.
+    pub response_headers: Vec<AddedHeader>,
+    /// Counts requests, for round robin over addresses.
+    pub turn: AtomicUsize,
+    /// Its labels of the log entry's resource, as JSON, beginning with a comma.
+    pub resource: String,
+    /// Its number in the keys of metrics.
+    pub number: u32,
+}
+
+/// A custom header of a backend service.
+pub struct AddedHeader {
+    /// Name.
+    pub name: HeaderName,
+    /// Value.
+    pub value: AddedValue,
+}
+
+/// The value of a custom header.
+pub enum AddedValue {
+    /// Without variables.
+    Fixed(HeaderValue),
+    /// To be rendered for each request.
+    Rendered(CustomHeader),
+}
+
+/// Configurations in use, by their certificates: one that has not changed keeps its ticket keys.
+#[derive(Default)]
+pub struct TlsConfigs(HashMap<Vec<(String, String)>, Weak<ServerConfig>>);
+
+/// Compiles a slice.
+///
+/// # Errors
+/// All defects of the URL maps, or the first certificate that cannot be served.
+pub fn compile(
+    slice: InternalLbSlice,
+    tls: &mut TlsConfigs,
+    numbers: &mut HashMap<SelfLink, u32>,
+) -> Result<Snapshot, String> {
+    let InternalLbSlice { network, load_balancing } = slice;
+    let url_maps = url_map::Snapshot::compile(&load_balancing)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let services = url_maps
+        .backend_services()
+        .iter()
+        .map(|service| compile_service(service, numbers))
+        .collect::<Result<_, _>>()?;
+    let fronts = load_balancing
+        .forwarding_rules
+        .iter()
+        .map(|rule| compile_front(&network, rule, tls, numbers))
+        .collect::<Result<Vec<_>, _>>()?;
+    let places = fronts.iter().enumerate().map(|(n, front)| (front.link.clone(), n)).collect();
+    tls.0.retain(|_, config| config.strong_count() > 0);
+    Ok(Snapshot { url_maps, fronts, places, services })
+}
+
+impl Snapshot {
+    /// The front of a listener, and its place in `fronts`. `hint` is where it was the last time.
+    pub(crate) fn front(&self, link: &str, hint: usize) -> Option<(usize, &Front)> {
+        let place = match self.fronts.get(hint) {
+            Some(front) if *front.link == *link => hint,
+            _ => *self.places.get(link)?,
+        };
+        self.fronts.get(place).map(|front| (place, front))
+    }
+}
+
+fn compile_front(
+    network: &NetworkId,
+    rule: &ForwardingRule,
+    tls: &mut TlsConfigs,
+    numbers: &mut HashMap<SelfLink, u32>,
+) -> Result<Front, String> {
+    let link = &rule.self_link;
+    let target = &rule.target;
+    let mut labels = serde_json::Map::new();
+    for (label, value) in [
+        ("project_id", link.project()),
+        ("region", &rule.region),
+        ("network_name", &network.name),
+        ("forwarding_rule_name", link.name()),
+        ("target_proxy_name", target.self_link.name()),
+        ("url_map_name", target.url_map.name()),
+    ] {
+        labels.insert(label.to_owned(), value.into());
+    }
+    let resource = serde_json::Value::Object(labels.clone()).to_string();
+    let resource = resource.trim_end_matches('}');
+    Ok(Front {
+        link: link.as_str().into(),
+        origin: Origin::InternalLoadBalancer {
+            network: network.clone(),
+            forwarding_rule: link.clone(),
+        },
+        address: SocketAddrV4::new(rule.address, rule.port),
+        tls: match target.https {
+            true => Some(tls.get(link, &target.ssl_certificates)?),
+            false => None,
+        },
+        options: ServerOptions {
+            keep_alive: Duration::from_secs(target.http_keep_alive_timeout_sec.into()),
+            http2: target.https,
+            ..ServerOptions::default()
+        },
+        log_name: format!(
+            "projects/{}/logs/loadbalancing.googleapis.com%2Frequests",
+            link.project()
+        ),
+        resource: format!("{{\"type\":\"internal_http_lb_rule\",\"labels\":{resource}"),
+        labels: vec![
+            ("project_id", link.project().to_owned()),
+            ("region", rule.region.clone()),
+            ("network_name", network.name.to_string()),
+            ("forwarding_rule_name", link.name().to_owned()),
+            ("target_proxy_name", target.self_link.name().to_owned()),
+            ("url_map_name", target.url_map.name().to_owned()),
+        ],
+        number: number(numbers, link),
+    })
+}
+
+fn compile_service(
+    service: &url_map::BackendService,
+    numbers: &mut HashMap<SelfLink, u32>,
+) -> Result<Service, String> {
+    let added = |headers: &[CustomHeader]| {
+        let refused =
+            |header: &CustomHeader| format!("{}: header {}", service.self_link, header.name);
+        headers
+            .iter()
+            .map(|header| {
+                let name = HeaderName::try_from(&header.name).map_err(|_| refused(header))?;
+                let fixed = header.value.iter().all(|piece| matches!(piece, Piece::Text(_)));
+                let value = if fixed {
+                    let text = header.render(|_, _| {});
+                    AddedValue::Fixed(HeaderValue::try_from(text).map_err(|_| refused(header))?)
+                } else {
+                    AddedValue::Rendered(header.clone())
+                };
+                Ok(AddedHeader { name, value })
+            })
+            .collect::<Result<Vec<_>, String>>()
+    };
+    let mut labels = serde_json::Map::new();
+    labels.insert("backend_target_name".to_owned(), service.self_link.name().into());
+    labels.insert("backend_target_type".to_owned(), "BACKEND_SERVICE".into());
+    if let Some(group) = &service.group {
+        labels.insert("backend_name".to_owned(), group.name().into());
+        labels.insert("backend_type".to_owned(), "NETWORK_ENDPOINT_GROUP".into());
+        labels.insert("backend_scope".to_owned(), group.region().into());
+        labels.insert("backend_scope_type".to_owned(), "REGION".into());
+    }
+    let resource = serde_json::Value::Object(labels).to_string();
+    Ok(Service {
+        link: service.self_link.clone(),
+        request_headers: added(&service.request_headers)?,
+        response_headers: added(&service.response_headers)?,
+        turn: AtomicUsize::new(0),
+        resource: format!(",{}", &resource[1..resource.len() - 1]),
+        number: number(numbers, &service.self_link),
+    })
+}
+
+/// The resource's number; 0 stands for none.
+fn number(numbers: &mut HashMap<SelfLink, u32>, link: &SelfLink) -> u32 {
+    let next = u32::try_from(numbers.len() + 1).unwrap_or(u32::MAX);
+    *numbers.entry(link.clone()).or_insert(next)
+}
+
+impl TlsConfigs {
+    fn get(
+        &mut self,
+        rule: &SelfLink,
+        certificates: &[SslCertificate],
+    ) -> Result<Arc<ServerConfig>, String> {
+        let key: Vec<_> = certificates
+            .iter()
+            .map(|certificate| (certificate.certificate.clone(), certificate.private_key.clone()))
+            .collect();
+        if let Some(config) = self.0.get(&key).and_then(Weak::upgrade) {
+            return Ok(config);
+        }
+        // One by one first, to name the one that is wrong.
+        for certificate in certificates {
+            let pem = pem(certificate);
+            server_config(&[pem], ALPN)
+                .map_err(|error| format!("{}: {error}", certificate.self_link))?;
+        }
+        let pems: Vec<_> = certificates.iter().map(pem).collect();
+        let config = server_config(&pems, ALPN).map_err(|error| format!("{rule}: {error}"))?;
+        self.0.insert(key, Arc::downgrade(&config));
+        Ok(config)
+    }
+}
+
+fn pem(certificate: &SslCertificate) -> CertifiedPem<'_> {
+    CertifiedPem { chain: &certificate.certificate, key: &certificate.private_key }
+}

@@ -1,0 +1,111 @@
+//! Asks the URL map, and keeps of its decision what outlives the request's head.
+
+use crate::compile::Snapshot;
+use names::{Reason, SelfLink};
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use url_map::{Front, Outcome, PathMatch, Protocol, RequestHead};
+
+/// What is left to do.
+#[derive(Debug)]
+pub struct Plan {
+    /// What to do.
+    pub action: Action,
+    /// The backend service, as a place in [`Snapshot::services`].
+    pub service: Option<usize>,
+    /// `matched_url_path_rule` of the log; none: `UNMATCHED`.
+    pub path_rule: Option<Box<str>>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Forward.
+    Forward {
+        /// Where to.
+        to: Target,
+        /// From the end of the request to the end of the answer.
+        timeout: Duration,
+    },
+    /// Answer with a redirect.
+    Redirect {
+        /// `Location`.
+        location: String,
+        /// Status.
+        status: u16,
+        /// The load balancer's own collapsing of a path is not logged (2.8).
+        reason: Option<Reason>,
+    },
+    /// Answer with an error.
+    Refuse {
+        /// Why.
+        reason: Reason,
+        /// Status.
+        status: u16,
+        /// What exactly, for the log.
+        detail: String,
+    },
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A Cloud Run service, through its program's channel.
+    CloudRun {
+        /// The service.
+        service: SelfLink,
+        /// Its tag.
+        tag: Option<Arc<str>>,
+        /// Both, as one key.
+        key: Arc<str>,
+    },
+    /// An address of the network; the second one is for a second attempt.
+    Address([SocketAddrV4; 2], Protocol),
+}
+
+/// Decides on one request.
+pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -> Plan {
+    let head = RequestHead::new(host, target);
+    let decision = front.decide(&head);
+    let action = match &decision.outcome {
+        Outcome::CloudRun { target, timeout } => Action::Forward {
+            to: Target::CloudRun {
+                service: target.service.clone(),
+                tag: target.tag.clone(),
+                key: target.key.clone(),
+            },
+            timeout: *timeout,
+        },
+        Outcome::Addresses { addresses, protocol, timeout } => {
+            let service = decision.backend_service.and_then(|s| snapshot.services.get(s.index));
+            let turn = service.map_or(0, |service| service.turn.fetch_add(1, Ordering::Relaxed));
+            let nth = |n: usize| addresses[n % addresses.len()];
+            let to = Target::Address([nth(turn), nth(turn.wrapping_add(1))], *protocol);
+            Action::Forward { to, timeout: *timeout }
+        }
+        Outcome::Redirect(redirect) => Action::Redirect {
+            location: redirect.location.clone(),
+            status: redirect.status,
+            reason: redirect.reason,
+        },
+        Outcome::Refuse { reason, status, .. } => {
+            let explanation = url_map::explain(&decision, &head);
+            let detail = explanation.steps.into_iter().next_back().map(|step| step.text);
+            Action::Refuse {
+                reason: *reason,
+                status: *status,
+                detail: detail.unwrap_or_else(|| reason.summary().to_owned()),
+            }
+        }
+    };
+    Plan {
+        action,
+        service: decision.backend_service.map(|service| service.index),
+        path_rule: match decision.path {
+            PathMatch::Default => None,
+            matched => Some(matched.to_string().into()),
+        },
+    }
+}

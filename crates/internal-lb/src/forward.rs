@@ -1,0 +1,389 @@
+//! Sends a request to where the plan says: one attempt, a second one where that is safe, within
+//! the deadline.
+
+use crate::InternalLb;
+use crate::compile::{Front, Snapshot};
+use crate::decide::Target;
+use crate::headers::{self, Variables};
+use crate::record::Record;
+use crate::respond::{self, Failure};
+use bytes::Bytes;
+use http::header::{HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use http_proxy::{Body, BodyError, Incoming, SendError, Upgrade, Version, bridge_upgrade, tls};
+use proxy_protocol::Header;
+use runtime::Worker;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, Sleep};
+use url_map::Protocol;
+
+/// What makes two upstream connections different.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PoolKey {
+    /// Origin (the forwarding rule; the network is the program's) and service with tag.
+    CloudRun(Arc<str>, Arc<str>, Version),
+    /// Address and protocol.
+    Address(SocketAddrV4, Protocol, Version),
+}
+
+/// A request on its way.
+pub struct Forward<'a> {
+    /// The worker thread.
+    pub worker: &'a Rc<Worker<InternalLb>>,
+    /// The snapshot of this request.
+    pub snapshot: &'a Arc<Snapshot>,
+    /// Its forwarding rule.
+    pub front: &'a Front,
+    /// What custom headers may name.
+    pub variables: &'a Variables<'a>,
+    /// The backend service, a place in the snapshot.
+    pub service: Option<usize>,
+    /// Where to.
+    pub to: Target,
+    /// From the end of the request to the end of the answer.
+    pub timeout: Duration,
+}
+
+/// Forwards the request and returns the answer, or the load balancer's own in its place.
+pub async fn forward(
+    forward: Forward<'_>,
+    mut parts: Parts,
+    mut body: Incoming,
+    websocket: Option<HeaderValue>,
+    mut record: Record,
+) -> Result<Response<Body>, (Failure, String, Record)> {
+    let bodiless = body.is_end_stream();
+    let clock = Rc::new(Clock::new(forward.timeout, bodiless.then(|| record.at())));
+    let client = websocket.and_then(|protocol| {
+        parts.headers.insert(UPGRADE, protocol);
+        body.take_upgrade()
+    });
+    let version = version(&forward.to, &parts, client.is_some());
+    // "Body-less requests (e.g. GET) that get 502/503/504 are retried once; POST never" (2.6).
+    let retriable = bodiless && parts.method != Method::POST;
+    let mut body = match bodiless {
+        true => Body::empty(),
+        false => {
+            let bytes = record.request_bytes();
+            Body::boxed(RequestBody { inner: body, bytes, clock: clock.clone() })
+        }
+    };
+    let mut attempt = 0;
+    let outcome = loop {
+        record.sent_to(&forward.to, attempt);
+        let sent = forward.send(attempt, version, &parts, std::mem::take(&mut body));
+        let outcome = before(&clock, sent).await;
+        let again = match &outcome {
+            Some(Ok(response)) => matches!(response.status().as_u16(), 502..=504),
+            Some(Err(error)) => !matches!(error, SendError::Body(_)),
+            None => false,
+        };
+        if !(again && retriable && attempt == 0) {
+            break outcome;
+        }
+        attempt += 1;
+    };
+    let response = match outcome {
+        None => return Err((respond::timed_out(), timeout_detail(forward.timeout), record)),
+        Some(Err(error)) => {
+            return Err((respond::unanswered(&error, attempt > 0), error.to_string(), record));
+        }
+        Some(Ok(response)) => response,
+    };
+    let (mut parts, mut body) = response.into_parts();
+    headers::append_via(&mut parts.headers);
+    if let Some(service) =
+        forward.service.and_then(|service| forward.snapshot.services.get(service))
+    {
+        headers::add(&mut parts.headers, &service.response_headers, forward.variables);
+    }
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let Some((client, upstream)) = client.zip(body.take_upgrade()) else {
+            let error = SendError::Protocol("an upgrade that nobody asked for");
+            return Err((respond::unanswered(&error, false), error.to_string(), record));
+        };
+        // "Upgraded connections that are active ignore the backend timeout; idle ones are closed
+        // at it" (2.7).
+        tokio::task::spawn_local(upgraded(client, upstream, forward.timeout, record));
+        return Ok(Response::from_parts(parts, Body::empty()));
+    }
+    let status = parts.status.as_u16();
+    let body = ResponseBody { inner: Some(body), clock, status, bytes: 0, record: Some(record) };
+    Ok(Response::from_parts(parts, Body::boxed(body)))
+}
+
+async fn upgraded(client: Upgrade, upstream: Upgrade, idle: Duration, record: Record) {
+    let bridged = bridge_upgrade(client, upstream, idle).await;
+    let bytes = record.request_bytes();
+    bytes.set(bytes.get() + bridged.sent);
+    record.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), bridged.received, None);
+}
+
+/// HTTP/2 towards Cloud Run for a client that speaks it, so that gRPC and long streams pass; an
+/// upgrade is HTTP/1.1's. For addresses the backend service says it.
+fn version(to: &Target, parts: &Parts, upgrade: bool) -> Version {
+    match to {
+        Target::CloudRun { .. } if parts.version == http::Version::HTTP_2 && !upgrade => {
+            Version::H2
+        }
+        Target::CloudRun { .. } => Version::H1,
+        Target::Address(_, Protocol::Http | Protocol::Https) => Version::H1,
+        Target::Address(_, Protocol::Http2 | Protocol::H2c) => Version::H2,
+    }
+}
+
+impl Forward<'_> {
+    async fn send(
+        &self,
+        attempt: usize,
+        version: Version,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response<Incoming>, SendError> {
+        let pool = &self.worker.local.pool;
+        match &self.to {
+            Target::CloudRun { service, tag, key } => {
+                let pool_key = PoolKey::CloudRun(self.front.link.clone(), key.clone(), version);
+                let header = || {
+                    Header::tcp(self.variables.client, self.front.address)
+                        .with_origin(&self.front.origin)
+                        .and_then(|header| header.with_service(service, tag.as_deref()))
+                        .and_then(|header| header.encode())
+                        .map_err(io::Error::other)
+                };
+                let connect = || channel(&self.worker.program.cloud_run, header);
+                pool.send_parts(&pool_key, version, connect, parts, body).await
+            }
+            Target::Address(addresses, protocol) => {
+                let address = addresses[attempt.min(1)];
+                let pool_key = PoolKey::Address(address, *protocol, version);
+                let connect = || self.dial(address, *protocol);
+                pool.send_parts(&pool_key, version, connect, parts, body).await
+            }
+        }
+    }
+
+    async fn dial(&self, to: SocketAddrV4, protocol: Protocol) -> io::Result<Box<dyn Io>> {
+        let stream = self.worker.context().network().dial(None, to).await?;
+        let (config, h2) = match protocol {
+            Protocol::Http | Protocol::H2c => return Ok(Box::new(stream)),
+            Protocol::Https => (&self.worker.program.backend_http1, false),
+            Protocol::Http2 => (&self.worker.program.backend_http2, true),
+        };
+        // An address as server name: no SNI is sent.
+        let stream = tls::connect(config.clone(), &to.ip().to_string(), stream)
+            .await
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the backend speaks no HTTP/2"));
+        }
+        Ok(Box::new(stream))
+    }
+}
+
+/// A connection of any kind.
+pub trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// A connection to `cloud-run`, its PROXY header sent. While that program is restarting, or its
+/// queue is full, the attempt is repeated; the pool's connect timeout ends it.
+async fn channel(path: &Path, header: impl Fn() -> io::Result<Vec<u8>>) -> io::Result<UnixStream> {
+    use tokio::io::AsyncWriteExt;
+    let header = header()?;
+    let mut wait = Duration::from_millis(1);
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(mut stream) => {
+                stream.write_all(&header).await?;
+                return Ok(stream);
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_millis(100));
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn timeout_detail(timeout: Duration) -> String {
+    format!("no complete answer within {} s", timeout.as_secs())
+}
+
+/// The deadline of one request: it begins to run when the request has been sent (2.6).
+struct Clock {
+    timeout: Duration,
+    began: Cell<Option<Instant>>,
+    sleep: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// Who waits for the beginning.
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Clock {
+    fn new(timeout: Duration, began: Option<Instant>) -> Self {
+        Clock {
+            timeout,
+            began: Cell::new(began),
+            sleep: RefCell::default(),
+            waiter: RefCell::default(),
+        }
+    }
+
+    fn begin(&self) {
+        if self.began.get().is_none() {
+            self.began.set(Some(Instant::now()));
+            if let Some(waiter) = self.waiter.take() {
+                waiter.wake();
+            }
+        }
+    }
+
+    /// Ready when the deadline has come.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(began) = self.began.get() else {
+            self.waiter.replace(Some(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        let mut sleep = self.sleep.borrow_mut();
+        let sleep =
+            sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(began + self.timeout)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// The outcome, or none if the deadline comes first.
+async fn before<F: Future>(clock: &Clock, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => clock.poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// A request body, counted; its end starts the clock.
+struct RequestBody {
+    inner: Incoming,
+    bytes: Rc<Cell<u64>>,
+    clock: Rc<Clock>,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.bytes.set(self.bytes.get() + length);
+        }
+        if frame.is_none() || self.inner.is_end_stream() {
+            self.clock.begin();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    /// Not sent to its end: the backend answered without it, or is gone.
+    fn drop(&mut self) {
+        self.clock.begin();
+    }
+}
+
+/// A response body, counted and cut at the deadline. Its end, whichever, writes the record.
+struct ResponseBody {
+    /// None once it has ended.
+    inner: Option<Incoming>,
+    clock: Rc<Clock>,
+    status: u16,
+    bytes: u64,
+    record: Option<Record>,
+}
+
+impl ResponseBody {
+    fn end(&mut self, broken: Option<&Failure>) {
+        self.inner = None;
+        if let Some(record) = self.record.take() {
+            record.answered(self.status, self.bytes, broken);
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
+            ready!(self.clock.poll(cx));
+            self.end(Some(&respond::timed_out()));
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if self.inner.as_ref().is_some_and(http_body::Body::is_end_stream) {
+                    self.end(None);
+                }
+            }
+            None => self.end(None),
+            Some(Err(_)) => {
+                self.end(Some(&respond::unanswered(&SendError::Closed { sent: true }, false)));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A body without a byte is not polled: it is complete as it is.
+        if self.is_end_stream() {
+            self.end(None);
+        } else if let Some(record) = self.record.take() {
+            record.abandoned(self.status, self.bytes);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The header fields that the load balancer writes (private-connectivity 2.7).
+
+use crate::compile::{AddedHeader, AddedValue};
+use http::header::{Entry, HeaderMap, HeaderValue, VIA};
+use http_proxy::ConnectionInfo;
+use http_proxy::headers::{
+    TRACEPARENT, X_CLOUD_TRACE_CONTEXT, X_FORWARDED_FOR, X_FORWARDED_PROTO, append_forwarded_for,
+};
+use std::cell::Cell;
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use url_map::Variable;
+
+/// In both directions (observed on external load balancers; (unconfirmed) for internal ones).
+const GOOGLE: HeaderValue = HeaderValue::from_static("1.1 google");
+
+/// What is the same for every request of a connection.
+pub struct Forwarded {
+    client: Ipv4Addr,
+    balancer: Ipv4Addr,
+    /// `client,balancer`.
+    alone: Option<HeaderValue>,
+    proto: HeaderValue,
+}
+
+impl Forwarded {
+    /// For a client and the forwarding rule's address.
+    pub fn new(client: Ipv4Addr, balancer: Ipv4Addr, https: bool) -> Self {
+        Forwarded {
+            client,
+            balancer,
+            alone: HeaderValue::try_from(format!("{client},{balancer}")).ok(),
+            proto: HeaderValue::from_static(if https { "https" } else { "http" }),
+        }
+    }
+}
+
+/// Writes the request's fields. `x-forwarded-proto` is (unconfirmed) for internal load balancers.
+pub fn for_backend(headers: &mut HeaderMap, forwarded: &Forwarded, ids: &Ids) {
+    match (headers.contains_key(X_FORWARDED_FOR), &forwarded.alone) {
+        (false, Some(alone)) => {
+            headers.insert(X_FORWARDED_FOR, alone.clone());
+        }
+        _ => {
+            append_forwarded_for(headers, forwarded.client.into(), Some(forwarded.balancer.into()))
+        }
+    }
+    headers.insert(X_FORWARDED_PROTO, forwarded.proto.clone());
+    append_via(headers);
+    trace(headers, ids);
+}
+
+/// `via: 1.1 google`, behind what is there.
+pub fn append_via(headers: &mut HeaderMap) {
+    match headers.entry(VIA) {
+        Entry::Vacant(entry) => {
+            entry.insert(GOOGLE);
+        }
+        Entry::Occupied(mut entry) => {
+            let existing: Vec<_> = entry.iter().filter_map(|via| via.to_str().ok()).collect();
+            let joined = format!("{}, 1.1 google", existing.join(", "));
+            if let Ok(joined) = HeaderValue::try_from(joined) {
+                entry.insert(joined);
+            }
+        }
+    }
+}
+
+/// Propagates a trace, or begins one, in both notations ((unconfirmed) for internal load
+/// balancers). A notation that the client sent is never touched; one that it did not send says
+/// the same as the other.
+fn trace(headers: &mut HeaderMap, ids: &Ids) {
+    let cloud = headers.get(X_CLOUD_TRACE_CONTEXT);
+    let parent = headers.get(TRACEPARENT);
+    if cloud.is_some() && parent.is_some() {
+        return;
+    }
+    let said = cloud.and_then(parse_cloud_trace).or_else(|| parent.and_then(parse_traceparent));
+    let (missing_cloud, missing_parent) = (cloud.is_none(), parent.is_none());
+    let Trace { id, span, sampled } = said.unwrap_or_else(|| ids.trace());
+    if missing_cloud {
+        let text = format!("{id:032x}/{span};o={}", u8::from(sampled));
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(X_CLOUD_TRACE_CONTEXT, value);
+        }
+    }
+    if missing_parent {
+        let text = format!("00-{id:032x}-{:016x}-{:02x}", span.max(1), u8::from(sampled));
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+}
+
+/// A request's place in a distributed trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trace {
+    id: u128,
+    span: u64,
+    sampled: bool,
+}
+
+/// `TRACE_ID[/SPAN_ID][;o=OPTIONS]`: 32 hexadecimal digits, a decimal number, bit 0 of the options.
+fn parse_cloud_trace(value: &HeaderValue) -> Option<Trace> {
+    let text = value.to_str().ok()?;
+    let (text, sampled) = match text.split_once(";o=") {
+        Some((text, options)) => (text, options.parse::<u8>().ok()? & 1 == 1),
+        None => (text, false),
+    };
+    let (id, span) = match text.split_once('/') {
+        Some((id, span)) => (id, span.parse().ok()?),
+        None => (text, 0),
+    };
+    Some(Trace { id: hexadecimal(id, 32)?, span, sampled })
+}
+
+/// W3C Trace Context, version 00.
+fn parse_traceparent(value: &HeaderValue) -> Option<Trace> {
+    let mut parts = value.to_str().ok()?.strip_prefix("00-")?.split('-');
+    let (id, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || flags.len() != 2 {
+        return None;
+    }
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    let span = u64::try_from(hexadecimal(span, 16)?).ok()?;
+    Some(Trace { id: hexadecimal(id, 32)?, span, sampled: flags & 1 == 1 })
+}
+
+/// So many hexadecimal digits, not all zero.
+fn hexadecimal(text: &str, digits: usize) -> Option<u128> {
+    let all = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|number| all && *number != 0)
+}
+
+/// Numbers that need to differ, not to be secret (SplitMix64, seeded by the system); one source per
+/// thread.
+pub struct Ids(Cell<u64>);
+
+impl Ids {
+    /// A source of its own.
+    pub fn new() -> Self {
+        Ids(Cell::new(RandomState::new().hash_one(0u8)))
+    }
+
+    fn trace(&self) -> Trace {
+        let id = u128::from(self.next()) << 64 | u128::from(self.next());
+        Trace { id: id.max(1), span: self.next().max(1), sampled: false }
+    }
+
+    fn next(&self) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// What the variables of custom headers stand for.
+pub struct Variables<'a> {
+    /// The connection.
+    pub info: &'a ConnectionInfo,
+    /// The client.
+    pub client: SocketAddrV4,
+    /// The forwarding rule.
+    pub balancer: SocketAddrV4,
+    /// The request's protocol.
+    pub protocol: &'static str,
+}
+
+/// Sets a backend service's custom headers. A field of the same name is replaced ((unconfirmed):
+/// Google says "added").
+pub fn add(headers: &mut HeaderMap, added: &[AddedHeader], variables: &Variables<'_>) {
+    for AddedHeader { name, value } in added {
+        let value = match value {
+            AddedValue::Fixed(value) => value.clone(),
+            AddedValue::Rendered(header) => {
+                let text = header.render(|variable, text| variables.write(variable, text));
+                let Ok(value) = HeaderValue::try_from(text) else { continue };
+                value
+            }
+        };
+        headers.insert(name.clone(), value);
+    }
+}
+
+impl Variables<'_> {
+    fn write(&self, variable: Variable, text: &mut String) {
+        let tls = self.info.tls.as_ref();
+        let _ = match variable {
+            Variable::ClientIpAddress => write!(text, "{}", self.client.ip()),
+            Variable::ClientPort => write!(text, "{}", self.client.port()),
+            Variable::ClientEncrypted => write!(text, "{}", tls.is_some()),
+            Variable::ClientProtocol => write!(text, "{}", self.protocol),
+            Variable::ServerIpAddress => write!(text, "{}", self.balancer.ip()),
+            Variable::ServerPort => write!(text, "{}", self.balancer.port()),
+            Variable::TlsSniHostname => {
+                write!(text, "{}", tls.and_then(|tls| tls.sni.as_deref()).unwrap_or_default())
+            }
+            Variable::TlsVersion => write!(text, "{}", tls.map_or("", |tls| tls.version)),
+            // Four hexadecimal digits of IANA's registry.
+            Variable::TlsCipherSuite => match tls {
+                Some(tls) => write!(text, "{:04X}", tls.cipher_suite),
+                None => Ok(()),
+            },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "105445aa7843bc8bf206b12000100000";
+
+    fn rewritten(sent: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(*name, value.parse().expect("a value"));
+        }
+        let forwarded =
+            Forwarded::new(Ipv4Addr::new(10, 0, 2, 2), Ipv4Addr::new(10, 0, 0, 5), true);
+        for_backend(&mut headers, &forwarded, &Ids::new());
+        headers
+    }
+
+    #[test]
+    fn the_client_and_the_forwarding_rule_are_appended_without_a_space() {
+        for (sent, seen) in [
+            (&[][..], "10.0.2.2,10.0.0.5"),
+            (&[("x-forwarded-for", "1.1.1.1, 2.2.2.2")], "1.1.1.1, 2.2.2.2,10.0.2.2,10.0.0.5"),
+            (
+                &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")],
+                "1.1.1.1,2.2.2.2,10.0.2.2,10.0.0.5",
+            ),
+        ] {
+            let headers = rewritten(sent);
+            let values: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
+            assert_eq!(values, [seen]);
+        }
+        let claimed = rewritten(&[("x-forwarded-proto", "http"), ("via", "1.0 a"), ("via", "2 b")]);
+        assert_eq!(claimed["x-forwarded-proto"], "https");
+        assert_eq!(claimed["via"], "1.0 a, 2 b, 1.1 google");
+    }
+
+    #[test]
+    fn a_trace_is_propagated_in_both_notations_or_begun() {
+        let parent = format!("00-{ID}-00000000000000ff-01");
+        let both = rewritten(&[("traceparent", &parent)]);
+        assert_eq!(both["x-cloud-trace-context"], format!("{ID}/255;o=1").as_str());
+        assert_eq!(both["traceparent"], parent.as_str());
+        let both = rewritten(&[("x-cloud-trace-context", &format!("{ID}/7"))]);
+        assert_eq!(both["traceparent"], format!("00-{ID}-0000000000000007-00").as_str());
+        let (one, other) = (rewritten(&[]), rewritten(&[]));
+        assert_ne!(one["traceparent"], other["traceparent"]);
+        assert!(parse_traceparent(&one["traceparent"]).is_some());
+        assert_eq!(
+            parse_traceparent(&one["traceparent"]),
+            parse_cloud_trace(&one["x-cloud-trace-context"])
+        );
+        // What is malformed is passed on as it is, and says nothing.
+        let odd = rewritten(&[("x-cloud-trace-context", "odd")]);
+        assert_eq!(odd["x-cloud-trace-context"], "odd");
+    }
+}

@@ -1,0 +1,239 @@
+//! The one place where a refusal or a failure becomes status, body and words for the log
+//! (private-connectivity 2.8, 2.9). What is there (unconfirmed) is Envoy's own behaviour.
+
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+use http_proxy::{Body, HeadError, SendError};
+use names::Reason;
+use std::borrow::Cow;
+
+/// An answer of the load balancer's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub reason: Reason,
+    /// HTTP status.
+    pub status: u16,
+    /// Plain text; empty: no body.
+    pub body: Cow<'static, str>,
+    /// `error` of `proxyStatus`, RFC 9209's vocabulary (2.9).
+    pub error: &'static str,
+    /// `details` of `proxyStatus`, Envoy's response code details (unconfirmed).
+    pub details: &'static str,
+}
+
+/// The URL map's refusals. `status` is the decision's.
+pub fn refused(reason: Reason, status: u16) -> Failure {
+    let (body, error, details) = match reason {
+        Reason::BackendServiceEmpty | Reason::NetworkEndpointGroupEmpty => {
+            ("no healthy upstream", "destination_unavailable", "no_healthy_upstream")
+        }
+        Reason::UrlMapNoMatch => ("", "destination_not_found", "route_not_found"),
+        _ => ("", "destination_not_found", "serverless_neg_routing_failed"),
+    };
+    Failure { reason, status, body: body.into(), error, details }
+}
+
+/// No backend answered. `retried`: after a second attempt.
+pub fn unanswered(error: &SendError, retried: bool) -> Failure {
+    let reset = |what: &str| -> Cow<'static, str> {
+        let latest = if retried { "retried and the latest reset reason" } else { "reset reason" };
+        format!("upstream connect error or disconnect/reset before headers. {latest}: {what}")
+            .into()
+    };
+    match error {
+        // A TLS handshake that failed comes as data that is not understood.
+        SendError::Connect(error) if error.kind() == std::io::ErrorKind::InvalidData => Failure {
+            reason: Reason::BackendConnectionFailed,
+            status: 502,
+            body: reset("remote connection failure, transport failure reason: TLS_error"),
+            error: "tls_protocol_error",
+            details: "upstream_reset_before_response_started{remote_connection_failure}",
+        },
+        SendError::Connect(error) => Failure {
+            reason: Reason::BackendConnectionFailed,
+            status: 503,
+            body: reset(&format!(
+                "remote connection failure, transport failure reason: delayed connect error: {}",
+                error.raw_os_error().unwrap_or(111)
+            )),
+            error: "connection_refused",
+            details: "upstream_reset_before_response_started{remote_connection_failure}",
+        },
+        SendError::Timeout => Failure {
+            reason: Reason::BackendConnectionFailed,
+            status: 503,
+            body: reset("connection timeout"),
+            error: "connection_timeout",
+            details: "upstream_reset_before_response_started{connection_timeout}",
+        },
+        SendError::Closed { .. } => Failure {
+            reason: Reason::BackendConnectionClosed,
+            status: 503,
+            body: reset("connection termination"),
+            error: "connection_terminated",
+            details: "upstream_reset_before_response_started{connection_termination}",
+        },
+        SendError::Protocol(_) => Failure {
+            reason: Reason::BackendConnectionClosed,
+            status: 502,
+            body: reset("protocol error"),
+            error: "http_protocol_error",
+            details: "upstream_reset_before_response_started{protocol_error}",
+        },
+        // The client broke its own request off: nobody reads this answer.
+        SendError::Body(_) => Failure {
+            reason: Reason::HttpMalformed,
+            status: 400,
+            body: "Bad Request".into(),
+            error: "http_request_error",
+            details: "client_disconnected_before_any_response",
+        },
+    }
+}
+
+/// The deadline came first.
+pub fn timed_out() -> Failure {
+    Failure {
+        reason: Reason::BackendTimeout,
+        status: 504,
+        body: "upstream request timeout".into(),
+        error: "http_response_timeout",
+        details: "response_timeout",
+    }
+}
+
+/// A request head that the server answered by itself: for the log.
+pub fn malformed(error: &HeadError) -> Failure {
+    let (reason, details) = match error {
+        HeadError::TooLarge => (Reason::HttpHeaderTooLarge, "request_headers_too_large"),
+        HeadError::Timeout => (Reason::HttpMalformed, "request_header_timeout"),
+        HeadError::Closed => (Reason::HttpMalformed, "client_disconnected_before_any_response"),
+        _ => (Reason::HttpMalformed, "http1.codec_error"),
+    };
+    Failure {
+        reason,
+        status: error.status().map_or(0, |status| status.as_u16()),
+        body: "".into(),
+        error: "http_request_error",
+        details,
+    }
+}
+
+/// The response. A gRPC client gets its own kind of error, as from Envoy: status 200 and
+/// `grpc-status` (unconfirmed).
+pub fn response(failure: &Failure, grpc: bool) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    if grpc {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(grpc_status(failure.status)));
+        if let Ok(message) = HeaderValue::from_str(&failure.body)
+            && !message.is_empty()
+        {
+            headers.insert("grpc-message", message);
+        }
+        return response;
+    }
+    *response.status_mut() = status(failure.status);
+    if !failure.body.is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        *response.body_mut() = Body::full(failure.body.clone().into_owned());
+    }
+    response
+}
+
+/// A redirect.
+pub fn redirect(location: &str, code: u16) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status(code);
+    // A location that is no header value cannot come from a request that was one.
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// gRPC's "HTTP to gRPC status code mapping".
+fn grpc_status(status: u16) -> u16 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn failures_answer_as_the_load_balancer_does() {
+        let refused_by_os = || SendError::Connect(io::Error::from_raw_os_error(111));
+        let tls = SendError::Connect(io::ErrorKind::InvalidData.into());
+        let begin = "upstream connect error or disconnect/reset before headers. ";
+        for (failure, status, body, reason) in [
+            (refused(Reason::UrlMaskNoMatch, 404), 404, String::new(), Reason::UrlMaskNoMatch),
+            (
+                refused(Reason::BackendServiceEmpty, 503),
+                503,
+                "no healthy upstream".to_owned(),
+                Reason::BackendServiceEmpty,
+            ),
+            (
+                unanswered(&refused_by_os(), false),
+                503,
+                format!(
+                    "{begin}reset reason: remote connection failure, transport failure reason: delayed connect error: 111"
+                ),
+                Reason::BackendConnectionFailed,
+            ),
+            (
+                unanswered(&SendError::Closed { sent: true }, true),
+                503,
+                format!("{begin}retried and the latest reset reason: connection termination"),
+                Reason::BackendConnectionClosed,
+            ),
+            (
+                unanswered(&SendError::Protocol("x"), false),
+                502,
+                format!("{begin}reset reason: protocol error"),
+                Reason::BackendConnectionClosed,
+            ),
+            (
+                unanswered(&tls, false),
+                502,
+                format!(
+                    "{begin}reset reason: remote connection failure, transport failure reason: TLS_error"
+                ),
+                Reason::BackendConnectionFailed,
+            ),
+            (timed_out(), 504, "upstream request timeout".to_owned(), Reason::BackendTimeout),
+        ] {
+            assert_eq!((failure.status, &*failure.body, failure.reason), (status, &*body, reason));
+            let answer = response(&failure, false);
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.headers().contains_key(CONTENT_TYPE), !body.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_grpc_client_is_refused_in_its_own_way() {
+        let answer = response(&timed_out(), true);
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["grpc-status"], "14");
+        assert_eq!(answer.headers()["grpc-message"], "upstream request timeout");
+        assert_eq!(
+            response(&refused(Reason::UrlMapNoMatch, 404), true).headers()["grpc-status"],
+            "12"
+        );
+    }
+}

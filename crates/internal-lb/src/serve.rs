@@ -1,0 +1,230 @@
+//! One accepted connection: is its client admitted, TLS, and the head of every request.
+
+use crate::compile::Snapshot;
+use crate::decide::{self, Action, Plan};
+use crate::forward::{Forward, forward};
+use crate::headers::{self, Forwarded, Variables};
+use crate::record::{self, Record};
+use crate::{InternalLb, respond};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use http::{Method, Request, Response};
+use http_proxy::headers::strip_hop_by_hop;
+use http_proxy::{Body, ConnectionInfo, Handler, HeadError, Incoming, tls};
+use names::Reason;
+use runtime::log::{self, Severity};
+use runtime::{Accepted, Drain, Stream, Worker};
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// A TLS handshake must end within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client that is not admitted hears nothing: a connect timeout is about as long.
+const SILENCE: Duration = Duration::from_secs(130);
+
+/// Serves one accepted connection to its end.
+pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
+    let Accepted { key, stream, peer, drain, .. } = accepted;
+    let Stream::Tcp(stream) = stream else { return };
+    let client = peer.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    let snapshot = worker.snapshot();
+    let Some((place, front)) = snapshot.front(&key, 0) else { return };
+    if let Err((reason, detail)) = admitted(&worker, &snapshot, &key, client) {
+        record::unserved(&worker.local.meters, front, client, reason, None, &detail);
+        return silence(stream, drain).await;
+    }
+    let options = front.options.clone();
+    let forwarded = Forwarded::new(*client.ip(), *front.address.ip(), front.tls.is_some());
+    let handler = Rc::new(Connection {
+        worker: worker.clone(),
+        key,
+        place: Cell::new(place),
+        client,
+        forwarded,
+    });
+    let info = |tls| {
+        let local = Some(front.address);
+        Rc::new(ConnectionInfo { peer: Some(client), local, tls })
+    };
+    match front.tls.clone() {
+        None => {
+            let info = info(None);
+            drop(snapshot); // not kept alive by a connection
+            let drain = async move { drain.wait().await };
+            http_proxy::serve(stream, Bytes::new(), info, handler, &options, drain).await;
+        }
+        Some(config) => match tls::accept(config, stream, HANDSHAKE_TIMEOUT).await {
+            Ok((stream, tls)) => {
+                let info = info(Some(tls));
+                drop(snapshot);
+                let drain = async move { drain.wait().await };
+                http_proxy::serve(stream, Bytes::new(), info, handler, &options, drain).await;
+            }
+            // Plain HTTP on a TLS port, a probe, a client that does not trust the certificate:
+            // the connection is closed (2.8 (unconfirmed)).
+            Err(error) => log::entry(Severity::Notice, "a TLS handshake failed")
+                .field("logName", &front.log_name)
+                .field("forwardingRule", &*front.link)
+                .field("remoteIp", client.ip().to_string().as_str())
+                .field("error", error.to_string().as_str())
+                .emit(),
+        },
+    }
+}
+
+/// Clients of other regions need global access (2.1). A client whose region nobody knows (behind
+/// a service attachment, or in a peered network) has been judged there.
+fn admitted(
+    worker: &Worker<InternalLb>,
+    snapshot: &Snapshot,
+    key: &str,
+    client: SocketAddrV4,
+) -> Result<(), (Reason, String)> {
+    let Some(workload) = worker.workload(*client.ip()) else { return Ok(()) };
+    let Some(front) = snapshot.url_maps.front(key) else { return Ok(()) };
+    front.admits(&workload.region).map_err(|reason| {
+        let of_rule = &front.rule().region;
+        let detail = format!("{} is in {}, the rule in {of_rule}", workload.name, workload.region);
+        (reason, detail)
+    })
+}
+
+/// Packets that are dropped answer nothing; neither does this.
+async fn silence(mut stream: TcpStream, drain: Drain) {
+    let mut nothing = [0; 1024];
+    let deaf = async { while matches!(stream.read(&mut nothing).await, Ok(1..)) {} };
+    tokio::select! {
+        () = deaf => {}
+        () = drain.wait() => {}
+        () = tokio::time::sleep(SILENCE) => {}
+    }
+}
+
+/// A connection of a forwarding rule.
+struct Connection {
+    worker: Rc<Worker<InternalLb>>,
+    /// The forwarding rule.
+    key: Arc<str>,
+    /// Where its front was in the last snapshot.
+    place: Cell<usize>,
+    client: SocketAddrV4,
+    forwarded: Forwarded,
+}
+
+impl Handler for Connection {
+    async fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        info: &Rc<ConnectionInfo>,
+    ) -> Response<Body> {
+        let snapshot = self.worker.snapshot();
+        let Some((place, front)) = snapshot.front(&self.key, self.place.get()) else {
+            return gone(); // the rule was removed while this head was on its way
+        };
+        self.place.set(place);
+        let (mut parts, body) = request.into_parts();
+        let upgrade = strip_hop_by_hop(&mut parts.headers);
+        let grpc = is_grpc(&parts.headers);
+        let host = parts.headers.get(HOST);
+        let mut record =
+            Record::new(self.worker.clone(), snapshot.clone(), place, self.client, &parts, host);
+        let mut plan = self.plan(&snapshot, host, &parts);
+        record.planned(&mut plan);
+        match plan.action {
+            Action::Forward { to, timeout } => {
+                headers::for_backend(&mut parts.headers, &self.forwarded, &self.worker.local.ids);
+                record.traced(&parts.headers);
+                let variables = Variables {
+                    info,
+                    client: self.client,
+                    balancer: front.address,
+                    protocol: record::protocol(parts.version),
+                };
+                if let Some(service) = plan.service.and_then(|at| snapshot.services.get(at)) {
+                    headers::add(&mut parts.headers, &service.request_headers, &variables);
+                }
+                let way = Forward {
+                    worker: &self.worker,
+                    snapshot: &snapshot,
+                    front,
+                    variables: &variables,
+                    service: plan.service,
+                    to,
+                    timeout,
+                };
+                // Of upgrades only WebSocket passes, without being configured (2.7); others are
+                // ordinary requests ((unconfirmed): Envoy refuses some).
+                let websocket =
+                    upgrade.filter(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+                match forward(way, parts, body, websocket, record).await {
+                    Ok(response) => response,
+                    Err((failure, detail, record)) => {
+                        record.failed(&failure, Some(&detail));
+                        respond::response(&failure, grpc)
+                    }
+                }
+            }
+            Action::Redirect { location, status, reason } => {
+                record.redirected(status, reason);
+                respond::redirect(&location, status)
+            }
+            Action::Refuse { reason, status, detail } => {
+                let failure = respond::refused(reason, status);
+                record.failed(&failure, Some(&detail));
+                respond::response(&failure, grpc)
+            }
+        }
+    }
+
+    fn refused(&self, error: &HeadError) {
+        let snapshot = self.worker.snapshot();
+        let Some((_, front)) = snapshot.front(&self.key, self.place.get()) else { return };
+        let failure = respond::malformed(error);
+        let (meters, status) = (&self.worker.local.meters, Some(failure.status));
+        let detail = error.to_string();
+        record::unserved(meters, front, self.client, failure.reason, status, &detail);
+    }
+}
+
+impl Connection {
+    fn plan(
+        &self,
+        snapshot: &Snapshot,
+        host: Option<&HeaderValue>,
+        parts: &http::request::Parts,
+    ) -> Plan {
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        match snapshot.url_maps.front(&self.key) {
+            // Envoy has no route for CONNECT unless one is configured.
+            Some(front) if parts.method != Method::CONNECT => {
+                decide::decide(snapshot, front, host, target)
+            }
+            _ => Plan {
+                action: Action::Refuse {
+                    reason: Reason::UrlMapNoMatch,
+                    status: 404,
+                    detail: "no route takes CONNECT".to_owned(),
+                },
+                service: None,
+                path_rule: None,
+            },
+        }
+    }
+}
+
+fn gone() -> Response<Body> {
+    let failure = respond::refused(Reason::UrlMapNoMatch, 404);
+    let mut response = respond::response(&failure, false);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
