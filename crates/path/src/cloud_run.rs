@@ -1,0 +1,131 @@
+//! Cloud Run's front: which service, from where, by whom; and the revision behind it.
+
+use crate::request::{Asked, Token};
+use crate::trace::{Refusal, State, Step};
+use crate::walk::{End, Silence, Walk};
+use id_token::VerifiedCache;
+use names::{Origin, Reason};
+use serde_json::json;
+use serverless::{AuthorizationHeaders, HeaderValues, RequestHead, Target};
+
+/// Is this one of Cloud Run's own host names?
+pub(crate) fn is_run_app(host: &str) -> bool {
+    host.trim_end_matches('.').ends_with(".run.app")
+}
+
+impl Walk<'_> {
+    /// A connection to a Google front end.
+    pub(crate) fn front_end(&mut self, asked: &Asked, origin: Origin) -> End {
+        let host = &asked.host;
+        let step = |text: String| Step::new(State::ArriveAtGoogleFrontEnd, text);
+        if !asked.https {
+            let why = "Google front ends speak TLS only here".to_owned();
+            let refusal = Refusal::new(Reason::SchemeMismatch, why);
+            return self.refuse(step(host.clone()), refusal, End::Silence(Silence::NoHttp));
+        }
+        if is_run_app(host) {
+            self.push(step(format!("SNI {host}: Cloud Run")));
+            return self.cloud_run(asked, &origin, Target::Host(&asked.authority));
+        }
+        // The front ends here know Cloud Run's names only, and show a certificate for those.
+        let why = format!("behind Google's front ends there are *.run.app hosts only, not {host}");
+        let refusal = Refusal::new(Reason::CloudRunHostNotFound, why);
+        self.refuse(step(format!("SNI {host}")), refusal, End::Silence(Silence::TlsFails))
+    }
+
+    /// A request at Cloud Run, by host or by what a URL mask yielded.
+    pub(crate) fn cloud_run(&mut self, asked: &Asked, origin: &Origin, target: Target<'_>) -> End {
+        let bearer = match self.bearer(asked, target) {
+            Ok(bearer) => bearer,
+            Err(why) => {
+                let step = Step::new(State::CheckInvoker, "an ID token for the request");
+                let refusal = Refusal::new(Reason::ServiceAccountNotFound, why);
+                return self.refuse(step, refusal, End::Silence(Silence::NoHttp));
+            }
+        };
+        // A token that was made for the question is verified by the key that was made with it.
+        let front = match (&bearer, self.world.issuer.get()) {
+            (_, Some(Ok(issuer))) => &issuer.front,
+            _ => &self.world.front,
+        };
+        let authorization: HeaderValues<'_> = match &bearer {
+            Some(bearer) => HeaderValues::One(bearer.as_bytes()),
+            None => asked.values("authorization").collect(),
+        };
+        let head = RequestHead {
+            method: &asked.method,
+            path: &asked.target,
+            credentials: AuthorizationHeaders {
+                x_serverless: asked.values("x-serverless-authorization").collect(),
+                authorization,
+            },
+        };
+        let mut cache = VerifiedCache::new(1);
+        let decision = serverless::admit(front, origin, target, &head, &mut cache, self.now);
+        let service = decision.found.map(|found| found.service.service.clone());
+        let link = service.as_ref().map(|service| service.self_link.clone());
+        for part in decision.steps(origin) {
+            let state = match part.title {
+                "service" => State::FindCloudRunService,
+                "ingress" => State::ApplyIngressSetting,
+                "invoker" => State::CheckInvoker,
+                _ => State::CheckRequest,
+            };
+            let mut step = Step::new(state, part.text.clone());
+            step.resource = link.as_ref().map(ToString::to_string);
+            if let Some(reason) = part.reason {
+                let fix = part.fix.unwrap_or_else(|| reason.fix().to_owned());
+                step = step.refuse(Refusal::with_fix(reason, part.text, fix));
+            }
+            self.push(step);
+        }
+        if let Err(refusal) = &decision.result {
+            if let (Some(step), details) = (self.steps.last_mut(), refusal.details()) {
+                step.details.extend(details.iter().map(|(key, value)| format!("{key}: {value}")));
+            }
+            return End::Answered { status: refusal.status(), location: None };
+        }
+        let Some(service) = service else {
+            return End::Answered { status: 404, location: None };
+        };
+        let revision = &service.revision;
+        let to = format!("Cloud Run service {}", service.name);
+        let text = format!("{to}, revision {}", revision.name);
+        self.push(Step::new(State::Deliver, text).on(&service.self_link).detail(
+            "deliver",
+            json!({
+                "target": "CLOUD_RUN_REVISION",
+                "resourceUri": format!("{}/revisions/{}", service.self_link, revision.name),
+                "displayName": revision.name,
+                "location": service.region,
+                "serviceUri": service.self_link.as_str(),
+            }),
+        ));
+        End::Delivered { service: Some(service.self_link.clone()), to }
+    }
+
+    /// The bearer token that is made for the question, if one is wanted.
+    fn bearer(&self, asked: &Asked, target: Target<'_>) -> Result<Option<String>, String> {
+        let given = |name| asked.values(name).next().is_some();
+        if given("authorization") || given("x-serverless-authorization") {
+            return Ok(None); // what the client sends itself counts
+        }
+        let audience = match &self.token {
+            Token::None => return Ok(None),
+            Token::ForAudience(audience) => audience.clone(),
+            // Whoever is asked for says which audience is right; where there is nobody, the
+            // refusal comes before anything looks at a token.
+            Token::ForTarget => match self.world.front.find(target) {
+                Ok(found) => found.service.audiences.first().cloned().unwrap_or_default(),
+                Err(_) => return Ok(None),
+            },
+        };
+        let Some(account) = &self.identity else {
+            return Err(
+                "the caller has no service account, so nobody makes a token for it".to_owned()
+            );
+        };
+        let token = self.world.mint(account, &audience, self.now)?;
+        Ok(Some(format!("Bearer {token}")))
+    }
+}

@@ -1,0 +1,319 @@
+//! From the name to the load balancer: DNS, route, PSC endpoint, service attachment.
+
+use crate::caller::Caller;
+use crate::request::Asked;
+use crate::trace::{Refusal, State, Step};
+use crate::walk::{End, Silence, Walk};
+use managed_zone::{Chosen, Match, Name, RecordType, Resolution};
+use names::{NetworkId, Origin, Reason, SelfLink};
+use psc::Admission;
+use serde_json::json;
+use std::net::Ipv4Addr;
+use vpc::Reach;
+
+impl Walk<'_> {
+    /// A client in a network. `verifies` says whether it looks at certificates.
+    pub(crate) fn call_from_network(
+        &mut self,
+        caller: &Caller,
+        asked: &Asked,
+        verifies: bool,
+    ) -> End {
+        let address = match asked.host.parse::<Ipv4Addr>() {
+            Ok(address) => address,
+            Err(_) => match self.resolve(&caller.network, &asked.host) {
+                Ok(address) => address,
+                Err(end) => return end,
+            },
+        };
+        let port = asked.port;
+        self.endpoint_info.entry("destinationIp").or_insert_with(|| json!(address.to_string()));
+        let from = vpc::Caller { network: &caller.network, region: &caller.region };
+        let route = |text: String| Step::new(State::ApplyRoute, text);
+        match self.world.fabric.reach(from, address, port) {
+            Reach::ForwardingRule { forwarding_rule, network } => {
+                self.push(via(&caller.network, &network, address));
+                self.balance(&network, &forwarding_rule, &caller.region, asked, verifies)
+            }
+            Reach::Endpoint { endpoint } => {
+                self.push(via(&caller.network, &caller.network, address));
+                self.connect_psc(caller, &endpoint, asked, verifies)
+            }
+            Reach::FrontEnd(front_end) => {
+                let text = format!("{address} is a Google front end ({front_end:?})");
+                self.push(route(text).detail(
+                    "route",
+                    json!({
+                        "routeType": "STATIC",
+                        "nextHopType": "NEXT_HOP_INTERNET_GATEWAY",
+                        "destIpRange": format!("{address}/32"),
+                    }),
+                ));
+                let origin = Origin::Network {
+                    network: caller.network.clone(),
+                    project: caller.project.as_str().into(),
+                    front_end,
+                };
+                self.front_end(asked, origin)
+            }
+            Reach::Metadata => {
+                let to = "the metadata server".to_owned();
+                self.push(Step::new(State::Deliver, to.clone()).detail(
+                    "deliver",
+                    json!({
+                        "target": "GOOGLE_API", "ipAddress": address.to_string(),
+                    }),
+                ));
+                End::Delivered { service: None, to }
+            }
+            Reach::Instance { name, network } => {
+                self.push(via(&caller.network, &network, address));
+                let to = format!("the instance {name} in {network}");
+                self.push(Step::new(State::Deliver, to.clone()).detail(
+                    "deliver",
+                    json!({
+                        "target": "INSTANCE", "resourceUri": name, "ipAddress": address.to_string(),
+                    }),
+                ));
+                End::Delivered { service: None, to }
+            }
+            Reach::Subnetwork { subnetwork } => {
+                let text = format!("{address} is in {subnetwork}, where nothing has it");
+                let refusal = Refusal::new(Reason::UnknownInternalAddress, text.clone());
+                self.refuse(route(text).on(&subnetwork), refusal, End::Silence(Silence::TimesOut))
+            }
+            Reach::Dropped { reason, detail } => {
+                let refusal = Refusal::new(reason, detail.clone());
+                let text = format!("{address}:{port} from {}", caller.network);
+                self.refuse(route(text), refusal, End::Silence(Silence::TimesOut))
+            }
+        }
+    }
+
+    fn resolve(&mut self, network: &NetworkId, host: &str) -> Result<Ipv4Addr, End> {
+        let unresolved = End::Silence(Silence::Unresolved);
+        let step = |text: String| Step::new(State::ResolveName, text);
+        let name = match Name::parse(host) {
+            Ok(name) => name,
+            Err(error) => {
+                let refusal = Refusal::new(Reason::DnsNameNotFound, error.to_string());
+                return Err(self.refuse(step(format!("`{host}`")), refusal, unresolved));
+            }
+        };
+        let view = self.world.dns.get(network).and_then(|snapshot| snapshot.view(network));
+        let Some(view) = view else {
+            let why = format!("{network} has no resolver");
+            let refusal = Refusal::new(Reason::DnsNameNotFound, why);
+            return Err(self.refuse(step(format!("{host} A")), refusal, unresolved));
+        };
+        let resolution = view.resolve(&name, RecordType::A);
+        let mut shown = resolved(&resolution);
+        match (resolution.addresses().first(), resolution.reason) {
+            (Some(address), _) => {
+                self.push(shown);
+                Ok(*address)
+            }
+            (None, reason) => {
+                let reason = reason.unwrap_or(Reason::DnsNodata);
+                let fix = std::mem::take(&mut shown.near_misses);
+                let refusal = match fix.first() {
+                    Some(near) => Refusal::with_fix(
+                        reason,
+                        reason.summary(),
+                        format!("{} ({near})", reason.fix()),
+                    ),
+                    None => Refusal::new(reason, reason.summary()),
+                };
+                shown.near_misses = fix;
+                Err(self.refuse(shown, refusal, unresolved))
+            }
+        }
+    }
+
+    /// Endpoint → service attachment → the producer's forwarding rule.
+    fn connect_psc(
+        &mut self,
+        caller: &Caller,
+        link: &SelfLink,
+        asked: &Asked,
+        verifies: bool,
+    ) -> End {
+        let world = self.world;
+        let silence = End::Silence(Silence::TimesOut);
+        let Some(endpoint) = world.topology().endpoints.iter().find(|e| e.self_link == *link)
+        else {
+            let refusal = Refusal::new(Reason::UnknownInternalAddress, format!("no {link}"));
+            let step = Step::new(State::ApplyForwardingRule, link.to_string());
+            return self.refuse(step, refusal, silence);
+        };
+        let connection = world.connections.get(link);
+        let state = connection.map(psc::Connection::state);
+        let status = state.as_ref().map(|state| state.status.to_string());
+        let text = format!(
+            "PSC endpoint {} ({}:{}) → {}{}",
+            link.name(),
+            endpoint.address,
+            asked.port,
+            endpoint.target.name(),
+            status.as_ref().map(|status| format!(", connection {status}")).unwrap_or_default(),
+        );
+        let step = Step::new(State::ApplyForwardingRule, text).on(link).detail(
+            "forwardingRule",
+            json!({
+                "displayName": link.name(),
+                "uri": link.as_str(),
+                "vip": endpoint.address.to_string(),
+                "networkUri": network_uri(&endpoint.network),
+                "target": endpoint.target.as_str(),
+                "region": endpoint.region,
+                "pscServiceAttachmentUri": endpoint.target.as_str(),
+                "pscConnectionStatus": status,
+            }),
+        );
+        if let Some(reason) = psc::enter(endpoint, Some(&caller.region), state.as_ref()) {
+            let refusal = psc_refusal(reason, endpoint, connection);
+            return self.refuse(step, refusal, silence);
+        }
+        let attachment = world
+            .topology()
+            .service_attachments
+            .iter()
+            .find(|attachment| attachment.self_link == endpoint.target);
+        let (Some(connection), Some(attachment)) = (connection, attachment) else {
+            let refusal = psc_refusal(Reason::PscServiceAttachmentNotFound, endpoint, connection);
+            return self.refuse(step, refusal, silence);
+        };
+        let mut step = step;
+        step.details.push(connection.evidence.to_string());
+        self.push(step);
+        match psc::admit(connection, &attachment.target, asked.port, 0) {
+            Admission::Refused(reason) => {
+                let step = Step::new(
+                    State::Nat,
+                    format!("service attachment {}", attachment.self_link.name()),
+                )
+                .on(&attachment.self_link);
+                let refusal = psc_refusal(reason, endpoint, Some(connection));
+                self.refuse(step, refusal, silence)
+            }
+            Admission::Admitted { source, target } => {
+                let rule = &attachment.target.forwarding_rule;
+                let text = format!(
+                    "service attachment {} in {}: source {source}, to {target} ({})",
+                    attachment.self_link.name(),
+                    attachment.network,
+                    rule.name(),
+                );
+                let step = Step::new(State::Nat, text).on(&attachment.self_link).detail(
+                    "nat",
+                    json!({
+                        "type": "PRIVATE_SERVICE_CONNECT",
+                        "protocol": "TCP",
+                        "networkUri": network_uri(&attachment.network),
+                        "oldSourceIp": caller.address.map(|address| address.to_string()),
+                        "newSourceIp": source.to_string(),
+                        "oldDestinationIp": endpoint.address.to_string(),
+                        "newDestinationIp": target.ip().to_string(),
+                        "oldDestinationPort": asked.port,
+                        "newDestinationPort": target.port(),
+                    }),
+                );
+                self.push(step);
+                self.balance(&attachment.network, rule, &attachment.region, asked, verifies)
+            }
+        }
+    }
+}
+
+pub(crate) fn network_uri(network: &NetworkId) -> String {
+    SelfLink::global(&network.project, "networks", &network.name).to_string()
+}
+
+/// The route: the network's own subnetwork, or an active peer's.
+fn via(own: &NetworkId, other: &NetworkId, address: Ipv4Addr) -> Step {
+    let (text, kind, hop) = match own == other {
+        true => (format!("{address} is in a subnetwork of {own}"), "SUBNET", "NEXT_HOP_NETWORK"),
+        false => (
+            format!("{address} is in a subnetwork of {other}, an active peer of {own}"),
+            "PEERING_SUBNET",
+            "NEXT_HOP_PEERING",
+        ),
+    };
+    Step::new(State::ApplyRoute, text).on(network_uri(other)).detail(
+        "route",
+        json!({
+            "routeType": kind,
+            "nextHopType": hop,
+            "networkUri": network_uri(own),
+            "destIpRange": format!("{address}/32"),
+        }),
+    )
+}
+
+fn psc_refusal(
+    reason: Reason,
+    endpoint: &slice::psc::Endpoint,
+    connection: Option<&psc::Connection>,
+) -> Refusal {
+    match (reason, connection) {
+        (Reason::PscServiceAttachmentNotFound, _) => {
+            Refusal::new(reason, format!("{} does not exist", endpoint.target))
+        }
+        (_, Some(connection)) if connection.reason() == Some(reason) => {
+            let why = format!("{}: {}", connection.status, connection.why());
+            match connection.fix() {
+                Some(fix) => {
+                    Refusal::with_fix(reason, why, format!("In {}: {fix}.", endpoint.target))
+                }
+                None => Refusal::new(reason, why),
+            }
+        }
+        _ => Refusal::new(reason, reason.summary()),
+    }
+}
+
+/// One line: the answer, and who gave it.
+fn resolved(resolution: &Resolution) -> Step {
+    let mut text = format!("{} {}", resolution.name.trim_end_matches('.'), resolution.record_type);
+    let addresses: Vec<String> = resolution.addresses().iter().map(ToString::to_string).collect();
+    match addresses.is_empty() {
+        false => text.push_str(&format!(" → {}", addresses.join(", "))),
+        true => text.push_str(&format!(" → {}", resolution.response_code)),
+    }
+    let mut chain = Vec::new();
+    let mut near = Vec::new();
+    let mut details = Vec::new();
+    for lookup in &resolution.lookups {
+        for hop in &lookup.hops {
+            let line = match &hop.chosen {
+                Chosen::PrivateZone(zone) => format!("private zone {}", zone.zone),
+                Chosen::PeeringZone(zone) => match &zone.peering {
+                    Some(target) => format!("peering zone {} to {target}", zone.zone),
+                    None => format!("peering zone {}", zone.zone),
+                },
+                Chosen::Internal { dns_name } => format!("internal DNS `{dns_name}`"),
+                Chosen::Public { dns_name } => format!("public DNS `{dns_name}`"),
+            };
+            chain.push(line.clone());
+            details.push(format!("as {}: {line}", hop.network));
+        }
+        if let Match::Wildcard { wildcard, .. } = &lookup.found {
+            details.push(format!("wildcard {wildcard}"));
+        }
+        if let Some(target) = &lookup.cname {
+            details.push(format!("{} is a CNAME of {target}", lookup.name));
+        }
+        near.extend(lookup.similar.iter().map(|name| format!("the zone has {name}")));
+        near.extend(lookup.elsewhere.iter().map(|other| {
+            let networks: Vec<String> = other.networks.iter().map(ToString::to_string).collect();
+            format!("not seen from here: {}, visible to {}", other.zone, networks.join(", "))
+        }));
+    }
+    text.push_str(&format!(" ({})", chain.join(" → ")));
+    let mut step = Step::new(State::ResolveName, text);
+    step.resource = resolution.zone().map(ToString::to_string);
+    step.near_misses = near;
+    step.details = details;
+    step.detail = serde_json::to_value(resolution).ok().map(|value| ("resolution", value));
+    step
+}

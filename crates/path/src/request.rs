@@ -1,0 +1,124 @@
+//! The question: who asks, for what, with which credential.
+
+use crate::caller::From;
+use http::Uri;
+
+/// A question to [`crate::explain`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainRequest {
+    /// Where the client is.
+    pub from: From,
+    /// Its region; none: that of the first subnetwork, as `exec` chooses it.
+    pub region: Option<String>,
+    /// Its identity (`--as`); none: a declared VM's own, or none at all.
+    pub service_account: Option<String>,
+    /// An ID token that is made for the question, of [`ExplainRequest::service_account`].
+    pub token: Token,
+    /// Method.
+    pub method: String,
+    /// URL.
+    pub url: String,
+    /// Request headers, `Host` among them if it shall be another than the URL's.
+    pub headers: Vec<(String, String)>,
+    /// The time at which tokens are looked at, in seconds since 1970.
+    pub now: u64,
+}
+
+/// Which ID token the request carries beside its headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Token {
+    /// None.
+    #[default]
+    None,
+    /// One for the default URL of whatever service is reached: the audience is not the question.
+    ForTarget,
+    /// One with this audience.
+    ForAudience(String),
+}
+
+/// A URL taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) https: bool,
+    /// Host of the URL, lower case, without port.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// `Host` as it is sent.
+    pub(crate) authority: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    /// As curl reads a URL: `https` and `http` only, the fragment is not sent.
+    pub(crate) fn new(
+        method: &str,
+        url: &str,
+        headers: &[(String, String)],
+    ) -> Result<Asked, String> {
+        let wrong = || format!("`{url}` is no URL of the form https://HOST[:PORT]/PATH");
+        let bare = url.split('#').next().unwrap_or_default();
+        let uri: Uri = bare.parse().map_err(|_| wrong())?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong()),
+        };
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        let standard = if https { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(standard);
+        let host = host.to_ascii_lowercase();
+        let own = match port == standard {
+            true => host.clone(),
+            false => format!("{host}:{port}"),
+        };
+        let given = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        Ok(Asked {
+            method: method.to_owned(),
+            https,
+            port,
+            authority: given.map_or(own, |(_, value)| value.clone()),
+            target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            headers: headers.to_vec(),
+            host,
+        })
+    }
+
+    /// The values of a header.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let named =
+            self.headers.iter().filter(move |(header, _)| header.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_bytes())
+    }
+
+    /// The URL, for people.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority, self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Asked;
+
+    #[test]
+    fn a_url_is_read_as_a_client_reads_it() {
+        let host = [("Host".to_owned(), "other.example.com".to_owned())];
+        for (url, headers, https, port, authority, target) in [
+            ("https://A.example.com", &[][..], true, 443, "a.example.com", "/"),
+            ("https://a.example.com:443/x?y#z", &[], true, 443, "a.example.com", "/x?y"),
+            ("http://a.example.com:8080/x", &[], false, 8080, "a.example.com:8080", "/x"),
+            ("http://10.0.0.5/x", &host[..], false, 80, "other.example.com", "/x"),
+        ] {
+            let asked = Asked::new("GET", url, headers).expect("a URL");
+            let seen = (asked.https, asked.port, &*asked.authority, &*asked.target);
+            assert_eq!(seen, (https, port, authority, target), "{url}");
+        }
+        for bad in ["", "a.example.com", "ftp://a/", "https:///x", "https://a b/"] {
+            assert!(Asked::new("GET", bad, &[]).is_err(), "{bad}");
+        }
+    }
+}

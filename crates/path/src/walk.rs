@@ -1,0 +1,214 @@
+//! The walk: who starts, which way the request takes, and how it ends.
+
+use crate::caller::{Caller, From};
+use crate::request::{Asked, ExplainRequest, Token};
+use crate::trace::{Answer, Explanation, Reachability, Refusal, State, Step};
+use crate::world::World;
+use names::{Origin, SelfLink};
+use serde_json::{Map, Value, json};
+
+/// How a request ends on the network path.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    /// A program gets it.
+    Delivered {
+        /// The Cloud Run service, where it is one.
+        service: Option<SelfLink>,
+        /// In words.
+        to: String,
+    },
+    /// Somebody on the way answers: a redirect, or a refusal, which is the last step's.
+    Answered { status: u16, location: Option<String> },
+    /// Nobody answers; the refusal is the last step's.
+    Silence(Silence),
+}
+
+/// What a client sees that gets no HTTP answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    Unresolved,
+    TimesOut,
+    TlsFails,
+    NoHttp,
+}
+
+impl Silence {
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Silence::Unresolved => "the name does not resolve",
+            Silence::TimesOut => "connect times out",
+            Silence::TlsFails => "the TLS handshake fails",
+            Silence::NoHttp => "the connection is closed without an answer",
+        }
+    }
+}
+
+/// A question under way.
+pub(crate) struct Walk<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) endpoint_info: Map<String, Value>,
+    /// Who signs, and for whom, when Cloud Run asks for a token.
+    pub(crate) identity: Option<String>,
+    pub(crate) token: Token,
+    pub(crate) now: u64,
+}
+
+impl<'w> Walk<'w> {
+    pub(crate) fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// The step that ends the walk.
+    pub(crate) fn refuse(&mut self, step: Step, refusal: Refusal, end: End) -> End {
+        self.steps.push(step.refuse(refusal));
+        end
+    }
+}
+
+/// What becomes of a request, hop by hop.
+pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
+    let question = question(request);
+    let asked = match Asked::new(&request.method, &request.url, &request.headers) {
+        Ok(asked) => asked,
+        Err(problem) => return undetermined(question, problem),
+    };
+    let mut walk = Walk {
+        world,
+        steps: Vec::new(),
+        endpoint_info: Map::new(),
+        identity: request.service_account.clone(),
+        token: request.token.clone(),
+        now: request.now,
+    };
+    walk.endpoint_info.insert("protocol".to_owned(), json!("TCP"));
+    walk.endpoint_info.insert("destinationPort".to_owned(), json!(asked.port));
+    let end = match &request.from {
+        From::Internet => walk.call_from_internet(&asked),
+        From::Network { network, workload } => {
+            let caller = world.caller(
+                network,
+                workload.as_deref(),
+                request.region.as_deref(),
+                request.service_account.as_deref(),
+            );
+            match caller {
+                Ok(caller) => {
+                    walk.identity = caller.service_account.clone();
+                    walk.start(&caller);
+                    walk.call_from_network(&caller, &asked, true)
+                }
+                Err(problem) => return undetermined(question, problem.to_string()),
+            }
+        }
+    };
+    finish(question, walk, end)
+}
+
+fn question(request: &ExplainRequest) -> String {
+    let mut text = format!("{} {} from {}", request.method, request.url, request.from);
+    if let Some(region) = &request.region {
+        text.push_str(&format!(" in {region}"));
+    }
+    if let Some(account) = &request.service_account {
+        text.push_str(&format!(" as {account}"));
+    }
+    text
+}
+
+fn undetermined(question: String, problem: String) -> Explanation {
+    Explanation {
+        question,
+        result: Reachability::Undetermined,
+        answer: Answer { seen: problem.clone(), ..Answer::default() },
+        service: None,
+        endpoint_info: Map::new(),
+        steps: vec![
+            Step::new(State::Abort, problem)
+                .detail("abort", json!({"cause": "UNSUPPORTED", "resourceUri": ""})),
+        ],
+        notes: Vec::new(),
+    }
+}
+
+fn finish(question: String, walk: Walk<'_>, end: End) -> Explanation {
+    let Walk { world, mut steps, endpoint_info, .. } = walk;
+    let refusal = steps.iter().rev().find_map(|step| step.refusal.clone());
+    let blamed = steps
+        .iter()
+        .rev()
+        .find_map(|step| step.refusal.as_ref().and(step.resource.clone()))
+        .unwrap_or_default();
+    let mut answer = Answer::default();
+    let mut service = None;
+    let result = match &end {
+        End::Delivered { service: found, to } => {
+            service = found.clone();
+            answer.seen = format!("the answer of {to}");
+            Reachability::Reachable
+        }
+        End::Answered { status, location } => {
+            answer.status = Some(*status);
+            answer.location = location.clone();
+            answer.seen = match location {
+                Some(location) => format!("HTTP {status} to {location}"),
+                None => format!("HTTP {status}"),
+            };
+            Reachability::Unreachable
+        }
+        End::Silence(silence) => {
+            answer.seen = silence.words().to_owned();
+            Reachability::Unreachable
+        }
+    };
+    if result == Reachability::Unreachable
+        && let Some(Refusal { reason, why, fix }) = refusal
+    {
+        steps.push(
+            Step::new(State::Drop, why.clone())
+                .detail("drop", json!({"cause": reason.code(), "resourceUri": blamed})),
+        );
+        answer.reason = Some(reason);
+        answer.why = Some(why);
+        answer.fix = Some(fix);
+    }
+    let mut notes = Vec::new();
+    let psc = |step: &Step| step.state == State::ApplyForwardingRule;
+    if !world.is_live() && steps.iter().any(psc) {
+        notes.push(
+            "Nothing runs here: a fresh start is assumed, without earlier decisions on PSC \
+             connections."
+                .to_owned(),
+        );
+    }
+    Explanation { question, result, answer, service, endpoint_info, steps, notes }
+}
+
+impl Walk<'_> {
+    /// The first step of a workload.
+    fn start(&mut self, caller: &Caller) {
+        let network = SelfLink::global(&caller.network.project, "networks", &caller.network.name);
+        self.endpoint_info.insert("sourceNetworkUri".to_owned(), json!(network.as_str()));
+        if let Some(address) = caller.address {
+            self.endpoint_info.insert("sourceIp".to_owned(), json!(address.to_string()));
+        }
+        let mut text = format!("{} in {}, {}", caller.name, caller.network, caller.region);
+        if let Some(account) = &caller.service_account {
+            text.push_str(&format!(", as {account}"));
+        }
+        let state = match caller.is_instance {
+            true => State::StartFromInstance,
+            false => State::StartFromPrivateNetwork,
+        };
+        self.push(Step::new(state, text).on(&network));
+    }
+
+    /// A client outside of every network: the API proxy's northbound host, or `*.run.app`.
+    fn call_from_internet(&mut self, asked: &Asked) -> End {
+        self.push(Step::new(State::StartFromInternet, "a client outside of every network"));
+        if crate::cloud_run::is_run_app(&asked.host) {
+            return self.front_end(asked, Origin::Internet);
+        }
+        self.api_proxy(asked)
+    }
+}

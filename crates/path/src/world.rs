@@ -1,0 +1,119 @@
+//! A topology, compiled: the snapshots of all programs, each made by the program's own function.
+
+use crate::token::Issuer;
+use names::{NetworkId, SelfLink};
+use slice::{ConnectionState, Topology, Workload};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+/// What runs, where something runs: history that a topology alone does not tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Live {
+    /// The state of every PSC connection.
+    pub connections: Vec<ConnectionState>,
+    /// The issuer's JWKS document, by which real tokens are verified.
+    pub jwks: String,
+    /// Running workloads: `exec` sessions and instances by name.
+    pub workloads: Vec<Workload>,
+}
+
+/// A topology, compiled.
+pub struct World {
+    topology: Topology,
+    live: Option<Live>,
+    pub(crate) fabric: vpc::Fabric,
+    pub(crate) dns: HashMap<NetworkId, managed_zone::Snapshot>,
+    /// By endpoint.
+    pub(crate) connections: HashMap<SelfLink, psc::Connection>,
+    pub(crate) load_balancers: HashMap<NetworkId, url_map::Snapshot>,
+    /// Cloud Run's front as it verifies live tokens.
+    pub(crate) front: serverless::Front,
+    /// The same, which also takes tokens made for the question.
+    pub(crate) issuer: OnceLock<Result<Issuer, String>>,
+}
+
+impl World {
+    /// Compiles a topology. Without `live` a fresh start is assumed: no history of connections, no
+    /// keys.
+    ///
+    /// # Errors
+    /// All that a program would refuse, each with its program's name.
+    pub fn compile(topology: &Topology, live: Option<Live>) -> Result<World, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut dns = HashMap::new();
+        let mut load_balancers = HashMap::new();
+        let mut connections = HashMap::new();
+        for network in &topology.networks {
+            let id = &network.id;
+            match managed_zone::Snapshot::compile(&topology::private_dns(topology, id)) {
+                Ok(snapshot) => {
+                    dns.insert(id.clone(), snapshot);
+                }
+                Err(errors) => {
+                    problems.extend(errors.iter().map(|e| format!("private-dns of {id}: {e}")));
+                }
+            }
+            let balancing = topology::internal_lb(topology, id).load_balancing;
+            match url_map::Snapshot::compile(&balancing) {
+                Ok(snapshot) => {
+                    load_balancers.insert(id.clone(), snapshot);
+                }
+                Err(errors) => {
+                    problems.extend(errors.iter().map(|e| format!("internal-lb of {id}: {e}")));
+                }
+            }
+            let attachments = topology::service_attachment(topology, id);
+            let known: Vec<ConnectionState> = live
+                .iter()
+                .flat_map(|live| &live.connections)
+                .filter(|state| {
+                    attachments.endpoints.iter().any(|own| own.self_link == state.endpoint)
+                })
+                .cloned()
+                .collect();
+            let states = psc::reconcile(&known, &attachments);
+            connections.extend(states.into_iter().map(|state| (state.endpoint.clone(), state)));
+        }
+        let jwks = live.as_ref().map_or(crate::token::NO_KEYS, |live| &live.jwks);
+        let slice = topology::cloud_run(topology);
+        let front = id_token::KeySet::parse(jwks).map_err(serverless::CompileError::Keys).and_then(
+            |keys| serverless::Front::compile(&slice.services, &slice.service_accounts, keys),
+        );
+        let front = match front {
+            Ok(front) if problems.is_empty() => front,
+            Ok(_) => return Err(problems),
+            Err(error) => {
+                problems.push(format!("cloud-run: {error}"));
+                return Err(problems);
+            }
+        };
+        Ok(World {
+            fabric: vpc::Fabric::compile(topology),
+            topology: topology.clone(),
+            live,
+            dns,
+            connections,
+            load_balancers,
+            front,
+            issuer: OnceLock::new(),
+        })
+    }
+
+    /// The topology.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Does it know what runs, or is a fresh start assumed?
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    pub(crate) fn workloads(&self) -> &[Workload] {
+        self.live.as_ref().map_or(&[], |live| &live.workloads)
+    }
+
+    pub(crate) fn jwks(&self) -> &str {
+        self.live.as_ref().map_or(crate::token::NO_KEYS, |live| &live.jwks)
+    }
+}
