@@ -1,7 +1,7 @@
 //! The command line of `postern` (DESIGN.md 4).
 
 use crate::protocol::ExecRequest;
-use crate::{client, doctor, up, workload};
+use crate::{client, doctor, explain, up, workload};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use names::NetworkId;
 use std::net::SocketAddr;
@@ -48,6 +48,25 @@ enum Command {
         after_help = "Example: postern exec --network PROJECT/NETWORK --as SERVICE_ACCOUNT -- curl https://internal.example.com/orders"
     )]
     Exec(ExecOptions),
+    /// Check topology files: all diagnostics at once, URL-map tests, expectations
+    #[command(after_help = "Exit code: 0 fine, 1 findings, 2 usage")]
+    Check {
+        /// A file, or a folder of files
+        topology: PathBuf,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell hop by hop what happens to a request, and why
+    #[command(
+        after_help = "Exit code: 0 delivered, 1 refused, 2 usage\nExample: postern explain --from PROJECT/NETWORK --as SERVICE_ACCOUNT https://internal.example.com/orders"
+    )]
+    Explain(ExplainOptions),
+    /// Tell which zone answers a name, through which peering, and why
+    #[command(
+        after_help = "Example: postern resolve --from PROJECT/NETWORK internal.example.com A"
+    )]
+    Resolve(ResolveOptions),
     /// Show the metrics of every program, Prometheus text
     Metrics,
     /// Find out what this machine can do
@@ -129,6 +148,60 @@ struct ExecOptions {
     command: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+struct ExplainOptions {
+    /// [TOPOLOGY] URL: without a topology, what runs is asked
+    #[arg(value_names = ["TOPOLOGY] [URL"], num_args = 1..=2, required = true)]
+    target: Vec<String>,
+    /// Where the client is: PROJECT/NETWORK[/WORKLOAD], or `internet`
+    #[arg(long, default_value = "internet")]
+    from: path::From,
+    /// The client's region
+    #[arg(long)]
+    region: Option<String>,
+    /// The client's service account; its ID token is sent
+    #[arg(long = "as", value_name = "SERVICE_ACCOUNT")]
+    service_account: Option<String>,
+    /// The ID token's audience; default: the URL of the service that is reached
+    #[arg(long, requires = "service_account")]
+    audience: Option<String>,
+    /// Send no ID token
+    #[arg(long, conflicts_with = "audience")]
+    no_token: bool,
+    /// Method
+    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// Header
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// For machines: traces and steps of Connectivity Tests, extended to HTTP
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ResolveOptions {
+    /// The network that asks: PROJECT/NETWORK
+    #[arg(long)]
+    from: path::From,
+    /// A topology to take instead of what runs
+    #[arg(long, value_name = "PATH")]
+    topology: Option<PathBuf>,
+    /// The name
+    name: String,
+    /// The type of record
+    #[arg(default_value = "A")]
+    record_type: String,
+    /// For machines
+    #[arg(long)]
+    json: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is `Name: value`")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// The whole `main`.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -162,6 +235,31 @@ pub fn main() -> ExitCode {
             };
             client::exec(&state_dir, request, options.command)
         }
+        Command::Check { topology, json } => explain::check(&topology, json),
+        Command::Explain(options) => {
+            let mut target = options.target;
+            let url = target.pop().unwrap_or_default();
+            let question = explain::Question {
+                topology: target.pop().map(PathBuf::from),
+                from: options.from,
+                region: options.region,
+                service_account: options.service_account,
+                audience: options.audience,
+                no_token: options.no_token,
+                method: options.method,
+                headers: options.headers,
+                url,
+            };
+            explain::explain(&state_dir, question, options.json)
+        }
+        Command::Resolve(options) => explain::resolve(
+            &state_dir,
+            options.topology.as_deref(),
+            &options.from,
+            &options.name,
+            &options.record_type,
+            options.json,
+        ),
         Command::Metrics => client::metrics(&state_dir),
         Command::Doctor { json } => doctor::run(json),
         Command::Schema => {

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod doctor;
 mod events;
+mod explain;
 mod gateway;
 mod loopback;
 mod namespaces;

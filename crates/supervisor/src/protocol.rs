@@ -4,7 +4,7 @@
 
 use names::NetworkId;
 use serde::{Deserialize, Serialize};
-use slice::{ConnectionState, Workload};
+use slice::{ConnectionState, Topology, Workload};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -85,8 +85,10 @@ pub struct Session {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Live {
-    /// The topology's path.
-    pub topology: PathBuf,
+    /// The topology in force.
+    pub topology: Box<Topology>,
+    /// Workloads: sessions and instances by name.
+    pub workloads: Vec<Workload>,
     /// Connection states with their history.
     pub connections: Vec<ConnectionState>,
     /// The issuer's public keys.

@@ -41,7 +41,8 @@ pub fn live(supervisor: &Supervisor) -> Reply {
     match supervisor.store.jwks() {
         Err(error) => Reply::Failed(error),
         Ok(jwks) => Reply::Live(Box::new(Live {
-            topology: supervisor.options.topology.clone(),
+            topology: Box::new(supervisor.topology.clone()),
+            workloads: supervisor.workloads.iter().map(|r| r.workload.clone()).collect(),
             connections: supervisor.connections.values().flatten().cloned().collect(),
             jwks,
         })),

@@ -387,8 +387,8 @@ impl Supervisor {
             if let Some(child) = self.children.remove(id) {
                 child.send(&ToProgram::Stop, &[]);
             }
-            if let Some(network) = &id.network {
-                self.connections.remove(network).filter(|_| id.role == Role::ServiceAttachment);
+            if let (Role::ServiceAttachment, Some(network)) = (id.role, &id.network) {
+                self.connections.remove(network);
             }
         }
         self.settle_workloads();

@@ -1,0 +1,226 @@
+//! `explain`, `check` and `resolve`: the decisions of the traffic, asked without any.
+
+use crate::client;
+use path::{ExplainRequest, Live, Token, World};
+use slice::Topology;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `explain`'s question.
+#[derive(Debug)]
+pub struct Question {
+    /// A topology to take instead of what runs.
+    pub topology: Option<PathBuf>,
+    /// Where the client is.
+    pub from: path::From,
+    /// Its region.
+    pub region: Option<String>,
+    /// Its service account.
+    pub service_account: Option<String>,
+    /// Audience of the ID token; none: that of whatever service is reached.
+    pub audience: Option<String>,
+    /// Send no ID token although there is a service account.
+    pub no_token: bool,
+    /// Method.
+    pub method: String,
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+    /// URL.
+    pub url: String,
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Loads a topology; its diagnostics go to standard error.
+fn load(path: &Path) -> Option<Topology> {
+    let loaded = topology::load(path);
+    for diagnostic in &loaded.diagnostics {
+        eprintln!("{diagnostic}");
+    }
+    loaded.topology
+}
+
+/// What runs, or the given files; the second is whether nothing runs and a fresh start is assumed.
+fn world(state_dir: &Path, given: Option<&Path>) -> Result<(Topology, Option<Live>), ExitCode> {
+    if let Some(path) = given {
+        let topology = load(path).ok_or(ExitCode::FAILURE)?;
+        return Ok((topology, None));
+    }
+    let Some(live) = client::live(state_dir) else {
+        eprintln!(
+            "postern: nothing is up in {}; name a topology: postern explain TOPOLOGY …",
+            state_dir.display()
+        );
+        return Err(ExitCode::from(2));
+    };
+    let topology = live.topology;
+    let (connections, jwks, workloads) = (live.connections, live.jwks, live.workloads);
+    Ok((*topology, Some(Live { connections, jwks, workloads })))
+}
+
+/// `postern explain`.
+pub fn explain(state_dir: &Path, question: Question, json: bool) -> ExitCode {
+    let (topology, live) = match world(state_dir, question.topology.as_deref()) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    let fresh = live.is_none();
+    let world = match World::compile(&topology, live) {
+        Ok(world) => world,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let token = match (question.no_token || question.service_account.is_none(), question.audience) {
+        (_, Some(audience)) => Token::ForAudience(audience),
+        (true, None) => Token::None,
+        (false, None) => Token::ForTarget,
+    };
+    let request = ExplainRequest {
+        from: question.from,
+        region: question.region,
+        service_account: question.service_account,
+        token,
+        method: question.method,
+        url: question.url,
+        headers: question.headers,
+        now: now(),
+    };
+    let explanation = path::explain(&world, &request);
+    if json {
+        println!("{:#}", explanation.to_json());
+    } else {
+        print!("{explanation}");
+        if fresh {
+            println!("(nothing that runs was asked: a fresh start is assumed)");
+        }
+    }
+    if explanation.is_delivered() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// `postern check`: every diagnostic, every program's own compile, URL-map tests, expectations.
+pub fn check(path: &Path, json: bool) -> ExitCode {
+    if !path.exists() {
+        eprintln!("postern: {}: no such file or folder", path.display());
+        return ExitCode::from(2);
+    }
+    let loaded = topology::load(path);
+    let mut findings: Vec<String> = Vec::new();
+    let mut expectations = Vec::new();
+    if let Some(topology) = &loaded.topology {
+        match World::compile(topology, None) {
+            Err(problems) => findings = problems,
+            Ok(world) => {
+                findings.extend(url_map_tests(topology));
+                expectations = path::check_expectations(&world, &topology.expectations, now());
+            }
+        }
+    }
+    let failed = expectations.iter().filter(|expectation| !expectation.holds()).count();
+    let bad = loaded.topology.is_none() || !findings.is_empty() || failed > 0;
+    if json {
+        let expectations: Vec<_> = expectations
+            .iter()
+            .map(|expectation| {
+                serde_json::json!({
+                    "at": expectation.at,
+                    "description": expectation.description,
+                    "holds": expectation.holds(),
+                    "failures": expectation.failures,
+                })
+            })
+            .collect();
+        let value = serde_json::json!({
+            "ok": !bad,
+            "diagnostics": loaded.diagnostics,
+            "findings": findings,
+            "expectations": expectations,
+        });
+        println!("{value:#}");
+    } else {
+        loaded.diagnostics.iter().for_each(|diagnostic| println!("{diagnostic}"));
+        findings.iter().for_each(|finding| println!("{finding}"));
+        for expectation in expectations.iter().filter(|expectation| !expectation.holds()) {
+            println!("{}: expectation not met: {}", expectation.at, expectation.description);
+            expectation.failures.iter().for_each(|failure| println!("    {failure}"));
+        }
+        println!(
+            "{} files, {} diagnostics, {} of {} expectations hold",
+            loaded.files.len(),
+            loaded.diagnostics.len() + findings.len(),
+            expectations.len() - failed,
+            expectations.len()
+        );
+    }
+    if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The tests that URL maps carry themselves.
+fn url_map_tests(topology: &Topology) -> Vec<String> {
+    let mut findings = Vec::new();
+    for network in &topology.networks {
+        let balancing = topology::internal_lb(topology, &network.id).load_balancing;
+        // A map that does not compile has been reported.
+        let Ok(snapshot) = url_map::Snapshot::compile(&balancing) else { continue };
+        findings.extend(snapshot.run_tests().iter().map(ToString::to_string));
+    }
+    findings
+}
+
+/// `postern resolve`.
+pub fn resolve(
+    state_dir: &Path,
+    topology: Option<&Path>,
+    from: &path::From,
+    name: &str,
+    record_type: &str,
+    json: bool,
+) -> ExitCode {
+    let path::From::Network { network, .. } = from else {
+        eprintln!("postern: --from internet has no private zones; name a network");
+        return ExitCode::from(2);
+    };
+    let parsed = (managed_zone::Name::parse(name), record_type.parse());
+    let (name, record_type): (managed_zone::Name, managed_zone::RecordType) = match parsed {
+        (Ok(name), Ok(record_type)) => (name, record_type),
+        (Err(error), _) => {
+            eprintln!("postern: {name}: {error}");
+            return ExitCode::from(2);
+        }
+        (_, Err(error)) => {
+            eprintln!("postern: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let (topology, _) = match world(state_dir, topology) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    if topology.networks.iter().all(|known| known.id != *network) {
+        let known: Vec<String> = topology.networks.iter().map(|n| n.id.to_string()).collect();
+        eprintln!("postern: there is no network {network}; there are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    let snapshot = match managed_zone::Snapshot::compile(&topology::private_dns(&topology, network))
+    {
+        Ok(snapshot) => snapshot,
+        Err(errors) => {
+            errors.iter().for_each(|error| eprintln!("{error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let resolution = snapshot.own_view().resolve(&name, record_type);
+    if json {
+        match serde_json::to_string_pretty(&resolution) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("postern: {error}"),
+        }
+    } else {
+        println!("{resolution}");
+    }
+    if resolution.reason.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
