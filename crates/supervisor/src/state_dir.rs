@@ -48,7 +48,8 @@ pub fn take(dir: &Path) -> Result<Flock<File>, String> {
     Ok(lock)
 }
 
-/// Leaves the state directory with keys and nothing else; without even that if it has none.
+/// Leaves the state directory with keys and nothing else; without even that if it has none. Only
+/// for the holder of the lock: `down` waits for the lock, so nothing may be left to do after it.
 pub fn tidy(dir: &Path) {
     clear(dir);
     let _ = std::fs::remove_file(dir.join("lock"));
@@ -56,7 +57,7 @@ pub fn tidy(dir: &Path) {
 }
 
 /// Removes everything but keys and the lock.
-fn clear(dir: &Path) {
+pub fn clear(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();

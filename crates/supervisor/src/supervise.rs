@@ -650,7 +650,7 @@ impl Supervisor {
 
     /// Leaves the state directory as it was found: with keys, and nothing else.
     fn tidy(&self) {
-        crate::state_dir::tidy(&self.options.state_dir);
+        crate::state_dir::clear(&self.options.state_dir);
     }
 }
 

@@ -71,8 +71,8 @@ fn up(args: UpArgs) -> Result<ExitCode, String> {
     }
     drop(told);
     let outcome = in_front(&args, topology, &state_dir, isolation, ready);
-    drop(lock);
     state_dir::tidy(&state_dir);
+    drop(lock);
     outcome
 }
 
@@ -233,7 +233,7 @@ fn supervise(
         Err(error) => {
             let _ = write!(ready, "{error}\npostern: not started\n");
             supervisor.give_up();
-            state_dir::tidy(&state_dir);
+            state_dir::clear(&state_dir);
             return Err(if detached { String::new() } else { error });
         }
         Ok(_) => {
