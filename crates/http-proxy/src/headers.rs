@@ -111,3 +111,82 @@ pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
 pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().expect("a value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn fields_of_one_connection_do_not_pass() {
+        for (sent, kept) in [
+            (&[("connection", "close"), ("a", "1")][..], &[("a", "1")][..]),
+            (
+                &[("connection", "X-One, x-two"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+                &[("x-three", "3")],
+            ),
+            (&[("connection", "x"), ("connection", "y"), ("x", "1"), ("y", "2")], &[]),
+            (
+                &[
+                    ("keep-alive", "timeout=5"),
+                    ("proxy-connection", "x"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                &[],
+            ),
+            (&[("te", "gzip;q=0.5, Trailers")], &[("te", "trailers")]),
+            (&[("te", "gzip")], &[]),
+            (&[("connection", "te"), ("te", "trailers")], &[("te", "trailers")]),
+            (&[("trailer", "x")], &[("trailer", "x")]),
+            (
+                &[("connection", "host, content-length"), ("host", "h"), ("content-length", "1")],
+                &[("host", "h"), ("content-length", "1")],
+            ),
+            (&[("connection", ", ,@,close"), ("a", "1")], &[("a", "1")]),
+        ] {
+            let mut headers = map(sent);
+            assert_eq!(strip_hop_by_hop(&mut headers), None);
+            assert_eq!(headers, map(kept), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_told_where_connection_asks_for_it() {
+        for (sent, protocol) in [
+            (
+                &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")][..],
+                Some("websocket"),
+            ),
+            (&[("upgrade", "websocket")], None),
+            (&[("connection", "upgrade")], None),
+        ] {
+            let mut headers = map(sent);
+            let found = strip_hop_by_hop(&mut headers);
+            assert_eq!(found.as_ref().map(|value| value.as_bytes()), protocol.map(str::as_bytes));
+            assert!(headers.is_empty(), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_for_grows_on_the_right() {
+        let client = IpAddr::from([10, 0, 0, 7]);
+        let balancer = Some(IpAddr::from([10, 0, 0, 5]));
+        for (sent, balancer, expected) in [
+            (&[][..], None, "10.0.0.7"),
+            (&[("x-forwarded-for", "1.1.1.1")], balancer, "1.1.1.1,10.0.0.7,10.0.0.5"),
+            (&[("x-forwarded-for", "a"), ("x-forwarded-for", "b, c")], None, "a,b, c,10.0.0.7"),
+            (&[("x-forwarded-for", "")], None, "10.0.0.7"),
+        ] {
+            let mut headers = map(sent);
+            append_forwarded_for(&mut headers, client, balancer);
+            assert_eq!(headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>(), [expected]);
+        }
+    }
+}

@@ -76,6 +76,9 @@ fn supervised<P: Program>(
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0, 300.0];
 
+/// How often the samples of histograms are added up.
+const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
+
 fn recorder() -> Result<PrometheusHandle, String> {
     let recorder = PrometheusBuilder::new()
         .set_buckets(&BUCKETS)
@@ -83,5 +86,16 @@ fn recorder() -> Result<PrometheusHandle, String> {
         .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| format!("metrics: {error}"))?;
+    // Histograms gather single samples until somebody adds them up: without this, without bound.
+    let upkeep = handle.clone();
+    std::thread::Builder::new()
+        .name("metrics".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(UPKEEP);
+                upkeep.run_upkeep();
+            }
+        })
+        .map_err(|error| format!("metrics: {error}"))?;
     Ok(handle)
 }
