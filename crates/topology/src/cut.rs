@@ -81,9 +81,10 @@ pub fn service_attachment(topology: &Topology, network: &NetworkId) -> ServiceAt
     let attachments: Vec<_> = own.cloned().collect();
     let links: HashSet<&SelfLink> =
         attachments.iter().map(|attachment| &attachment.self_link).collect();
-    let endpoints = topology.endpoints.iter().filter(|endpoint| {
-        links.contains(&endpoint.target) || endpoint.producer_network.is_none()
-    });
+    let endpoints = topology
+        .endpoints
+        .iter()
+        .filter(|endpoint| links.contains(&endpoint.target) || endpoint.producer_network.is_none());
     let endpoints = endpoints.cloned().collect();
     ServiceAttachmentSlice { network: network.clone(), attachments, endpoints }
 }

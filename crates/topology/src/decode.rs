@@ -211,7 +211,14 @@ impl<T: Decode> Decode for Vec<T> {
             return None;
         };
         // A faulty item was reported; the others are still worth checking.
-        Some(items.iter().filter_map(|item| T::decode(item, findings)).collect())
+        let mut all = Vec::with_capacity(items.len());
+        for item in items {
+            match T::decode(item, findings) {
+                Some(read) => all.push(read),
+                None => findings.drop_item(),
+            }
+        }
+        Some(all)
     }
 
     fn schema(schema: &mut Schema) -> Value {
@@ -270,6 +277,7 @@ impl<T> Slot<T> {
 /// Reads one honoured field into its slot.
 pub(crate) fn fill<T: Decode>(
     slot: &mut Slot<T>,
+    faulty: &mut bool,
     key: &Key<'_>,
     node: &Node<'_>,
     findings: &mut Findings,
@@ -287,10 +295,12 @@ pub(crate) fn fill<T: Decode>(
         );
         return;
     }
+    let dropped = findings.dropped();
     *slot = match T::decode(node, findings) {
         Some(value) => Slot::Value(value),
         None => Slot::Failed,
     };
+    *faulty |= matches!(slot, Slot::Failed) || findings.dropped() > dropped;
 }
 
 /// Judges a field that is not honoured: known but without effect, output only, or unknown.
@@ -370,7 +380,7 @@ macro_rules! record {
         #[allow(dead_code)]
         pub(crate) struct $name {
             pub(crate) at: $crate::diagnostic::Mark,
-            /// An optional field could not be read; its absence means nothing.
+            /// A field or an item of one could not be read; its absence means nothing.
             pub(crate) faulty: bool,
             $(pub(crate) $field: $crate::decode::record!(@type $mode $type),)*
         }
@@ -432,19 +442,18 @@ macro_rules! record {
                     $crate::decode::wrong_type(node, concat!("a mapping (", stringify!($name), ")"), findings);
                     return None;
                 };
+                let mut faulty = false;
                 $(let mut $field: $crate::decode::Slot<$type> = $crate::decode::Slot::Absent;)*
                 for (key, value) in entries {
                     match &*key.text {
                         $($json $(| $alias)* => {
-                            $crate::decode::fill(&mut $field, key, value, findings);
+                            $crate::decode::fill(&mut $field, &mut faulty, key, value, findings);
                         })*
                         _ => $crate::decode::other_field(&Self::TABLE, key, value, findings),
                     }
                 }
-                let mut faulty = false;
                 let mut complete = true;
                 $(
-                    faulty |= matches!($field, $crate::decode::Slot::Failed);
                     $crate::decode::record!(@check $mode $field $json complete node findings $name);
                 )*
                 if !complete {

@@ -193,12 +193,13 @@ pub(crate) struct Findings {
     files: Vec<Arc<Path>>,
     list: Vec<Finding>,
     errors: usize,
+    dropped: usize,
 }
 
 impl Findings {
     /// For these files, which marks name by number.
     pub(crate) fn new(files: Vec<Arc<Path>>) -> Self {
-        Findings { files, list: Vec::new(), errors: 0 }
+        Findings { files, ..Findings::default() }
     }
 
     /// A mark as people read it.
@@ -235,6 +236,16 @@ impl Findings {
 
     pub(crate) fn errors(&self) -> usize {
         self.errors
+    }
+
+    /// Notes that an item of a list could not be read and is left out: that the list is empty, or
+    /// lacks something, is no second mistake then.
+    pub(crate) fn drop_item(&mut self) {
+        self.dropped += 1;
+    }
+
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped
     }
 
     /// All findings, sorted by file, line, column; the same finding is printed once.

@@ -13,7 +13,12 @@ use crate::similar;
 use serde_json::Value;
 
 /// Project from the namespace, region from the label, both else from the neighbourhood.
-pub(crate) fn scope(service: &KnativeService, around: &Scope, model: &mut Model) -> Scope {
+pub(crate) fn scope(
+    service: &KnativeService,
+    around: &Scope,
+    model: &mut Model,
+    findings: &mut Findings,
+) -> Scope {
     let label = "cloud.googleapis.com/location";
     let labels = &service.metadata.labels.0;
     let region = labels.iter().find(|(key, _)| key.as_str() == label);
@@ -26,9 +31,18 @@ pub(crate) fn scope(service: &KnativeService, around: &Scope, model: &mut Model)
         (Some(number), Some(id)) => {
             let known = model.projects.entry(id.clone()).or_default();
             let at = namespace.map(|namespace| namespace.at).unwrap_or_default();
-            if known.number.is_none() {
-                known.number = Some((number, at));
-                model.numbers.insert(number, id.clone());
+            match known.number {
+                None => {
+                    known.number = Some((number, at));
+                    model.numbers.insert(number, id.clone());
+                }
+                Some((other, _)) if other != number => findings.error(
+                    Code::ProjectNumber,
+                    at,
+                    format!("the namespace {number} is the number of no project here; project `{id}` has the number {other}"),
+                    "correct the namespace, or write `projectNumber` in the project's document",
+                ),
+                Some(_) => {}
             }
             Some(id.clone())
         }

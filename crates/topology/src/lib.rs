@@ -42,6 +42,9 @@ use std::sync::Arc;
 /// Largest topology file.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
+/// Dangling references that get a "did you mean".
+const HINTS_MAX: u32 = 500;
+
 /// What came out of the files.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -122,7 +125,7 @@ fn load_all(
         names.push(whole.into());
     }
     let mut findings = Findings::new(names);
-    let mut model = Model::default();
+    let mut model = Model { hints: HINTS_MAX.into(), ..Model::default() };
     let mut parsed = Vec::with_capacity(sources.len());
     for (number, (path, text)) in sources.iter().enumerate() {
         let file = u32::try_from(number).unwrap_or(u32::MAX);

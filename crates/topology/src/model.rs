@@ -49,6 +49,13 @@ pub(crate) trait Resource: Decode {
     }
 }
 
+impl<T> Store<T> {
+    /// Were there members that could not be read?
+    pub(crate) fn has_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+}
+
 macro_rules! resource {
     ($type:ty, $collection:literal, $called:literal, $level:ident $(, $part:ident)*) => {
         impl Resource for $type {
@@ -189,6 +196,8 @@ pub(crate) struct Model {
     pub(crate) numbers: HashMap<u64, Arc<str>>,
     /// Folder of each file, absolute.
     pub(crate) directories: Vec<PathBuf>,
+    /// How many more dangling references get a "did you mean"; searching has a cost.
+    pub(crate) hints: std::cell::Cell<u32>,
     /// Texts of files that could be read in part only: names in them are no dangling references.
     pub(crate) unread: Vec<String>,
     pub(crate) networks: Store<network::Network>,
@@ -285,15 +294,9 @@ impl Model {
         };
         let name: Arc<str> = last_segment(named.name).into();
         names_rules::check(T::COLLECTION, &name, raw.name().at, findings);
-        if let Place::Region(region) = &place
-            && !names_rules::is_region(region)
-        {
-            findings.error(
-                Code::InvalidValue,
-                raw.region().map_or(at, |region| region.at),
-                format!("`{region}` is no region; regions look like europe-west1"),
-                "write the region's name",
-            );
+        // The document's own region was checked with the document.
+        if let (Place::Region(region), Some(written)) = (&place, raw.region()) {
+            names_rules::check_region(region, written.at, findings);
         }
         if let Place::Zone(zone) = &place
             && !names_rules::is_zone(zone)
@@ -417,6 +420,7 @@ impl Model {
             (_, Some(region)) => format!("project {project}, region {region}"),
         };
         let near = || {
+            self.hints.set(self.hints.get().checked_sub(1)?);
             let names = store.items.iter().filter(|item| item.project == project);
             similar::closest(parts.name, names.map(Item::name)).map(str::to_owned)
         };

@@ -63,6 +63,18 @@ pub(crate) fn check(collection: &str, name: &str, at: Mark, findings: &mut Findi
     }
 }
 
+/// Reports a region that is none.
+pub(crate) fn check_region(region: &str, at: Mark, findings: &mut Findings) {
+    if !is_region(region) {
+        findings.error(
+            Code::InvalidValue,
+            at,
+            format!("`{region}` is no region; regions look like europe-west1"),
+            "write the region's name",
+        );
+    }
+}
+
 /// Reports a project id that breaks its rule: 6 to 30 of `[a-z0-9-]`, a letter first, no hyphen
 /// last; older ones have a domain before a colon.
 pub(crate) fn check_project(id: &str, at: Mark, findings: &mut Findings) {

@@ -45,7 +45,7 @@ pub(crate) fn read(parsed: Vec<Parsed<'_>>, mut model: Model, findings: &mut Fin
         match raw {
             Raw::Document(document) => add_document(*document, at, &mut model, findings),
             Raw::Knative(service) => {
-                let scope = knative::scope(&service, &scope, &mut model);
+                let scope = knative::scope(&service, &scope, &mut model, findings);
                 if let Some(service) = knative::lower(*service, findings) {
                     model.add(|model| &mut model.services, service, &scope, true, findings);
                 }
@@ -285,6 +285,13 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     if let Some(project) = &project {
         crate::names_rules::check_project(project, project.at, findings);
     }
+    if let Some(region) = &region {
+        crate::names_rules::check_region(
+            crate::reference::last_segment(region),
+            region.at,
+            findings,
+        );
+    }
     let scope = Scope {
         project: project.as_ref().map(|project| project.as_str().into()),
         region: region.as_ref().map(|region| crate::reference::last_segment(region).into()),
@@ -330,8 +337,9 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
             m.images.insert(name.value, item);
         }
     }
-    let organizations = organizations.into_iter();
-    m.organizations.extend(organizations.map(|raw| OrganizationItem { scope: scope.clone(), raw }));
+    for raw in organizations {
+        add_organization(m, raw, &scope, findings);
+    }
 
     // A document with `organization:` holds that organisation's collections at its top.
     let collections = !environments.is_empty()
@@ -371,5 +379,23 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     if let Some(postern) = postern {
         whole.merge_postern(postern);
     }
-    m.organizations.push(OrganizationItem { scope, raw: whole });
+    add_organization(m, whole, &scope, findings);
+}
+
+/// Adds an organisation; what several documents say of one comes together.
+fn add_organization(model: &mut Model, raw: Organization, scope: &Scope, findings: &mut Findings) {
+    let mut all = model.organizations.iter_mut();
+    match all.find(|item| item.raw.name.value == raw.name.value) {
+        Some(first) => {
+            if let Err((field, at)) = first.raw.merge(raw) {
+                findings.error(
+                    Code::ConflictingFields,
+                    at,
+                    format!("another document says something else of the organisation's `{field}`"),
+                    "write it once",
+                );
+            }
+        }
+        None => model.organizations.push(OrganizationItem { scope: scope.clone(), raw }),
+    }
 }

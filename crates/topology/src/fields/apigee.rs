@@ -1,6 +1,7 @@
 //! The API platform: organisation and what belongs to it (apigee 10, private-connectivity 1.8).
 
 use crate::decode::{At, Int, Text, TextOrNumber, record, words};
+use crate::diagnostic::Mark;
 use std::net::Ipv4Addr;
 
 record! {
@@ -302,5 +303,78 @@ impl Organization {
         own.network = own.network.take().or(network);
         own.region = own.region.take().or(region);
         own.northbound = own.northbound.take().or(northbound);
+    }
+
+    /// Takes over what another document says of the same organisation. An error names the field on
+    /// which they differ.
+    pub(crate) fn merge(&mut self, other: Organization) -> Result<(), (&'static str, Mark)> {
+        let Organization {
+            at: _,
+            faulty,
+            name,
+            project_id,
+            apigee_project_id,
+            authorized_network,
+            disable_vpc_peering,
+            environments,
+            envgroups,
+            instances,
+            endpoint_attachments,
+            deployments,
+            apiproducts,
+            developers,
+            apps,
+            dns_zones,
+            peered_dns_domains,
+            postern,
+        } = other;
+        self.faulty |= faulty;
+        self.environments.extend(environments);
+        self.envgroups.extend(envgroups);
+        self.instances.extend(instances);
+        self.endpoint_attachments.extend(endpoint_attachments);
+        self.deployments.extend(deployments);
+        self.apiproducts.extend(apiproducts);
+        self.developers.extend(developers);
+        self.apps.extend(apps);
+        self.dns_zones.extend(dns_zones);
+        self.peered_dns_domains.extend(peered_dns_domains);
+        if let Some(OrganizationPostern { at, faulty, network, region, northbound }) = postern {
+            let own = self.postern.get_or_insert(OrganizationPostern {
+                at,
+                faulty,
+                network: None,
+                region: None,
+                northbound: None,
+            });
+            one("postern.network", &mut own.network, network)?;
+            one("postern.region", &mut own.region, region)?;
+            one("postern.northbound", &mut own.northbound, northbound)?;
+        }
+        if let (Some(own), Some(other)) = (self.disable_vpc_peering, disable_vpc_peering)
+            && own != other
+        {
+            return Err(("disableVpcPeering", name.at));
+        }
+        self.disable_vpc_peering = self.disable_vpc_peering.or(disable_vpc_peering);
+        one("projectId", &mut self.project_id, project_id)?;
+        one("apigeeProjectId", &mut self.apigee_project_id, apigee_project_id)?;
+        one("authorizedNetwork", &mut self.authorized_network, authorized_network)
+    }
+}
+
+/// One text from two documents.
+fn one(
+    field: &'static str,
+    own: &mut Option<Text>,
+    other: Option<Text>,
+) -> Result<(), (&'static str, Mark)> {
+    match (&own, other) {
+        (Some(own), Some(other)) if own.value != other.value => Err((field, other.at)),
+        (None, Some(other)) => {
+            *own = Some(other);
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }

@@ -97,7 +97,10 @@ impl<T: Decode> Decode for Items<T> {
         for item in items {
             match T::decode(item, findings) {
                 Some(read) => all.read.push(read),
-                None => all.broken.extend(broken_name(item)),
+                None => {
+                    findings.drop_item();
+                    all.broken.extend(broken_name(item));
+                }
             }
         }
         Some(all)

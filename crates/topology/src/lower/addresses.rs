@@ -9,7 +9,7 @@ use crate::model::{Item, Model};
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use slice::Purpose;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 /// Who holds which address of one network.
@@ -18,6 +18,8 @@ pub(crate) struct Book {
     held: HashMap<Ipv4Addr, Held>,
     /// Where the search for a free address goes on, by first address of the range.
     next: HashMap<Ipv4Addr, u32>,
+    /// Addresses that are written down for someone who is placed later.
+    pub(crate) spoken_for: HashSet<Ipv4Addr>,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +122,7 @@ pub(crate) fn give(
     while *next <= last {
         let address = Ipv4Addr::from(*next);
         *next += 1;
-        if !net.book.held.contains_key(&address) {
+        if !net.book.held.contains_key(&address) && !net.book.spoken_for.contains(&address) {
             let held = net.book.held.entry(address).or_default();
             held.users.push((claim.at, claim.port));
             return Some(address);
@@ -168,6 +170,14 @@ pub(crate) fn place(
     rules: &[(&Item<ForwardingRule>, Option<u16>)],
     findings: &mut Findings,
 ) -> Addresses {
+    let attachments = model.organizations.iter().flat_map(|item| &item.raw.endpoint_attachments);
+    let hosts: HashSet<Ipv4Addr> = attachments
+        .filter_map(|attachment| attachment.host.as_ref())
+        .map(|host| host.value)
+        .collect();
+    for net in fabric.nets.values_mut() {
+        net.book.spoken_for.clone_from(&hosts);
+    }
     let mut reserved = Reserved::new();
     let mut late = Vec::new();
     for item in &model.addresses.items {
@@ -222,9 +232,33 @@ pub(crate) fn place(
         let Some(address) = model.find(&model.addresses, text, &item.scope(), findings) else {
             continue;
         };
+        if !is_internal(address) {
+            findings.error(
+                Code::NotYetSupported,
+                text.at,
+                format!("the address `{}` is external or of another purpose; the forwarding rule would have no address", text.value),
+                "name an internal address of purpose GCE_ENDPOINT or SHARED_LOADBALANCER_VIP",
+            );
+        }
         let Some((network, index, address)) = reserved.get(&address.link).cloned() else {
             continue;
         };
+        if let Some(named) = &item.raw.subnetwork {
+            let subnet = model.find(&model.subnetworks, named, &item.scope(), findings);
+            let Some(subnet) = subnet else { continue };
+            if fabric.nets[&network].subnets[index].link != subnet.link {
+                findings.error(
+                    Code::NetworkMismatch,
+                    text.at,
+                    format!(
+                        "the address `{}` is not in the subnetwork `{}`",
+                        text.value, named.value
+                    ),
+                    "reserve an address in the forwarding rule's subnetwork",
+                );
+                continue;
+            }
+        }
         if let Some(named) = &item.raw.network {
             let Some(named) = model.find(&model.networks, named, &item.scope(), findings) else {
                 continue;
@@ -303,6 +337,16 @@ fn is_shared(item: &Item<crate::fields::network::Address>) -> bool {
     item.raw.purpose.as_ref().is_some_and(|p| p.value == AddressPurpose::SharedLoadbalancerVip)
 }
 
+/// Only these have an effect here.
+fn is_internal(item: &Item<crate::fields::network::Address>) -> bool {
+    match item.raw.purpose.as_ref().map(|purpose| purpose.value) {
+        None | Some(AddressPurpose::GceEndpoint | AddressPurpose::SharedLoadbalancerVip) => {
+            item.raw.address_type != Some(AddressType::External)
+        }
+        Some(_) => false,
+    }
+}
+
 fn reserve<'m>(
     model: &'m Model,
     fabric: &mut Fabric,
@@ -312,13 +356,7 @@ fn reserve<'m>(
     findings: &mut Findings,
 ) {
     let raw = &item.raw;
-    let useful = match raw.purpose.as_ref().map(|purpose| purpose.value) {
-        None | Some(AddressPurpose::GceEndpoint | AddressPurpose::SharedLoadbalancerVip) => {
-            raw.address_type != Some(AddressType::External)
-        }
-        Some(_) => false,
-    };
-    if !useful {
+    if !is_internal(item) {
         findings.warning(
             Code::NotYetHonoured,
             raw.at,

@@ -28,24 +28,10 @@ impl Lowering<'_> {
         bundle_exists: &dyn Fn(&Path) -> bool,
         findings: &mut Findings,
     ) {
-        let mut names: HashMap<&str, Mark> = HashMap::new();
         let mut networks: HashMap<NetworkId, Mark> = HashMap::new();
         let model = self.model;
         for item in &model.organizations {
             let raw = &item.raw;
-            if let Some(first) = names.insert(&raw.name, raw.name.at) {
-                let first = findings.position(first);
-                findings.error(
-                    Code::DuplicateResource,
-                    raw.name.at,
-                    format!(
-                        "the organisation `{}` is declared twice; the first one is at {first}",
-                        raw.name.value
-                    ),
-                    "put all of an organisation into one document",
-                );
-                continue;
-            }
             let home = self.home(item, findings);
             if let Some(home) = &home
                 && let Some(first) = networks.insert(home.network.clone(), raw.name.at)

@@ -117,6 +117,17 @@ impl Lowering<'_> {
             }
             groups.push(group.link.clone());
         }
+        if raw.backends.is_empty() && !raw.faulty {
+            findings.warning(
+                Code::NoEffect,
+                raw.at,
+                format!(
+                    "the backend service `{}` has no backend; requests that come here get 503",
+                    item.name()
+                ),
+                "add backends: [{group: NAME}]",
+            );
+        }
         if serverless > 0 {
             self.serverless_rules(item, serverless, groups.len(), findings);
         } else {

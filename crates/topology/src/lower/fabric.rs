@@ -88,6 +88,10 @@ pub(crate) fn build(model: &Model, findings: &mut Findings) -> Fabric {
         fabric.order.push(id.clone());
         fabric.nets.insert(id, Net::default());
     }
+    let unread = model.unread.iter().any(|text| text.contains("ipCidrRange"));
+    if unread || model.subnetworks.has_broken() {
+        fabric.nets.values_mut().for_each(|net| net.incomplete = true);
+    }
     subnetworks(model, &mut fabric, findings);
     for (_, net) in fabric.nets.iter() {
         overlaps_inside(net, findings);
@@ -103,14 +107,17 @@ fn subnetworks(model: &Model, fabric: &mut Fabric, findings: &mut Findings) {
         let raw = &item.raw;
         let network = model.find(&model.networks, &raw.network, &item.scope(), findings);
         let range = range(&raw.ip_cidr_range, findings);
-        let purpose = raw.purpose.as_ref().map_or(SubnetPurpose::Private, |p| p.value);
-        let purpose = match purpose {
-            SubnetPurpose::Private => Some(Purpose::Private),
-            SubnetPurpose::RegionalManagedProxy => Some(Purpose::RegionalManagedProxy),
-            SubnetPurpose::PrivateServiceConnect => Some(Purpose::PrivateServiceConnect),
-            SubnetPurpose::GlobalManagedProxy
-            | SubnetPurpose::PrivateNat
-            | SubnetPurpose::PeerMigration => {
+        let purpose = match raw.purpose.as_ref().map(|purpose| purpose.value) {
+            // It may be the purpose that could not be read.
+            None if raw.faulty => None,
+            None | Some(SubnetPurpose::Private) => Some(Purpose::Private),
+            Some(SubnetPurpose::RegionalManagedProxy) => Some(Purpose::RegionalManagedProxy),
+            Some(SubnetPurpose::PrivateServiceConnect) => Some(Purpose::PrivateServiceConnect),
+            Some(
+                SubnetPurpose::GlobalManagedProxy
+                | SubnetPurpose::PrivateNat
+                | SubnetPurpose::PeerMigration,
+            ) => {
                 findings.error(
                     Code::NotYetSupported,
                     raw.purpose.as_ref().map_or(raw.at, |p| p.at),

@@ -144,6 +144,31 @@ impl Lowering<'_> {
                     "add as: SERVICE_ACCOUNT",
                 );
             }
+            let expected = &raw.expect;
+            if expected.status.is_none()
+                && expected.reason.is_none()
+                && expected.service.is_none()
+                && !expected.faulty
+            {
+                findings.error(
+                    Code::Expectation,
+                    expected.at,
+                    "nothing is expected; a check of nothing cannot fail",
+                    "add status, reason or service",
+                );
+            }
+            let names = raw.headers.0.iter().map(|(name, _)| name);
+            for name in names.chain(&raw.method) {
+                let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+                if name.is_empty() || !name.bytes().all(token) {
+                    findings.error(
+                        Code::Expectation,
+                        name.at,
+                        format!("`{}` is no name of a header or method", name.value),
+                        "use letters, digits and hyphens",
+                    );
+                }
+            }
             let Some(from) = from else { continue };
             let text =
                 |text: &Option<crate::decode::Text>| text.as_ref().map(|text| text.value.clone());

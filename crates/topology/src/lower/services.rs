@@ -135,7 +135,19 @@ impl Lowering<'_> {
         let concurrency = concurrency(item, findings);
         let timeout = timeout(template, findings);
         let account = match &template.service_account {
-            Some(email) => self.account(email, &item.project),
+            Some(written) => {
+                // `projects/-/serviceAccounts/EMAIL` is read as well.
+                let email = crate::reference::last_segment(written).to_ascii_lowercase();
+                if !super::iam::is_email(&email) {
+                    findings.error(
+                        Code::InvalidName,
+                        written.at,
+                        format!("`{}` is no email of a service account", written.value),
+                        "write NAME@PROJECT.iam.gserviceaccount.com",
+                    );
+                }
+                self.account(&email, &item.project)
+            }
             None => {
                 let email = derive::default_service_account(project_number);
                 self.account(&email, &item.project)
