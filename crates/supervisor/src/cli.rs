@@ -88,6 +88,9 @@ struct UpOptions {
     /// Return once everything is ready
     #[arg(long)]
     detach: bool,
+    /// Once ready, send the request that is printed to try, with curl, and show the answer
+    #[arg(long = "try")]
+    try_it: bool,
     /// How networks are kept apart; default: netns where the kernel allows it
     #[arg(long, value_enum)]
     isolation: Option<Isolation>,
@@ -116,6 +119,8 @@ pub struct UpArgs {
     pub topology: PathBuf,
     /// Return once everything is ready.
     pub detach: bool,
+    /// Send the request that is printed to try.
+    pub try_it: bool,
     /// How networks are kept apart.
     pub isolation: Option<Isolation>,
     /// State directory.
@@ -216,6 +221,7 @@ pub fn main() -> ExitCode {
         Command::Up(options) => up::run(UpArgs {
             topology: options.topology,
             detach: options.detach,
+            try_it: options.try_it,
             isolation: options.isolation,
             state_dir: cli.state_dir,
             northbound: options.northbound,

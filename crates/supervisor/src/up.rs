@@ -143,7 +143,7 @@ fn in_front(
                 northbound: args.northbound,
                 host_pid,
             };
-            let outcome = supervise(options, isolation, args.detach, ready, signals);
+            let outcome = supervise(options, isolation, args, ready, signals);
             if let Err(error) = &outcome {
                 eprintln!("postern: {error}");
             }
@@ -193,7 +193,7 @@ fn attend(child: i32, signals: &SigSet) -> ExitCode {
 fn supervise(
     options: Options,
     isolation: Isolation,
-    detached: bool,
+    args: &UpArgs,
     mut ready: UnixStream,
     signals: SigSet,
 ) -> Result<(), String> {
@@ -234,19 +234,50 @@ fn supervise(
             let _ = write!(ready, "{error}\npostern: not started\n");
             supervisor.give_up();
             state_dir::clear(&state_dir);
-            return Err(if detached { String::new() } else { error });
+            return Err(if args.detach { String::new() } else { error });
         }
         Ok(_) => {
-            let table = render::status(&status::of(&supervisor));
-            if detached {
-                let _ = write!(ready, "ready\n{table}");
+            let status = status::of(&supervisor);
+            let mut table = render::status(&status);
+            if args.detach {
+                if let Some(line) = status.try_it.filter(|_| args.try_it) {
+                    // The supervisor serves while curl asks.
+                    let serving = std::thread::Builder::new().name("try".to_owned());
+                    let ready = ready.try_clone().map_err(|error| error.to_string())?;
+                    let asked = move || finish(ready, format!("ready\n{table}{}", try_out(&line)));
+                    serving.spawn(asked).map_err(|error| error.to_string())?;
+                } else {
+                    let _ = write!(ready, "ready\n{table}");
+                }
             } else {
-                print!("{table}\nCtrl-C ends everything.\n");
+                table.push_str("\nCtrl-C ends everything.\n");
+                print!("{table}");
                 let _ = std::io::stdout().flush();
+                if let Some(line) = status.try_it.filter(|_| args.try_it) {
+                    let asked = move || print!("{}", try_out(&line));
+                    crate::child::spawn_thread("try", asked).map_err(|error| error.to_string())?;
+                }
             }
             drop(ready);
         }
     }
     supervisor.run();
     Ok(())
+}
+
+fn finish(mut ready: UnixStream, text: String) {
+    let _ = ready.write_all(text.as_bytes());
+}
+
+/// Sends the request of `Try it`, as the user would, and shows status and body.
+fn try_out(line: &str) -> String {
+    let shown = format!("{line} --silent --show-error --include --max-time 30");
+    match std::process::Command::new("sh").args(["-c", &shown]).output() {
+        Ok(output) => format!(
+            "\n$ {line}\n{}{}\n",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => format!("\ncurl was not started: {error}\n"),
+    }
 }
