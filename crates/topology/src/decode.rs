@@ -303,11 +303,26 @@ pub(crate) fn fill<T: Decode>(
     *faulty |= matches!(slot, Slot::Failed) || findings.dropped() > dropped;
 }
 
+/// What a field that is not honoured turned out to be.
+pub(crate) enum Other {
+    /// Without consequence for the record, apart from what was reported.
+    Fine,
+    /// Unknown, and so close to this field that it is meant: that the field is missing is no second
+    /// mistake.
+    Meant(&'static str),
+    /// Refused: what it says is lost, so that absences mean nothing.
+    Refused,
+}
+
 /// Judges a field that is not honoured: known but without effect, output only, or unknown.
-pub(crate) fn other_field(table: &Table, key: &Key<'_>, node: &Node<'_>, findings: &mut Findings) {
+pub(crate) fn other_field(
+    table: &Table,
+    key: &Key<'_>,
+    node: &Node<'_>,
+    findings: &mut Findings,
+) -> Other {
     let Some(field) = table.fields.iter().find(|field| field.name == key.text) else {
-        unknown_field(table, key, findings);
-        return;
+        return unknown_field(table, key, findings);
     };
     let says_nothing = |harmless: &[&str]| {
         node.is_null()
@@ -326,19 +341,23 @@ pub(crate) fn other_field(table: &Table, key: &Key<'_>, node: &Node<'_>, finding
             format!("`{}` is known, but has no effect in this release", field.name),
             "remove it to silence this warning; nothing else depends on it here",
         ),
-        Fate::Refused { harmless, why } if !says_nothing(harmless) => findings.error(
-            Code::NotYetSupported,
-            key.at,
-            format!("`{}` is not supported yet; {why}", field.name),
-            "remove it, or wait for the release that honours it",
-        ),
+        Fate::Refused { harmless, why } if !says_nothing(harmless) => {
+            findings.error(
+                Code::NotYetSupported,
+                key.at,
+                format!("`{}` is not supported yet; {why}", field.name),
+                "remove it; a release that honours it will read it",
+            );
+            return Other::Refused;
+        }
         _ => {}
     }
+    Other::Fine
 }
 
-pub(crate) fn unknown_field(table: &Table, key: &Key<'_>, findings: &mut Findings) {
-    let names = table.fields.iter().map(|field| field.name);
-    let fix = match similar::closest(&key.text, names) {
+fn unknown_field(table: &Table, key: &Key<'_>, findings: &mut Findings) -> Other {
+    let near = similar::closest(&key.text, table.fields.iter().map(|field| field.name));
+    let fix = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None => {
             let mut names: Vec<_> = table
@@ -351,13 +370,13 @@ pub(crate) fn unknown_field(table: &Table, key: &Key<'_>, findings: &mut Finding
             format!("remove it; honoured fields are {}", names.join(", "))
         }
     };
-    let name = table.name;
     findings.error(
         Code::UnknownField,
         key.at,
-        format!("{name} has no field `{}`; it would be ignored silently", key.text),
+        format!("{} has no field `{}`; it would be ignored silently", table.name, key.text),
         fix,
     );
+    near.map_or(Other::Fine, Other::Meant)
 }
 
 /// A record: its struct, its table of fields and its decoder, from one declaration.
@@ -443,18 +462,26 @@ macro_rules! record {
                     return None;
                 };
                 let mut faulty = false;
+                let mut meant: Vec<&'static str> = Vec::new();
                 $(let mut $field: $crate::decode::Slot<$type> = $crate::decode::Slot::Absent;)*
                 for (key, value) in entries {
                     match &*key.text {
                         $($json $(| $alias)* => {
                             $crate::decode::fill(&mut $field, &mut faulty, key, value, findings);
                         })*
-                        _ => $crate::decode::other_field(&Self::TABLE, key, value, findings),
+                        _ => match $crate::decode::other_field(&Self::TABLE, key, value, findings) {
+                            $crate::decode::Other::Fine => {}
+                            $crate::decode::Other::Meant(field) => {
+                                faulty = true;
+                                meant.push(field);
+                            }
+                            $crate::decode::Other::Refused => faulty = true,
+                        },
                     }
                 }
                 let mut complete = true;
                 $(
-                    $crate::decode::record!(@check $mode $field $json complete node findings $name);
+                    $crate::decode::record!(@check $mode $field $json complete meant node findings $name);
                 )*
                 if !complete {
                     return None;
@@ -474,11 +501,11 @@ macro_rules! record {
     (@required req) => { true };
     (@required opt) => { false };
     (@required def) => { false };
-    (@check req $field:ident $json:literal $complete:ident $node:ident $findings:ident $name:ident) => {
+    (@check req $field:ident $json:literal $complete:ident $meant:ident $node:ident $findings:ident $name:ident) => {
         if !matches!($field, $crate::decode::Slot::Value(_)) {
             $complete = false;
         }
-        if matches!($field, $crate::decode::Slot::Absent) {
+        if matches!($field, $crate::decode::Slot::Absent) && !$meant.contains(&$json) {
             $findings.error(
                 $crate::diagnostic::Code::MissingField,
                 $node.at,
@@ -487,7 +514,7 @@ macro_rules! record {
             );
         }
     };
-    (@check $mode:ident $field:ident $json:literal $complete:ident $node:ident $findings:ident $name:ident) => {};
+    (@check $mode:ident $field:ident $json:literal $complete:ident $meant:ident $node:ident $findings:ident $name:ident) => {};
     (@finish req $field:ident) => {
         match $field.value() {
             Some(value) => value,

@@ -294,7 +294,7 @@ fn judge_one(key: &str, value: &Text, at: Mark, table: &[Field], findings: &mut 
             Code::NotYetSupported,
             at,
             format!("`{key}` is not supported yet; {why}"),
-            "remove it, or wait for the release that honours it",
+            "remove it; a release that honours it will read it",
         ),
         _ => {}
     }

@@ -134,8 +134,8 @@ fn load_all(
         match text {
             Ok(text) => {
                 let one = node::parse(text, file, &mut findings);
-                if one.broken {
-                    model.unread.push(text.clone());
+                if !one.unread.is_empty() {
+                    model.unread.push(one.unread.clone());
                 }
                 parsed.push(one);
             }

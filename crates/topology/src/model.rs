@@ -47,6 +47,11 @@ pub(crate) trait Resource: Decode {
     fn zone(&self) -> Option<&Text> {
         None
     }
+    /// A reference inside the resource whose project is most likely the resource's own: exports of
+    /// managed zones do not say where they belong.
+    fn neighbour(&self) -> Option<&Text> {
+        None
+    }
 }
 
 impl<T> Store<T> {
@@ -77,6 +82,12 @@ macro_rules! resource {
     (@self_link $level:ident) => { fn self_link(&self) -> Option<&Text> { self.self_link.as_ref() } };
     (@region) => { fn region(&self) -> Option<&Text> { self.region.as_ref() } };
     (@zone) => { fn zone(&self) -> Option<&Text> { self.zone.as_ref() } };
+    (@neighbour) => {
+        fn neighbour(&self) -> Option<&Text> {
+            let networks = &self.private_visibility_config.as_ref()?.networks;
+            networks.first().map(|network| &network.network_url)
+        }
+    };
     (@own_zone) => { fn zone(&self) -> Option<&Text> { Some(&self.zone) } };
 }
 
@@ -111,7 +122,7 @@ resource!(
     region,
     zone
 );
-resource!(dns::ManagedZone, "managedZones", "a managed zone", Project);
+resource!(dns::ManagedZone, "managedZones", "a managed zone", Project, neighbour);
 resource!(cloud_run::Service, "services", "a Cloud Run service", Location);
 
 /// A resource with its canonical name.
@@ -260,8 +271,9 @@ impl Model {
         let named = parts(raw.name()).unwrap_or(Parts { name: raw.name(), ..Parts::default() });
         let of_region = raw.region().and_then(|region| project_of(region));
         let project = own.project.or(named.project).or(of_region);
-        let Some(project) = project.map(|p| self.project_id(p)).or_else(|| scope.project.clone())
-        else {
+        let beside = raw.neighbour().and_then(|link| parts(link)).and_then(|parts| parts.project);
+        let project = project.map(|id| self.project_id(id)).or_else(|| scope.project.clone());
+        let Some(project) = project.or_else(|| beside.map(|id| self.project_id(id))) else {
             findings.error(
                 Code::NoProject,
                 at,
@@ -273,8 +285,20 @@ impl Model {
         };
         let region = raw.region().map(|region| last_segment(region));
         let region = region.or(own.region).or(named.region).map(Arc::from);
-        let zone = raw.zone().map(|zone| last_segment(zone)).or(own.zone).map(Arc::from);
+        let zone = raw.zone().map(|zone| last_segment(zone)).or(own.zone).map(Arc::<str>::from);
         let region = region.or_else(|| scope.region.clone());
+        let zone = zone.filter(|zone| {
+            let good = names_rules::is_zone(zone);
+            if !good {
+                findings.error(
+                    Code::InvalidValue,
+                    raw.zone().map_or(at, |zone| zone.at),
+                    format!("`{zone}` is no zone; zones look like europe-west1-b"),
+                    "write the zone's name",
+                );
+            }
+            good
+        });
         let place = match (T::LEVEL, zone, region) {
             (Level::Global, ..) => Place::Global,
             (Level::Project, ..) => Place::Project,
@@ -297,16 +321,6 @@ impl Model {
         // The document's own region was checked with the document.
         if let (Place::Region(region), Some(written)) = (&place, raw.region()) {
             names_rules::check_region(region, written.at, findings);
-        }
-        if let Place::Zone(zone) = &place
-            && !names_rules::is_zone(zone)
-        {
-            findings.error(
-                Code::InvalidValue,
-                raw.zone().map_or(at, |zone| zone.at),
-                format!("`{zone}` is no zone; zones look like europe-west1-b"),
-                "write the zone's name",
-            );
         }
         let link = canonical::<T>(&project, &place, &name);
         self.projects.entry(project.clone()).or_default();

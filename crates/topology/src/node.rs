@@ -86,6 +86,18 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The texts of all scalars, one a line.
+    fn scalars(&self, into: &mut String) {
+        match &self.kind {
+            Kind::Scalar { text, .. } => {
+                into.push_str(text);
+                into.push('\n');
+            }
+            Kind::List(items) => items.iter().for_each(|item| item.scalars(into)),
+            Kind::Map(entries) => entries.iter().for_each(|(_, value)| value.scalars(into)),
+        }
+    }
+
     /// Nodes in this tree, itself included.
     fn size(&self) -> usize {
         1 + match &self.kind {
@@ -150,7 +162,8 @@ pub(crate) fn parse<'a>(text: &'a str, file: u32, findings: &mut Findings) -> Pa
         open: Vec::new(),
         anchors: HashMap::new(),
         alias_nodes: 0,
-        refused: false,
+        document_line: 1,
+        unread: String::new(),
     };
     let mut broken = false;
     for event in Parser::new_from_str(text) {
@@ -175,14 +188,22 @@ pub(crate) fn parse<'a>(text: &'a str, file: u32, findings: &mut Findings) -> Pa
             }
         }
     }
-    broken |= builder.refused;
-    Parsed { documents: builder.documents, broken }
+    let mut unread = builder.unread;
+    if broken {
+        // The document that was open is lost, and all behind it.
+        let start = text.lines().skip(builder.document_line.saturating_sub(1));
+        start.for_each(|line| {
+            unread.push_str(line);
+            unread.push('\n');
+        });
+    }
+    Parsed { documents: builder.documents, unread }
 }
 
 pub(crate) struct Parsed<'a> {
     pub(crate) documents: Vec<Node<'a>>,
-    /// Is there more in the file than could be read?
-    pub(crate) broken: bool,
+    /// Text that could not be read: names in it are no dangling references.
+    pub(crate) unread: String,
 }
 
 struct Open<'a> {
@@ -203,7 +224,9 @@ struct Builder<'a, 'f> {
     open: Vec<Open<'a>>,
     anchors: HashMap<usize, Node<'a>>,
     alias_nodes: usize,
-    refused: bool,
+    /// The line on which the current document begins.
+    document_line: usize,
+    unread: String,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -248,7 +271,10 @@ impl<'a> Builder<'a, '_> {
                 }
             }
             Event::Alias(anchor) => return self.alias(anchor, at),
-            Event::DocumentStart(_) => self.anchors.clear(),
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                self.document_line = span.start.line();
+            }
             Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => {}
         }
         true
@@ -340,6 +366,7 @@ impl<'a> Builder<'a, '_> {
         };
         if top.drop_value {
             top.drop_value = false;
+            node.scalars(&mut self.unread);
         } else if let Some(key) = top.key.take() {
             entries.push((key, node));
         } else if let Node { at, kind: Kind::Scalar { text, .. } } = node {
@@ -354,7 +381,6 @@ impl<'a> Builder<'a, '_> {
             };
             if twice {
                 top.drop_value = true;
-                self.refused = true;
                 self.findings.error(
                     Code::DuplicateKey,
                     at,
@@ -444,7 +470,7 @@ mod tests {
     fn a_syntax_error_keeps_what_came_before_it() {
         let mut findings = Findings::default();
         let parsed = parse("a: 1\n---\nb: [1\n", 0, &mut findings);
-        assert!(parsed.broken);
+        assert_eq!(parsed.unread.trim(), "---\nb: [1");
         assert_eq!(parsed.documents.len(), 1);
     }
 

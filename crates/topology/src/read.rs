@@ -42,6 +42,11 @@ pub(crate) fn read(parsed: Vec<Parsed<'_>>, mut model: Model, findings: &mut Fin
             scope.project =
                 defaults.by_folder.get(&folder).cloned().flatten().or_else(|| defaults.all.clone());
         }
+        if scope.region.is_none() && !matches!(raw, Raw::Document(_)) {
+            // What is exported alone is in the region that the project's documents name.
+            let project = scope.project.as_ref().and_then(|id| model.projects.get(id));
+            scope.region = project.and_then(|project| project.region.clone());
+        }
         match raw {
             Raw::Document(document) => add_document(*document, at, &mut model, findings),
             Raw::Knative(service) => {

@@ -89,3 +89,123 @@ pub fn json_schema() -> Value {
         "$defs": schema.definitions,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Findings;
+    use crate::node::parse;
+    use proptest::prelude::*;
+
+    /// Every table that a document can reach.
+    fn tables() -> Vec<&'static Table> {
+        let mut schema = Schema::default();
+        Document::schema(&mut schema);
+        crate::fields::knative::KnativeService::schema(&mut schema);
+        crate::export::kinds().for_each(|(_, make)| drop(make(&mut schema)));
+        schema.tables
+    }
+
+    fn probe(table: &Table, text: &str) -> Vec<(String, u32, u32)> {
+        let mut findings = Findings::default();
+        let parsed = parse(text, 0, &mut findings);
+        (table.probe)(&parsed.documents[0], &mut findings);
+        let short = |d: crate::Diagnostic| (d.code.to_owned(), d.at.line, d.at.column);
+        findings.finish().into_iter().map(short).collect()
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_in_every_table() {
+        assert!(tables().len() > 80);
+        for table in tables() {
+            let found = probe(table, "{zzzNoSuchField: {a: [1]}}");
+            assert!(
+                found.contains(&("UNKNOWN_FIELD".to_owned(), 1, 2)),
+                "{}: {found:?}",
+                table.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_field_of_every_table_is_judged_by_its_fate() {
+        for table in tables() {
+            for field in table.fields {
+                let has = |value: &str, code: &str| {
+                    let found = probe(table, &format!("{{\"{}\": {value}}}", field.name));
+                    found.iter().any(|(found, ..)| found == code)
+                };
+                let what = format!("{}.{}", table.name, field.name);
+                assert!(!has("null", "UNKNOWN_FIELD"), "{what}");
+                let (not_yet, refused) =
+                    (has("{a: b}", "NOT_YET_HONOURED"), has("{a: b}", "NOT_YET_SUPPORTED"));
+                match field.fate {
+                    Fate::NotYet { harmless } => {
+                        assert!(not_yet, "{what}");
+                        for word in harmless {
+                            assert!(
+                                !has(&format!("\"{word}\""), "NOT_YET_HONOURED"),
+                                "{what} {word}"
+                            );
+                        }
+                    }
+                    Fate::Refused { .. } => assert!(refused, "{what}"),
+                    _ => assert!(!not_yet && !refused, "{what}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_names_each_field_once() {
+        let mut names = std::collections::HashSet::new();
+        for table in tables() {
+            assert!(names.insert(table.name), "{}", table.name);
+            let mut fields = std::collections::HashSet::new();
+            for field in table.fields {
+                assert!(fields.insert(field.name), "{}.{}", table.name, field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_refers_only_to_what_it_defines() {
+        fn refs<'v>(value: &'v Value, all: &mut Vec<&'v str>) {
+            match value {
+                Value::Object(map) => map.iter().for_each(|(key, value)| match value {
+                    Value::String(to) if key == "$ref" => all.push(to),
+                    value => refs(value, all),
+                }),
+                Value::Array(list) => list.iter().for_each(|value| refs(value, all)),
+                _ => {}
+            }
+        }
+        let schema = json_schema();
+        let mut all = Vec::new();
+        refs(&schema, &mut all);
+        assert!(all.len() > 80);
+        for to in all {
+            let pointer = to.trim_start_matches('#');
+            assert!(schema.pointer(pointer).is_some_and(Value::is_object), "{to}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_known_or_refused(key in "[a-zA-Z_#/.-]{1,24}", pick in any::<prop::sample::Index>()) {
+            let tables = tables();
+            let table = tables[pick.index(tables.len())];
+            let known = table.fields.iter().any(|field| field.name == key);
+            let found = probe(table, &format!("{{\"{key}\": 1}}"));
+            let refused = found.iter().any(|(code, ..)| code == "UNKNOWN_FIELD");
+            prop_assert_eq!(refused, !known);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[ -~\n\t]{0,200}") {
+            let sources = vec![("a.yaml".into(), text)];
+            let loaded = crate::load_sources(sources, std::path::Path::new("/"));
+            prop_assert!(loaded.topology.is_some() || loaded.has_errors());
+        }
+    }
+}

@@ -12,7 +12,8 @@ pub(crate) fn place_record_sets(
     model: &mut Model,
     findings: &mut Findings,
 ) {
-    if record_sets.is_empty() {
+    if record_sets.is_empty() || model.managed_zones.has_broken() {
+        // A zone that could not be read may be theirs.
         return;
     }
     let mut zones: HashMap<String, Vec<usize>> = HashMap::new();

@@ -206,4 +206,18 @@ pub(crate) const TEMPLATE_ANNOTATIONS: &[Field] = &[
     not_yet("run.googleapis.com/container-dependencies", &[]),
     not_yet("run.googleapis.com/health-check-disabled", &["false"]),
     not_yet("run.googleapis.com/mesh", &[]),
+    // Knative's own scaler; Cloud Run documents only minScale and maxScale.
+    not_yet("autoscaling.knative.dev/class", &[]),
+    not_yet("autoscaling.knative.dev/metric", &[]),
+    not_yet("autoscaling.knative.dev/metric-aggregation-algorithm", &[]),
+    not_yet("autoscaling.knative.dev/target", &[]),
+    not_yet("autoscaling.knative.dev/target-utilization-percentage", &[]),
+    not_yet("autoscaling.knative.dev/target-burst-capacity", &[]),
+    not_yet("autoscaling.knative.dev/initial-scale", &[]),
+    not_yet("autoscaling.knative.dev/activation-scale", &[]),
+    not_yet("autoscaling.knative.dev/window", &[]),
+    not_yet("autoscaling.knative.dev/panic-window-percentage", &[]),
+    not_yet("autoscaling.knative.dev/panic-threshold-percentage", &[]),
+    not_yet("autoscaling.knative.dev/scale-down-delay", &[]),
+    not_yet("autoscaling.knative.dev/scale-to-zero-pod-retention-period", &[]),
 ];

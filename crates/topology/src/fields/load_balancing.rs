@@ -214,7 +214,8 @@ record! {
         opt locality_lb_policy: Text = "localityLbPolicy";
         def custom_request_headers: Vec<Text> = "customRequestHeaders";
         def custom_response_headers: Vec<Text> = "customResponseHeaders";
-        opt creation_timestamp: Text = "creationTimestamp";
+        opt log_config: LogConfig = "logConfig";
+        opt connection_draining: ConnectionDraining = "connectionDraining";
     }
     descriptive ["description", "params"]
     not_yet [
@@ -223,7 +224,7 @@ record! {
         "failoverPolicy", "localityLbPolicies", "maxStreamDuration", "metadatas", "network", "outlierDetection",
         "serviceBindings", "serviceLbPolicy", "strongSessionAffinityCookie", "subsetting", "networkPassThroughLbTrafficPolicy",
         "ipAddressSelectionPolicy" ("IPV4_ONLY", "IP_ADDRESS_SELECTION_POLICY_UNSPECIFIED"), "haPolicy",
-        "dynamicForwarding", "orchestrationInfo", "logConfig", "connectionDraining",
+        "dynamicForwarding", "orchestrationInfo",
         "externalManagedMigrationState", "externalManagedMigrationTestingPercentage"
     ]
     refused [
@@ -233,7 +234,22 @@ record! {
         "securitySettings": "without it backends would be spoken to otherwise",
         "tlsSettings": "without it backends would be spoken to otherwise",
     ]
-    output_only ["id", "kind", "selfLinkWithId", "fingerprint", "usedBy"]
+    output_only ["id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "usedBy"]
+}
+
+record! {
+    /// Request logs of a backend service.
+    LogConfig {}
+    descriptive [
+        "sampleRate", "optionalMode", "optionalFields", "loggingHttpRequestHeaders", "loggingHttpResponseHeaders", "optional"
+    ]
+    not_yet ["enable" ("false")]
+}
+
+record! {
+    /// How long connections to a removed backend may go on.
+    ConnectionDraining {}
+    not_yet ["drainingTimeoutSec" ("0")]
 }
 
 record! {

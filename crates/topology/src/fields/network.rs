@@ -10,9 +10,9 @@ record! {
         opt self_link: Text = "selfLink";
         def peerings: Vec<Peering> = "peerings";
     }
-    descriptive ["description", "params", "networkFirewallPolicyEnforcementOrder"]
+    descriptive ["description", "params", "networkFirewallPolicyEnforcementOrder", "routingConfig"]
     not_yet [
-        "autoCreateSubnetworks" ("false"), "mtu" ("1460"), "routingConfig", "enableUlaInternalIpv6" ("false"),
+        "autoCreateSubnetworks" ("false"), "mtu" ("1460"), "enableUlaInternalIpv6" ("false"),
         "internalIpv6Range", "firewallPolicy", "networkProfile", "IPv4Range", "gatewayIPv4"
     ]
     output_only [

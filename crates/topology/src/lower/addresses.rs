@@ -366,6 +366,9 @@ fn reserve<'m>(
         return;
     }
     let address = raw.address.as_ref().map(|address| address.value);
+    if address.is_none() && raw.faulty {
+        return;
+    }
     let location = Location {
         network: raw.network.as_ref(),
         subnetwork: raw.subnetwork.as_ref(),

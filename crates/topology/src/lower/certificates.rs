@@ -62,9 +62,11 @@ fn read(item: &Item<SslCertificate>, findings: &mut Findings) -> Option<lb::SslC
     let managed = raw.managed.iter().flat_map(|managed| &managed.domains);
     let ours = raw.postern.iter().flat_map(|postern| &postern.domains);
     let mut domains: Vec<String> = Vec::new();
+    let mut bad_names = raw.faulty;
     for name in ours.chain(managed).chain(&raw.subject_alternative_names) {
         let bare = name.strip_prefix("*.").unwrap_or(name);
         if !crate::names_rules::is_hostname(bare) {
+            bad_names = true;
             findings.error(
                 Code::DnsName,
                 name.at,
@@ -86,6 +88,9 @@ fn read(item: &Item<SslCertificate>, findings: &mut Findings) -> Option<lb::SslC
     }
     let Some(chain) = chain else {
         if domains.is_empty() {
+            if bad_names {
+                return None;
+            }
             findings.error(
                 Code::MissingField,
                 raw.at,

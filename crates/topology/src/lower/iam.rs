@@ -293,6 +293,7 @@ fn role(role: &Text, findings: &mut Findings) -> bool {
 pub(crate) fn is_email(text: &str) -> bool {
     text.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty()
+            && !text.contains(':')
             && !text.contains(char::is_whitespace)
             && crate::names_rules::is_hostname(domain)
     })

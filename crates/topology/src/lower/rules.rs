@@ -209,10 +209,12 @@ impl Lowering<'_> {
         let https = match parts(target).and_then(|parts| parts.collection) {
             Some("targetHttpProxies") => false,
             Some(_) => true,
-            // A short name may be either.
+            // A short name may be either; one that could not be read is what it is.
             None => {
-                model.seek(&model.target_http_proxies, target, &scope).is_err()
-                    || model.seek(&model.target_https_proxies, target, &scope).is_ok()
+                model.seek(&model.target_https_proxies, target, &scope).is_ok()
+                    || model
+                        .seek(&model.target_http_proxies, target, &scope)
+                        .is_err_and(|miss| !miss.silent)
             }
         };
         let keep_alive =
