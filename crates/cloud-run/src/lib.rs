@@ -55,7 +55,7 @@ use slice::{Notice, Role};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
@@ -69,6 +69,8 @@ pub struct CloudRun {
     exits: Arc<Mutex<Exits>>,
     shared: Shared,
     deployments: Mutex<Deployments>,
+    /// Sockets of front ends that are being served.
+    handed_over: Arc<AtomicUsize>,
 }
 
 /// One generation, compiled.
@@ -122,6 +124,7 @@ impl Program for CloudRun {
             exits: Arc::default(),
             shared,
             deployments: Mutex::default(),
+            handed_over: Arc::default(),
         })
     }
 

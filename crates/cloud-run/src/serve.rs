@@ -13,12 +13,18 @@ use runtime::{Accepted, Drain, Stream, Worker};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 
 /// The header of a connection, and a TLS handshake, must be there within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More sockets of front ends than this at once are not served. (Connections on the channels
+/// themselves are bounded by the runtime.)
+const HANDED_OVER_MAX: usize = 50_000;
 
 /// Serves one accepted connection to its end.
 pub async fn serve(worker: Rc<Worker<CloudRun>>, accepted: Accepted) {
@@ -69,12 +75,33 @@ async fn handed_over(
             () = drain.wait() => return Ok(()),
         };
         let Some((head, socket)) = taken else { return Ok(()) };
+        let Some(counted) = Counted::new(&worker.program.handed_over) else {
+            warn(&Problem::TooMany);
+            continue; // dropping the socket closes it
+        };
         let (worker, drain) = (Rc::clone(&worker), drain.clone());
         tokio::task::spawn_local(async move {
             if let Err(problem) = front_end(worker, &head, socket, drain).await {
                 warn(&problem);
             }
+            drop(counted);
         });
+    }
+}
+
+/// A place among [`HANDED_OVER_MAX`].
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let counted = Counted(Arc::clone(count));
+        (count.fetch_add(1, Ordering::Relaxed) < HANDED_OVER_MAX).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -148,6 +175,7 @@ enum Problem {
     Silent,
     NoOrigin,
     NoCertificate,
+    TooMany,
 }
 
 impl fmt::Display for Problem {
@@ -159,6 +187,7 @@ impl fmt::Display for Problem {
             Problem::Silent => f.write_str("no PROXY header came in time"),
             Problem::NoOrigin => f.write_str("the PROXY header does not say the origin"),
             Problem::NoCertificate => f.write_str("there is no certificate for *.run.app"),
+            Problem::TooMany => write!(f, "there are {HANDED_OVER_MAX} of them already"),
         }
     }
 }

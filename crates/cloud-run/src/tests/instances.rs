@@ -1,9 +1,11 @@
 //! Instances: scaling, failing, rolling out, timing out.
 
 use super::harness::*;
+use crate::deployment::Deployment;
 use slice::run::Service;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 fn pid(stage: &Stage, service: &Service) -> u64 {
     stage.get(service, "/env").json()["pid"].as_u64().expect("a pid")
@@ -16,22 +18,26 @@ fn begin(stage: &Stage, service: &Service, path: &str) -> UnixStream {
     stream
 }
 
+/// The first service at work.
+fn deployment(stage: &Stage) -> Arc<Deployment> {
+    let program = stage.started.program().expect("running");
+    program.with_deployments(crate::Deployments::all)[0].1.clone()
+}
+
 #[test]
 fn requests_without_a_free_slot_start_instances_up_to_the_maximum() {
     let mut orders = service("orders");
     orders.revision.container_concurrency = 1;
     orders.revision.max_instances = 2;
     let stage = Stage::new(vec![orders.clone()]);
-    let under_way: Vec<_> = (0..3).map(|_| begin(&stage, &orders, "/sleep?s=0.5")).collect();
-    let mut pids: Vec<String> = Vec::new();
-    for stream in under_way {
-        let answer = Answer::read(stream);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        pids.push(answer.text());
-    }
-    pids.sort();
-    pids.dedup();
-    assert_eq!((pids.len(), stage.host.spawned()), (2, 2));
+    let under_way: Vec<_> = (0..3).map(|_| begin(&stage, &orders, "/sleep?s=600")).collect();
+    let deployment = deployment(&stage);
+    wait_until("two are busy and one request waits", || {
+        let counts = deployment.route().current.counts();
+        (counts.active, counts.starting, counts.pending) == (2, 0, 1)
+    });
+    assert_eq!(stage.host.spawned(), 2);
+    drop(under_way);
 }
 
 #[test]
@@ -111,7 +117,7 @@ fn a_new_revision_that_does_not_start_takes_no_traffic() {
 #[test]
 fn a_deadline_is_504_and_the_instance_lives() {
     let mut orders = service("orders");
-    orders.revision.timeout_seconds = 1;
+    orders.revision.timeout_seconds = 2;
     let stage = Stage::new(vec![orders.clone()]);
     // The cold start counts, so it comes first.
     let mut first = 0;
@@ -120,7 +126,7 @@ fn a_deadline_is_504_and_the_instance_lives() {
         first = if answer.status == 200 { answer.json()["pid"].as_u64().unwrap_or(0) } else { 0 };
         first != 0
     });
-    let answer = stage.get(&orders, "/sleep?s=1.5&id=late");
+    let answer = stage.get(&orders, "/sleep?s=3&id=late");
     assert_eq!((answer.status, answer.text().as_str()), (504, "upstream request timeout"));
     assert_eq!(pid(&stage, &orders), first);
     wait_until("the handler ran to its end", || {
@@ -168,11 +174,7 @@ fn at_the_maximum_the_queue_is_bounded_and_answers_429() {
     let stage = Stage::new(vec![orders.clone()]);
     pid(&stage, &orders);
     let busy = begin(&stage, &orders, "/sleep?s=1");
-    let program = stage.started.program().expect("running");
-    let deployment = {
-        let all = program.with_deployments(crate::Deployments::all);
-        all[0].1.clone()
-    };
+    let deployment = deployment(&stage);
     let counts = || deployment.route().current.counts();
     wait_until("the instance is busy", || counts().active == 1);
     let waiting: Vec<_> = (0..10).map(|_| begin(&stage, &orders, "/env")).collect();

@@ -173,7 +173,7 @@ fn a_websocket_is_bridged_and_ends_with_the_deadline() {
         }
     });
     let mut chat = at("chat", Run::Url(url));
-    chat.revision.timeout_seconds = 1;
+    chat.revision.timeout_seconds = 3;
     let stage = Stage::new(vec![chat.clone()]);
     let mut stream = stage.connect(&balancer(), Some(chat.self_link.as_str()));
     let request = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\nsec-websocket-version: 13\r\n\r\n";
