@@ -40,7 +40,7 @@ impl Walk<'_> {
             Err(why) => {
                 let step = Step::new(State::CheckInvoker, "an ID token for the request");
                 let refusal = Refusal::new(Reason::ServiceAccountNotFound, why);
-                return self.refuse(step, refusal, End::Silence(Silence::NoHttp));
+                return self.refuse(step, refusal, End::Silence(Silence::NoToken));
             }
         };
         // A token that was made for the question is verified by the key that was made with it.

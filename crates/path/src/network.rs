@@ -4,7 +4,8 @@ use crate::caller::Caller;
 use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
-use managed_zone::{Chosen, Match, Name, RecordType, Resolution};
+use crate::world::World;
+use managed_zone::{Chosen, Match, Name, Resolution, Snapshot};
 use names::{NetworkId, Origin, Reason, SelfLink};
 use psc::Admission;
 use serde_json::json;
@@ -91,43 +92,26 @@ impl Walk<'_> {
     }
 
     fn resolve(&mut self, network: &NetworkId, host: &str) -> Result<Ipv4Addr, End> {
-        let unresolved = End::Silence(Silence::Unresolved);
-        let step = |text: String| Step::new(State::ResolveName, text);
-        let name = match Name::parse(host) {
-            Ok(name) => name,
-            Err(error) => {
-                let refusal = Refusal::new(Reason::DnsNameNotFound, error.to_string());
-                return Err(self.refuse(step(format!("`{host}`")), refusal, unresolved));
+        let resolution = match self.world.resolve(network, host, "A") {
+            Ok(resolution) => resolution,
+            Err(problem) => {
+                let refusal = Refusal::new(Reason::DnsNameNotFound, problem);
+                let step = Step::new(State::ResolveName, format!("`{host}`"));
+                return Err(self.refuse(step, refusal, End::Silence(Silence::Unresolved)));
             }
         };
-        let view = self.world.dns.get(network).and_then(|snapshot| snapshot.view(network));
-        let Some(view) = view else {
-            let why = format!("{network} has no resolver");
-            let refusal = Refusal::new(Reason::DnsNameNotFound, why);
-            return Err(self.refuse(step(format!("{host} A")), refusal, unresolved));
-        };
-        let resolution = view.resolve(&name, RecordType::A);
-        let mut shown = resolved(&resolution);
-        match (resolution.addresses().first(), resolution.reason) {
-            (Some(address), _) => {
-                self.push(shown);
-                Ok(*address)
-            }
-            (None, reason) => {
-                let reason = reason.unwrap_or(Reason::DnsNodata);
-                let fix = std::mem::take(&mut shown.near_misses);
-                let refusal = match fix.first() {
-                    Some(near) => Refusal::with_fix(
-                        reason,
-                        reason.summary(),
-                        format!("{} ({near})", reason.fix()),
-                    ),
-                    None => Refusal::new(reason, reason.summary()),
-                };
-                shown.near_misses = fix;
-                Err(self.refuse(shown, refusal, unresolved))
-            }
+        let shown = resolved(&resolution);
+        if let Some(address) = resolution.addresses().first() {
+            self.push(shown);
+            return Ok(*address);
         }
+        let reason = resolution.reason.unwrap_or(Reason::DnsNodata);
+        let why = match resolution.zone() {
+            Some(zone) => format!("{} ({zone})", reason.summary()),
+            None => reason.summary().to_owned(),
+        };
+        let refusal = Refusal::new(reason, why);
+        Err(self.refuse(shown, refusal, End::Silence(Silence::Unresolved)))
     }
 
     /// Endpoint → service attachment → the producer's forwarding rule.
@@ -222,6 +206,37 @@ impl Walk<'_> {
                 self.balance(&attachment.network, rule, &attachment.region, asked, verifies)
             }
         }
+    }
+}
+
+impl World {
+    /// Resolves a name as the resolver of this network does (`postern resolve`); `record_type` is
+    /// `A`, `CNAME`, ….
+    ///
+    /// # Errors
+    /// A sentence, for what is no name, no type or no network.
+    pub fn resolve(
+        &self,
+        network: &NetworkId,
+        name: &str,
+        record_type: &str,
+    ) -> Result<Resolution, String> {
+        let record_type = record_type.parse().map_err(|error| format!("{error}"))?;
+        let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
+        let snapshot = self.dns.get(network);
+        let view = snapshot.and_then(|snapshot| snapshot.view(network));
+        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
+        let resolution = view.resolve(&name, record_type);
+        if resolution.reason.is_none() {
+            return Ok(resolution);
+        }
+        // The program knows only the zones that can matter to its network. Near misses are better
+        // sought among all of them, by the same decision.
+        let mut slice = topology::private_dns(self.topology(), network);
+        slice.zones.clone_from(&self.topology().zones);
+        let all = Snapshot::compile(&slice).ok();
+        let wide = all.as_ref().and_then(|all| all.view(network));
+        Ok(wide.map_or(resolution, |wide| wide.resolve(&name, record_type)))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::caller::{Caller, From};
 use crate::request::{Asked, ExplainRequest, Token};
 use crate::trace::{Answer, Explanation, Reachability, Refusal, State, Step};
 use crate::world::World;
-use names::{Origin, SelfLink};
+use names::{Origin, Reason, SelfLink};
 use serde_json::{Map, Value, json};
 
 /// How a request ends on the network path.
@@ -30,6 +30,7 @@ pub(crate) enum Silence {
     TimesOut,
     TlsFails,
     NoHttp,
+    NoToken,
 }
 
 impl Silence {
@@ -39,6 +40,7 @@ impl Silence {
             Silence::TimesOut => "connect times out",
             Silence::TlsFails => "the TLS handshake fails",
             Silence::NoHttp => "the connection is closed without an answer",
+            Silence::NoToken => "no request is sent",
         }
     }
 }
@@ -172,16 +174,28 @@ fn finish(question: String, walk: Walk<'_>, end: End) -> Explanation {
         answer.why = Some(why);
         answer.fix = Some(fix);
     }
+    let notes = notes(world, &steps, &answer);
+    Explanation { question, result, answer, service, endpoint_info, steps, notes }
+}
+
+/// What is assumed.
+fn notes(world: &World, steps: &[Step], answer: &Answer) -> Vec<String> {
     let mut notes = Vec::new();
-    let psc = |step: &Step| step.state == State::ApplyForwardingRule;
-    if !world.is_live() && steps.iter().any(psc) {
+    let fresh = !world.is_live();
+    if fresh && steps.iter().any(|step| step.state == State::ApplyForwardingRule) {
         notes.push(
-            "Nothing runs here: a fresh start is assumed, without earlier decisions on PSC \
-             connections."
-                .to_owned(),
+            "A fresh start is assumed: earlier decisions on PSC connections are not known.".into(),
         );
     }
-    Explanation { question, result, answer, service, endpoint_info, steps, notes }
+    if fresh && answer.reason == Some(Reason::TokenSignatureInvalid) {
+        notes.push("Nothing runs, so no published key is known: no real token is good.".into());
+    }
+    let counts = |line: &String| line.contains(": Quota ") || line.contains(": SpikeArrest ");
+    let of_proxies = |step: &&Step| step.state == State::RunApiProxy;
+    if steps.iter().filter(of_proxies).flat_map(|step| &step.details).any(counts) {
+        notes.push("Quota and SpikeArrest count from zero here.".into());
+    }
+    notes
 }
 
 impl Walk<'_> {

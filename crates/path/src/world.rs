@@ -1,7 +1,9 @@
 //! A topology, compiled: the snapshots of all programs, each made by the program's own function.
 
+use crate::api_proxy::Runtime;
 use crate::token::Issuer;
 use names::{NetworkId, SelfLink};
+use policy_bundle::Platform;
 use slice::{ConnectionState, Topology, Workload};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -26,6 +28,8 @@ pub struct World {
     /// By endpoint.
     pub(crate) connections: HashMap<SelfLink, psc::Connection>,
     pub(crate) load_balancers: HashMap<NetworkId, url_map::Snapshot>,
+    /// Every organisation with its deployed bundles.
+    pub(crate) runtimes: Vec<Runtime>,
     /// Cloud Run's front as it verifies live tokens.
     pub(crate) front: serverless::Front,
     /// The same, which also takes tokens made for the question.
@@ -33,7 +37,7 @@ pub struct World {
 }
 
 impl World {
-    /// Compiles a topology. Without `live` a fresh start is assumed: no history of connections, no
+    /// Compiles a topology; bundles are read from their folders. Without `live` a fresh start is assumed: no history of connections, no
     /// keys.
     ///
     /// # Errors
@@ -74,6 +78,20 @@ impl World {
             let states = psc::reconcile(&known, &attachments);
             connections.extend(states.into_iter().map(|state| (state.endpoint.clone(), state)));
         }
+        let mut runtimes = Vec::new();
+        for organization in &topology.organizations {
+            let read =
+                |deployment: &slice::apigee::Deployment| policy_bundle::read(&deployment.bundle);
+            match Platform::compile(organization, read) {
+                Ok(platform) => {
+                    runtimes.push(Runtime { organization: organization.clone(), platform });
+                }
+                Err(errors) => {
+                    let name = &organization.name;
+                    problems.extend(errors.iter().map(|e| format!("api-proxy of {name}: {e}")));
+                }
+            }
+        }
         let jwks = live.as_ref().map_or(crate::token::NO_KEYS, |live| &live.jwks);
         let slice = topology::cloud_run(topology);
         let front = id_token::KeySet::parse(jwks).map_err(serverless::CompileError::Keys).and_then(
@@ -94,6 +112,7 @@ impl World {
             dns,
             connections,
             load_balancers,
+            runtimes,
             front,
             issuer: OnceLock::new(),
         })
@@ -107,6 +126,18 @@ impl World {
     /// Does it know what runs, or is a fresh start assumed?
     pub fn is_live(&self) -> bool {
         self.live.is_some()
+    }
+
+    /// The tests that URL maps carry and that fail.
+    pub fn url_map_test_failures(&self) -> Vec<url_map::TestFailure> {
+        let networks = self.topology.networks.iter();
+        let maps = networks.filter_map(|network| self.load_balancers.get(&network.id));
+        maps.flat_map(url_map::Snapshot::run_tests).collect()
+    }
+
+    /// What the user should know about the API proxy bundles.
+    pub fn bundle_warnings(&self) -> impl Iterator<Item = &policy_bundle::BundleError> {
+        self.runtimes.iter().flat_map(|runtime| &runtime.platform.warnings)
     }
 
     pub(crate) fn workloads(&self) -> &[Workload] {
