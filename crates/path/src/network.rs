@@ -277,6 +277,10 @@ fn psc_refusal(
         (_, Some(connection)) if connection.reason() == Some(reason) => {
             let why = format!("{}: {}", connection.status, connection.why());
             match connection.fix() {
+                // What to change is on the producer's side, but for the endpoint's own region.
+                Some(fix) if reason == Reason::PscRegionMismatch => {
+                    Refusal::with_fix(reason, why, format!("{}: {fix}.", endpoint.self_link))
+                }
                 Some(fix) => {
                     Refusal::with_fix(reason, why, format!("In {}: {fix}.", endpoint.target))
                 }
