@@ -1,10 +1,15 @@
-//! Loads topology files and prints the diagnostics; with `--json` the topology too.
+//! Loads topology files and prints the diagnostics; with `--json` the topology too;
+//! with `--schema` prints the JSON Schema.
 
 use std::path::Path;
 
 fn main() {
     let mut json = false;
     for argument in std::env::args().skip(1) {
+        if argument == "--schema" {
+            println!("{:#}", topology::json_schema());
+            continue;
+        }
         if argument == "--json" {
             json = true;
             continue;

@@ -4,10 +4,11 @@ use names::{NetworkId, SelfLink};
 use slice::apigee::ApiProxySlice;
 use slice::dns::{DnsInstance, DnsView, PrivateDnsSlice, ZoneKind};
 use slice::load_balancer::{
-    Endpoints, InternalLbSlice, KnownService, LoadBalancing, RouteAction, UrlMap,
+    Endpoints, InternalLbSlice, KnownService, LoadBalancing, NetworkEndpointGroup, RouteAction,
+    UrlMap,
 };
 use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
-use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
+use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice, Service};
 use slice::{Placement, Purpose, Role, SERVERLESS_NETWORK, Topology};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -112,13 +113,7 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
         .filter(|group| groups.contains(&group.self_link))
         .cloned()
         .collect();
-    let known = known_services(topology);
-    for group in &mut network_endpoint_groups {
-        if let Endpoints::CloudRun(cloud_run) = &mut group.endpoints {
-            let place = (cloud_run.project.as_str(), cloud_run.region.as_str());
-            cloud_run.services = known.get(&place).cloned().unwrap_or_default();
-        }
-    }
+    fill_services(&topology.services, &mut network_endpoint_groups);
     InternalLbSlice {
         network: network.clone(),
         load_balancing: LoadBalancing {
@@ -132,15 +127,10 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
 
 /// Backend services to which a URL map leads, those of its tests included.
 fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
-    let service = |action: &'_ RouteAction| match action {
-        RouteAction::Service(_) => true,
-        RouteAction::UrlRedirect(_) => false,
-    };
     let in_matchers = map.path_matchers.iter().flat_map(|matcher| {
         std::iter::once(&matcher.default).chain(matcher.path_rules.iter().map(|rule| &rule.action))
     });
-    let actions =
-        std::iter::once(&map.default).chain(in_matchers).filter(move |action| service(action));
+    let actions = std::iter::once(&map.default).chain(in_matchers);
     let links = actions.filter_map(|action| match action {
         RouteAction::Service(link) => Some(link),
         RouteAction::UrlRedirect(_) => None,
@@ -148,14 +138,22 @@ fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
     links.chain(map.tests.iter().filter_map(|test| test.service.as_ref()))
 }
 
-/// The services of each project and region.
-fn known_services(topology: &Topology) -> HashMap<(&str, &str), Arc<Vec<KnownService>>> {
+/// Tells each serverless group the services that its mask may yield: those of its own project and
+/// region.
+pub(crate) fn fill_services(services: &[Service], groups: &mut [NetworkEndpointGroup]) {
     let mut all: HashMap<(&str, &str), Vec<KnownService>> = HashMap::new();
-    for service in &topology.services {
+    for service in services {
         let known = KnownService { name: service.name.clone(), tags: service.tags.clone() };
         all.entry((&service.project, &service.region)).or_default().push(known);
     }
-    all.into_iter().map(|(place, services)| (place, Arc::new(services))).collect()
+    let all: HashMap<_, _> =
+        all.into_iter().map(|(place, known)| (place, Arc::new(known))).collect();
+    for group in groups {
+        if let Endpoints::CloudRun(cloud_run) = &mut group.endpoints {
+            let place = (cloud_run.project.as_str(), cloud_run.region.as_str());
+            cloud_run.services = all.get(&place).cloned().unwrap_or_default();
+        }
+    }
 }
 
 /// The zones that a network sees, and those of every network that its peering zones lead to.

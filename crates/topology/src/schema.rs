@@ -75,8 +75,13 @@ pub fn json_schema() -> Value {
         "if": {"required": ["apiVersion", "kind"]},
         "then": knative,
     })];
+    let service = crate::fields::cloud_run::Service::schema(&mut schema);
     all.push(json!({
-        "if": {"not": {"required": ["kind"]}},
+        "if": {"required": ["name", "template"], "not": {"required": ["kind"]}},
+        "then": service,
+    }));
+    all.push(json!({
+        "if": {"not": {"anyOf": [{"required": ["kind"]}, {"required": ["name", "template"]}]}},
         "then": document,
     }));
     all.extend(exports);

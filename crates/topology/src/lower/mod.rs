@@ -96,6 +96,9 @@ pub(crate) fn lower(
     lowering.networks();
     lowering.placements(findings);
     lowering.expectations(findings);
+    if findings.errors() == 0 {
+        lowering.complete();
+    }
     lowering.finish()
 }
 
@@ -171,11 +174,57 @@ impl Lowering<'_> {
         }
     }
 
+    /// Nothing was left out silently: without an error everything that was read is in the topology.
+    fn complete(&self) {
+        let (model, topology) = (self.model, &self.topology);
+        let rules = model.forwarding_rules.items.len() - self.idle_rules.len();
+        let load_balancing = &topology.load_balancing;
+        let attachments = model.organizations.iter().map(|o| o.raw.endpoint_attachments.len());
+        for (what, read, kept) in [
+            ("networks", model.networks.items.len(), topology.networks.len()),
+            ("subnetworks", model.subnetworks.items.len(), self.fabric.subnets.len()),
+            (
+                "instances",
+                model.instances.items.len(),
+                topology.networks.iter().map(|n| n.instances.len()).sum(),
+            ),
+            (
+                "forwarding rules and endpoint attachments",
+                rules + attachments.sum::<usize>(),
+                load_balancing.forwarding_rules.len() + self.endpoints.len(),
+            ),
+            ("URL maps", model.url_maps.items.len(), load_balancing.url_maps.len()),
+            (
+                "backend services",
+                model.backend_services.items.len(),
+                load_balancing.backend_services.len(),
+            ),
+            (
+                "network endpoint groups",
+                model.network_endpoint_groups.items.len(),
+                load_balancing.network_endpoint_groups.len(),
+            ),
+            (
+                "service attachments",
+                model.service_attachments.items.len(),
+                topology.service_attachments.len(),
+            ),
+            ("services", model.services.items.len(), topology.services.len()),
+            ("organisations", model.organizations.len(), topology.organizations.len()),
+            ("placements", model.placements.len(), topology.placements.len()),
+            ("expectations", model.expectations.len(), topology.expectations.len()),
+        ] {
+            debug_assert_eq!(read, kept, "{what} were left out without an error");
+        }
+    }
+
     fn finish(mut self) -> Topology {
         // The order of the files is the order in which endpoints were created.
         self.endpoints.sort_by_key(|(at, _)| *at);
         self.topology.endpoints =
             self.endpoints.into_iter().map(|(_, endpoint)| endpoint).collect();
+        let groups = &mut self.topology.load_balancing.network_endpoint_groups;
+        crate::cut::fill_services(&self.topology.services, groups);
         self.topology.service_accounts = self.accounts.into_values().collect();
         self.topology
     }

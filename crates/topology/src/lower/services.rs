@@ -178,21 +178,11 @@ impl Lowering<'_> {
             run::Run::Command { command, .. } => command.clone(),
             run::Run::Url(url) => vec![url.clone()],
         };
-        let text = format!(
-            "{:?}",
-            (
-                &container.image.value,
-                &command,
-                &env,
-                container_port,
-                h2c,
-                concurrency,
-                timeout,
-                &account,
-                min,
-                max
-            )
-        );
+        let text = serde_json::to_string(&(
+            (&container.image.value, &command, &env, container_port, h2c),
+            (concurrency, timeout, &account, min, max),
+        ))
+        .unwrap_or_default();
         Some(run::Revision {
             name: named.unwrap_or_else(|| derive::revision_name(service, &text)),
             service_account: Some(account),

@@ -1,0 +1,144 @@
+//! Which programs the reference topology needs, and what each of them is given.
+
+use names::NetworkId;
+use slice::dns::ZoneKind;
+use slice::load_balancer::{Endpoints, RouteAction};
+use slice::{Role, Slice, Topology};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+fn reference() -> Topology {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/reference");
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(name)).expect("part of the crate");
+        (PathBuf::from(name), text)
+    };
+    let sources =
+        ["apigee.yaml", "consumer.yaml", "producer.yaml", "tenant.yaml"].map(read).to_vec();
+    topology::load_sources(sources, Path::new("/base"))
+        .topology
+        .expect("the reference topology is good")
+}
+
+fn id(text: &str) -> NetworkId {
+    text.parse().expect("PROJECT/NETWORK")
+}
+
+#[test]
+fn programs_run_where_their_resources_are() {
+    let programs = topology::programs(&reference());
+    let of = |role: Role| -> HashSet<String> {
+        let all = programs.iter().filter(|(other, _)| *other == role);
+        all.map(|(_, network)| {
+            network.as_ref().map_or_else(|| "-".to_owned(), NetworkId::to_string)
+        })
+        .collect()
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
+    let vpcs =
+        ["apigee-project/apigee-network", "apigee-tenant/runtime", "ilb-project/ilb-network"];
+    let with_serverless = [&vpcs[..], &["google/serverless"]].concat();
+    assert_eq!(of(Role::CloudRun), set(&["-"]));
+    assert_eq!(of(Role::GoogleFrontEnd), set(&vpcs));
+    assert_eq!(of(Role::PrivateDns), set(&with_serverless));
+    assert_eq!(of(Role::Metadata), set(&with_serverless));
+    assert_eq!(of(Role::EndpointAttachment), set(&["apigee-tenant/runtime"]));
+    assert_eq!(of(Role::ServiceAttachment), set(&["ilb-project/ilb-network"]));
+    assert_eq!(of(Role::InternalLb), set(&["ilb-project/ilb-network"]));
+    assert_eq!(of(Role::ApiProxy), set(&["apigee-tenant/runtime"]));
+    assert_eq!(programs.iter().collect::<HashSet<_>>().len(), programs.len());
+}
+
+#[test]
+fn a_load_balancer_s_slice_is_closed_and_knows_the_services_that_its_masks_may_yield() {
+    let slice = topology::internal_lb(&reference(), &id("ilb-project/ilb-network"));
+    let all = &slice.load_balancing;
+    assert_eq!(all.forwarding_rules.len(), 3);
+    let maps: HashSet<_> = all.url_maps.iter().map(|map| &map.self_link).collect();
+    assert!(all.forwarding_rules.iter().all(|rule| maps.contains(&rule.target.url_map)));
+    let services: HashSet<_> =
+        all.backend_services.iter().map(|service| &service.self_link).collect();
+    for map in &all.url_maps {
+        let rules =
+            map.path_matchers.iter().flat_map(|m| m.path_rules.iter().map(|rule| &rule.action));
+        let defaults = map.path_matchers.iter().map(|matcher| &matcher.default);
+        for action in rules.chain(defaults).chain([&map.default]) {
+            if let RouteAction::Service(link) = action {
+                assert!(services.contains(link));
+            }
+        }
+    }
+    let groups: HashSet<_> =
+        all.network_endpoint_groups.iter().map(|group| &group.self_link).collect();
+    assert!(
+        all.backend_services.iter().flat_map(|s| &s.backends).all(|link| groups.contains(link))
+    );
+    let mut known = all.network_endpoint_groups.iter().filter_map(|group| match &group.endpoints {
+        Endpoints::CloudRun(cloud_run) => Some(cloud_run.services.clone()),
+        Endpoints::NonGcpPrivateIpPort(_) => None,
+    });
+    let names: Vec<_> =
+        known.next().expect("one serverless group").iter().map(|s| s.name.clone()).collect();
+    assert_eq!(names, ["orders", "login", "search"]);
+    assert_eq!(slice.listens().len(), 3);
+    assert!(topology::internal_lb(&reference(), &id("apigee-tenant/runtime")).listens().is_empty());
+}
+
+#[test]
+fn a_resolver_is_given_the_zones_behind_its_peering_zones() {
+    let slice = topology::private_dns(&reference(), &id("apigee-tenant/runtime"));
+    assert_eq!(slice.zones.len(), 2);
+    assert!(slice.zones.iter().any(|zone| matches!(zone.kind, ZoneKind::Peering(_))));
+    assert!(slice.instances.iter().any(|instance| instance.name == "vm"));
+    let producer = topology::private_dns(&reference(), &id("ilb-project/ilb-network"));
+    assert!(producer.zones.is_empty() && producer.instances.is_empty());
+}
+
+#[test]
+fn each_end_of_private_service_connect_is_given_its_endpoints() {
+    let topology = reference();
+    let consumer = topology::endpoint_attachment(&topology, &id("apigee-tenant/runtime"));
+    assert_eq!(consumer.listens().len(), 1);
+    let producer = topology::service_attachment(&topology, &id("ilb-project/ilb-network"));
+    assert_eq!(producer.attachments.len(), 1);
+    assert_eq!(producer.endpoints, consumer.endpoints);
+    assert_eq!(
+        consumer.endpoints[0].psc_connection_id as u32,
+        u32::from(consumer.endpoints[0].address)
+    );
+}
+
+#[test]
+fn one_metadata_server_issues_the_tokens_for_all() {
+    let topology = reference();
+    let programs = topology::programs(&topology).into_iter();
+    let metadata =
+        programs.filter(|(role, _)| *role == Role::Metadata).filter_map(|(_, network)| network);
+    let issuers: Vec<_> =
+        metadata.filter(|network| topology::metadata(&topology, network).issues_tokens).collect();
+    assert_eq!(issuers, [topology::serverless_network()]);
+}
+
+#[test]
+fn the_runtime_of_an_organisation_is_in_its_tenant_network() {
+    let topology = reference();
+    let slice =
+        topology::api_proxy(&topology, &id("apigee-tenant/runtime")).expect("one organisation");
+    assert_eq!(slice.organization.name, "apigee-project");
+    assert_eq!(
+        slice.northbound.map(|address| address.to_string()).as_deref(),
+        Some("127.0.0.1:8443")
+    );
+    assert!(topology::api_proxy(&topology, &id("ilb-project/ilb-network")).is_none());
+}
+
+#[test]
+fn lists_longer_than_google_s_are_refused() {
+    let entries: String = (0..65).map(|n| format!("project-{n}, ")).collect();
+    let text = format!(
+        "project: p\nregion: europe-west1\nserviceAttachments: [{{name: a, targetService: b, connectionPreference: ACCEPT_MANUAL, natSubnets: [c], consumerRejectLists: [{entries}]}}]"
+    );
+    let loaded = topology::load_sources(vec![("a.yaml".into(), text)], Path::new("/"));
+    let codes: Vec<_> = loaded.diagnostics.iter().map(|d| d.code).collect();
+    assert!(codes.contains(&"LIST_TOO_LONG"), "{codes:?}");
+}
