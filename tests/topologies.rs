@@ -56,13 +56,22 @@ fn every_example_is_read_and_says_what_it_expects() {
 }
 
 #[test]
-fn the_url_maps_of_every_example_pass_their_own_tests() {
+fn every_example_holds_what_it_expects_by_the_static_decisions() {
     each(|folder, topology| {
-        for network in &topology.networks {
-            let slice = topology::internal_lb(&topology, &network.id);
-            let snapshot = url_map::Snapshot::compile(&slice.load_balancing).unwrap();
-            assert_eq!(snapshot.run_tests(), [], "{}", folder.display());
-        }
+        let world = path::World::compile(&topology, None).unwrap_or_else(|why| panic!("{why:#?}"));
+        assert_eq!(world.url_map_test_failures(), [], "{}", folder.display());
+        let warnings: Vec<_> = world.bundle_warnings().map(ToString::to_string).collect();
+        assert!(warnings.is_empty(), "{}", warnings.join("\n"));
+        let now = 1_764_000_000;
+        let results = path::check_expectations(&world, &topology.expectations, now);
+        let failed: Vec<_> = results.iter().filter(|one| !one.holds()).collect();
+        let said = |one: &&path::ExpectationResult| {
+            let explanation = one.explanation.as_ref().map(ToString::to_string);
+            let explanation = explanation.unwrap_or_default();
+            format!("{} {}: {:?}\n{explanation}", one.at, one.description, one.failures)
+        };
+        let failed: Vec<_> = failed.iter().map(said).collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
     });
 }
 

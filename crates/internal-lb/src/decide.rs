@@ -91,12 +91,10 @@ pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -
             reason: redirect.reason,
         },
         Outcome::Refuse { reason, status, .. } => {
-            let explanation = url_map::explain(&decision, &head);
-            let detail = explanation.steps.into_iter().next_back().map(|step| step.text);
             Action::Refuse {
                 reason: *reason,
                 status: *status,
-                detail: detail.unwrap_or_else(|| reason.summary().to_owned()),
+                detail: decision.detail().unwrap_or_else(|| reason.summary().to_owned()),
             }
         }
     };

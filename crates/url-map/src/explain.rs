@@ -126,14 +126,43 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
             step("networkEndpointGroup", group, text, Vec::new());
         }
         Backends::Serverless(selector) => {
-            let (text, near) = serverless(decision, selector);
+            let (text, near) = serverless(decision, selector, NearMisses::Find);
             step("networkEndpointGroup", group, text, near);
         }
     }
     Explanation { steps }
 }
 
-fn serverless(decision: &Decision<'_, '_>, selector: &Selector) -> (String, Vec<NearMiss>) {
+impl Decision<'_, '_> {
+    /// One sentence on a refusal, for the log: what the last step of [`explain`] says, without the
+    /// search for near misses, which looks at every rule and would cost too much per request.
+    pub fn detail(&self) -> Option<String> {
+        if !matches!(self.outcome, Outcome::Refuse { .. }) {
+            return None;
+        }
+        match self.backend_service.map(|service| &service.backends) {
+            None => None,
+            Some(Backends::None) => Some("the backend service has no backend".to_owned()),
+            Some(Backends::Addresses(_)) => Some("the group has no endpoint".to_owned()),
+            Some(Backends::Serverless(selector)) => {
+                Some(serverless(self, selector, NearMisses::Leave).0)
+            }
+        }
+    }
+}
+
+/// Look for near misses, or not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NearMisses {
+    Find,
+    Leave,
+}
+
+fn serverless(
+    decision: &Decision<'_, '_>,
+    selector: &Selector,
+    near_misses: NearMisses,
+) -> (String, Vec<NearMiss>) {
     let catalogue = decision.snapshot.catalogues.get(selector.catalogue as usize);
     let place = catalogue
         .map(|one| format!("project `{}`, region `{}`", one.project, one.region))
@@ -158,7 +187,8 @@ fn serverless(decision: &Decision<'_, '_>, selector: &Selector) -> (String, Vec<
         };
         names.into_iter().map(miss).collect()
     };
-    let services = |name: &str| match catalogue {
+    let searched = catalogue.filter(|_| near_misses == NearMisses::Find);
+    let services = |name: &str| match searched {
         Some(one) => similar("service", nearest(name, one.names(), NEAR_MISSES_MAX)),
         None => Vec::new(),
     };
@@ -176,7 +206,7 @@ fn serverless(decision: &Decision<'_, '_>, selector: &Selector) -> (String, Vec<
             (format!("{how}: no Cloud Run service `{name}` in {place}"), services(name))
         }
         Evidence::UnknownTag { service, tag } => {
-            let near = match catalogue {
+            let near = match searched {
                 Some(one) => similar("tag", nearest(tag, one.tags(service), NEAR_MISSES_MAX)),
                 None => Vec::new(),
             };

@@ -330,6 +330,36 @@ fn an_explanation_names_what_nearly_matched() {
 }
 
 #[test]
+fn a_refusal_has_one_sentence_for_the_log() {
+    let snapshot = Snapshot::compile(&topology()).unwrap();
+    for (host, path, expected) in [
+        ("x", "/login", None),
+        ("empty.example.com", "/", Some("the backend service has no backend")),
+        ("empty.example.com", "/group", Some("the group has no endpoint")),
+        (
+            "x",
+            "/payments",
+            Some(
+                "URL mask `/<service>`: no Cloud Run service `payments` in project `p`, \
+                 region `europe-west1`",
+            ),
+        ),
+        (
+            "x",
+            "/",
+            Some(
+                "URL mask `/<service>` does not match: segment 1 of the path: the mask has \
+                 `<service>`, the URL has an empty one",
+            ),
+        ),
+    ] {
+        let head = RequestHead::new(host, path);
+        let decision = snapshot.front(HTTPS).unwrap().decide(&head);
+        assert_eq!(decision.detail().as_deref(), expected, "{host}{path}");
+    }
+}
+
+#[test]
 fn a_maps_own_tests_run_offline() {
     let mut topology = topology();
     let test = |host: &str, path: &str, service: Option<&str>, run: Option<&str>| UrlMapTest {
