@@ -6,7 +6,6 @@ use crate::node::{Key, Kind, Node, Scalar};
 use crate::schema::Schema;
 use crate::similar;
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
 use std::ops::Deref;
 
 /// What becomes of a field.
@@ -59,6 +58,8 @@ impl<T> Deref for At<T> {
 
 pub(crate) type Text = At<String>;
 
+pub(crate) use crate::scalars::{Int, TextOrNumber};
+
 /// What can be read from a node. `None` means: a mistake was reported.
 pub(crate) trait Decode: Sized {
     fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self>;
@@ -77,131 +78,6 @@ pub(crate) fn wrong_type(node: &Node<'_>, expected: &str, findings: &mut Finding
         _ => format!("write {expected}"),
     };
     findings.error(Code::WrongType, node.at, format!("expected {expected}, found {got}"), fix);
-}
-
-impl Decode for String {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        match node.scalar() {
-            Some(Scalar::Text(text)) => Some(text.to_owned()),
-            _ => {
-                wrong_type(node, "a text", findings);
-                None
-            }
-        }
-    }
-
-    fn schema(_: &mut Schema) -> Value {
-        json!({"type": "string"})
-    }
-}
-
-impl<T: Decode> Decode for At<T> {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        T::decode(node, findings).map(|value| At { at: node.at, value })
-    }
-
-    fn schema(schema: &mut Schema) -> Value {
-        T::schema(schema)
-    }
-}
-
-impl<T: Decode> Decode for Box<T> {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        T::decode(node, findings).map(Box::new)
-    }
-
-    fn schema(schema: &mut Schema) -> Value {
-        T::schema(schema)
-    }
-}
-
-impl Decode for bool {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        match node.scalar() {
-            Some(Scalar::Bool(value)) => Some(value),
-            _ => {
-                wrong_type(node, "true or false", findings);
-                None
-            }
-        }
-    }
-
-    fn schema(_: &mut Schema) -> Value {
-        json!({"type": "boolean"})
-    }
-}
-
-impl Decode for Ipv4Addr {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        let text = String::decode(node, findings)?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            findings.error(
-                Code::InvalidValue,
-                node.at,
-                format!("`{text}` is no IPv4 address"),
-                "write an address such as 10.0.0.5",
-            );
-        }
-        address
-    }
-
-    fn schema(_: &mut Schema) -> Value {
-        json!({"type": "string", "format": "ipv4"})
-    }
-}
-
-/// A text that people also write as a bare number, such as a project number or a revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TextOrNumber(pub(crate) String);
-
-impl Decode for TextOrNumber {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        match (&node.kind, node.scalar()) {
-            (Kind::Scalar { text, .. }, Some(Scalar::Text(_) | Scalar::Integer(_))) => {
-                Some(TextOrNumber(text.clone().into_owned()))
-            }
-            _ => {
-                wrong_type(node, "a text or a number", findings);
-                None
-            }
-        }
-    }
-
-    fn schema(_: &mut Schema) -> Value {
-        json!({"type": ["string", "integer"]})
-    }
-}
-
-/// An integer between two bounds. As everywhere in Google's JSON it may stand in quotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Int<const MIN: i64, const MAX: i64>(pub(crate) i64);
-
-impl<const MIN: i64, const MAX: i64> Decode for Int<MIN, MAX> {
-    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
-        let value = match node.scalar() {
-            Some(Scalar::Integer(value)) => value,
-            Some(Scalar::Text(text)) if text.parse::<i128>().is_ok() => text.parse().ok()?,
-            _ => {
-                wrong_type(node, "a whole number", findings);
-                return None;
-            }
-        };
-        let in_bounds = i64::try_from(value).ok().filter(|value| (MIN..=MAX).contains(value));
-        if in_bounds.is_none() {
-            findings.error(
-                Code::InvalidValue,
-                node.at,
-                format!("{value} is out of bounds; the field takes {MIN} to {MAX}"),
-                format!("write a number from {MIN} to {MAX}"),
-            );
-        }
-        in_bounds.map(Int)
-    }
-
-    fn schema(_: &mut Schema) -> Value {
-        json!({"type": ["integer", "string"], "minimum": MIN, "maximum": MAX, "pattern": "^-?[0-9]+$"})
-    }
 }
 
 impl<T: Decode> Decode for Vec<T> {

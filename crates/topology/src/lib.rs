@@ -22,6 +22,7 @@ mod names_rules;
 mod node;
 mod read;
 mod reference;
+mod scalars;
 mod schema;
 mod similar;
 mod x509;

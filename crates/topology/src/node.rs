@@ -337,7 +337,8 @@ impl<'a> Builder<'a, '_> {
         let core = tag.is_yaml_core_schema()
             && ["str", "int", "float", "bool", "null", "seq", "map"].contains(&&*tag.suffix);
         // `!` alone says: no resolution, hence a text.
-        if !core && !(tag.handle.is_empty() && tag.suffix == "!") {
+        let plain_text = tag.handle.is_empty() && tag.suffix == "!";
+        if !(core || plain_text) {
             self.findings.error(
                 Code::TagNotSupported,
                 at,

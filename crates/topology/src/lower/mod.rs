@@ -2,9 +2,11 @@
 //! filled in, numbers and addresses given out.
 
 pub(crate) mod addresses;
+mod api_products;
 mod apigee;
 mod backends;
 mod certificates;
+mod containers;
 mod dns;
 pub(crate) mod fabric;
 mod iam;
