@@ -118,3 +118,48 @@ fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
         .field("reason", answered.reason)
         .emit();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use managed_zone::{Scratch, Snapshot, UDP_SIZE_MAX};
+    use names::NetworkId;
+    use slice::dns::PrivateDnsSlice;
+
+    #[test]
+    fn the_first_queries_of_a_second_get_a_line_and_the_rest_is_counted() {
+        let slice = PrivateDnsSlice {
+            network: NetworkId::new("p", "n"),
+            zones: Vec::new(),
+            instances: Vec::new(),
+            views: Vec::new(),
+        };
+        let snapshot = Snapshot::compile(&slice).expect("no zone can be wrong");
+        let view = snapshot.own_view();
+        let message = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let mut out = [0; UDP_SIZE_MAX];
+        let answered = view.answer(message, Transport::Udp, &mut Scratch::new(), &mut out);
+        let answered = answered.expect("a well-formed query");
+        let mut log = QueryLog::default();
+        let mut told = 0;
+        let mut second = |log: &mut QueryLog, queries: u32| {
+            told = 0;
+            for _ in 0..queries {
+                log.record(|| {
+                    told += 1;
+                    let (transport, client) = (Transport::Udp, Ipv4Addr::LOCALHOST);
+                    let answered = &answered;
+                    (Exchange { view, message, answered, transport, client }, None)
+                });
+            }
+            told
+        };
+        let begin = Instant::now();
+        log.tick(begin);
+        assert_eq!((second(&mut log, 60), log.has_untold()), (60, false));
+        log.tick(begin + Duration::from_millis(999));
+        assert_eq!((second(&mut log, 60), log.has_untold()), (40, true));
+        log.tick(begin + Duration::from_secs(1));
+        assert_eq!((second(&mut log, 1), log.has_untold()), (1, false));
+    }
+}

@@ -1,0 +1,72 @@
+//! Any datagram or TCP message to the resolver: answered or dropped, never a panic, and an answer is
+//! one to this query, within its limits, that the parser itself takes for no query.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use managed_zone::{Scratch, Snapshot, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
+use names::{NetworkId, SelfLink};
+use slice::dns::{ManagedZone, PrivateDnsSlice, ResourceRecordSet, ZoneKind};
+use std::sync::LazyLock;
+
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
+    let (own, other) = (NetworkId::new("p", "n"), NetworkId::new("p", "m"));
+    let sets = |lines: &[(&str, &str, &[&str])]| {
+        let set = |(name, record_type, data): &(&str, &str, &[&str])| ResourceRecordSet {
+            name: (*name).to_owned(),
+            record_type: (*record_type).to_owned(),
+            ttl: 300,
+            rrdatas: data.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        ZoneKind::Private(lines.iter().map(set).collect())
+    };
+    let zone = |name: &str, dns_name: &str, network: &NetworkId, kind| ManagedZone {
+        self_link: SelfLink::new(&format!("projects/p/managedZones/{name}")),
+        dns_name: dns_name.to_owned(),
+        networks: vec![network.clone()],
+        kind,
+    };
+    let zones = vec![
+        zone(
+            "x",
+            "x.",
+            &own,
+            sets(&[
+                ("a.x.", "A", &["10.0.0.1", "10.0.0.2"]),
+                ("*.x.", "CNAME", &["b.y."]),
+                ("c.c.x.", "TXT", &["\"text\""]),
+                ("l.x.", "CNAME", &["l.x."]),
+            ]),
+        ),
+        zone("y", "y.", &own, ZoneKind::Peering(other.clone())),
+        zone(
+            "z",
+            "y.",
+            &other,
+            sets(&[("b.y.", "MX", &["10 a.x."]), ("b.y.", "A", &["10.0.0.3"])]),
+        ),
+    ];
+    let slice = PrivateDnsSlice { network: own, zones, instances: Vec::new(), views: Vec::new() };
+    Snapshot::compile(&slice).unwrap_or_else(|errors| panic!("{errors:?}"))
+});
+
+fuzz_target!(|message: &[u8]| {
+    let view = SNAPSHOT.own_view();
+    let mut scratch = Scratch::new();
+    let mut out = vec![0; TCP_SIZE_MAX];
+    for (transport, limit) in [(Transport::Udp, UDP_SIZE_MAX), (Transport::Tcp, TCP_SIZE_MAX)] {
+        let Some(answered) = view.answer(message, transport, &mut scratch, &mut out[..limit])
+        else {
+            continue;
+        };
+        let answer = &out[..answered.length];
+        assert!(answer[..2] == message[..2] && answer[2] & 0x80 != 0);
+        let answer = answer.to_vec();
+        assert!(view.answer(&answer, transport, &mut scratch, &mut out[..limit]).is_none());
+    }
+    if let Some((name, record_type)) = managed_zone::question(message) {
+        let resolution = view.resolve(&name, record_type);
+        assert_eq!(managed_zone::Name::parse(&name.to_string()), Ok(name));
+        assert!(!resolution.to_string().is_empty());
+    }
+});
