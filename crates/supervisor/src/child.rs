@@ -3,7 +3,7 @@
 use names::NetworkId;
 use runtime::wire::{self, FromProgram, ToProgram};
 use slice::{Listen, Role};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::net::SocketAddr;
@@ -233,4 +233,16 @@ pub fn open_log(path: &Path) -> io::Result<std::fs::File> {
 /// Those of `pthread_create(3)`.
 pub fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map(|_| ())
+}
+
+/// Reaps ended processes that are nobody's: not those that a thread of ours waits for.
+pub fn reap_orphans(known: &BTreeSet<u32>) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(Some(pid)) = waitid(Id::All, look).map(|status| status.pid()) {
+        let is_known = u32::try_from(pid.as_raw()).is_ok_and(|pid| known.contains(&pid));
+        if is_known || waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {
+            return;
+        }
+    }
 }

@@ -110,12 +110,15 @@ pub fn check(path: &Path, json: bool) -> ExitCode {
     }
     let loaded = topology::load(path);
     let mut findings: Vec<String> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
     let mut expectations = Vec::new();
     if let Some(topology) = &loaded.topology {
         match World::compile(topology, None) {
             Err(problems) => findings = problems,
             Ok(world) => {
-                findings.extend(url_map_tests(topology));
+                let tests = world.url_map_test_failures();
+                findings.extend(tests.iter().map(ToString::to_string));
+                warnings.extend(world.bundle_warnings().map(ToString::to_string));
                 expectations = path::check_expectations(&world, &topology.expectations, now());
             }
         }
@@ -138,12 +141,13 @@ pub fn check(path: &Path, json: bool) -> ExitCode {
             "ok": !bad,
             "diagnostics": loaded.diagnostics,
             "findings": findings,
+            "warnings": warnings,
             "expectations": expectations,
         });
         println!("{value:#}");
     } else {
         loaded.diagnostics.iter().for_each(|diagnostic| println!("{diagnostic}"));
-        findings.iter().for_each(|finding| println!("{finding}"));
+        warnings.iter().chain(&findings).for_each(|finding| println!("{finding}"));
         for expectation in expectations.iter().filter(|expectation| !expectation.holds()) {
             println!("{}: expectation not met: {}", expectation.at, expectation.description);
             expectation.failures.iter().for_each(|failure| println!("    {failure}"));
@@ -151,24 +155,12 @@ pub fn check(path: &Path, json: bool) -> ExitCode {
         println!(
             "{} files, {} diagnostics, {} of {} expectations hold",
             loaded.files.len(),
-            loaded.diagnostics.len() + findings.len(),
+            loaded.diagnostics.len() + findings.len() + warnings.len(),
             expectations.len() - failed,
             expectations.len()
         );
     }
     if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// The tests that URL maps carry themselves.
-fn url_map_tests(topology: &Topology) -> Vec<String> {
-    let mut findings = Vec::new();
-    for network in &topology.networks {
-        let balancing = topology::internal_lb(topology, &network.id).load_balancing;
-        // A map that does not compile has been reported.
-        let Ok(snapshot) = url_map::Snapshot::compile(&balancing) else { continue };
-        findings.extend(snapshot.run_tests().iter().map(ToString::to_string));
-    }
-    findings
 }
 
 /// `postern resolve`.
@@ -184,36 +176,24 @@ pub fn resolve(
         eprintln!("postern: --from internet has no private zones; name a network");
         return ExitCode::from(2);
     };
-    let parsed = (managed_zone::Name::parse(name), record_type.parse());
-    let (name, record_type): (managed_zone::Name, managed_zone::RecordType) = match parsed {
-        (Ok(name), Ok(record_type)) => (name, record_type),
-        (Err(error), _) => {
-            eprintln!("postern: {name}: {error}");
-            return ExitCode::from(2);
-        }
-        (_, Err(error)) => {
-            eprintln!("postern: {error}");
-            return ExitCode::from(2);
-        }
-    };
     let (topology, _) = match world(state_dir, topology) {
         Ok(found) => found,
         Err(code) => return code,
     };
-    if topology.networks.iter().all(|known| known.id != *network) {
-        let known: Vec<String> = topology.networks.iter().map(|n| n.id.to_string()).collect();
-        eprintln!("postern: there is no network {network}; there are {}", known.join(", "));
-        return ExitCode::from(2);
-    }
-    let snapshot = match managed_zone::Snapshot::compile(&topology::private_dns(&topology, network))
-    {
-        Ok(snapshot) => snapshot,
-        Err(errors) => {
-            errors.iter().for_each(|error| eprintln!("{error}"));
+    let world = match World::compile(&topology, None) {
+        Ok(world) => world,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
             return ExitCode::FAILURE;
         }
     };
-    let resolution = snapshot.own_view().resolve(&name, record_type);
+    let resolution = match world.resolve(network, name, record_type) {
+        Ok(resolution) => resolution,
+        Err(problem) => {
+            eprintln!("postern: {problem}");
+            return ExitCode::from(2);
+        }
+    };
     if json {
         match serde_json::to_string_pretty(&resolution) {
             Ok(text) => println!("{text}"),

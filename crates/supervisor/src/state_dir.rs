@@ -74,3 +74,20 @@ pub fn clear(dir: &Path) {
         }
     }
 }
+
+/// A log that has grown over this size begins anew.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// Keeps the logs from filling the disk.
+pub fn bound_logs(dir: &Path) {
+    let entries = std::fs::read_dir(dir.join("logs")).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.metadata().is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+            // The writers append, so they go on at the new end.
+            let emptied = OpenOptions::new().write(true).truncate(true).open(entry.path());
+            if let Err(error) = emptied {
+                eprintln!("postern: {}: {error}", entry.path().display());
+            }
+        }
+    }
+}

@@ -24,6 +24,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long a stopping world may drain.
 const STOP_MAX: Duration = Duration::from_secs(12);
 
+/// How often logs are bounded and orphans reaped.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
 /// In this order generations are committed: who serves before those who point at it.
 const COMMIT_ORDER: [Role; 8] = [
     Role::Metadata,
@@ -114,11 +117,16 @@ impl Supervisor {
 
     /// Serves events until the end.
     pub fn run(mut self) {
+        let mut tidied = Instant::now();
         loop {
             let event = match self.deferred.pop_front() {
                 Some(event) => Some(event),
-                None => self.next(self.next_start()),
+                None => self.next(Some(self.next_start().unwrap_or(tidied + HOUSEKEEPING))),
             };
+            if tidied.elapsed() >= HOUSEKEEPING {
+                tidied = Instant::now();
+                self.housekeep();
+            }
             match event {
                 Some(Event::Stop) => break,
                 Some(Event::Asked(Ask::Down, connection)) => {
@@ -146,6 +154,15 @@ impl Supervisor {
         }
         self.stop();
         self.tidy();
+    }
+
+    /// Bounds the logs, and reaps orphans: process 1 of a PID namespace inherits them.
+    fn housekeep(&self) {
+        crate::state_dir::bound_logs(&self.options.state_dir);
+        let children = self.children.values().filter_map(|child| child.process.as_ref());
+        let mut known: BTreeSet<u32> = children.map(|process| process.pid).collect();
+        known.extend(self.workloads.iter().filter_map(|running| running.pid));
+        crate::child::reap_orphans(&known);
     }
 
     /// The next event, or none at the given time.
@@ -241,6 +258,10 @@ impl Supervisor {
         if self.stopping {
             child.start_at = None;
             return;
+        }
+        if id.role == Role::CloudRun {
+            // The next process knows nothing of them.
+            self.workloads.kill_instances();
         }
         self.prepared
             .insert(id.clone(), Err(format!("it ended with status {status}; see `postern logs`")));

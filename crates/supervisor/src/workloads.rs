@@ -91,6 +91,13 @@ impl Workloads {
         self.signal_all(Signal::SIGKILL);
     }
 
+    /// Ends every Cloud Run instance.
+    pub fn kill_instances(&self) {
+        for running in self.all.values().filter(|running| running.kind == Kind::Instance) {
+            running.signal(Signal::SIGKILL);
+        }
+    }
+
     fn signal_all(&self, signal: Signal) {
         for running in self.all.values() {
             running.signal(signal);
