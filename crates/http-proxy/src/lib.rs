@@ -28,5 +28,5 @@ mod upgrade;
 pub use body::{Body, Incoming};
 pub use error::{BodyError, HeadError, SendError};
 pub use pool::{Pool, PoolOptions, Version};
-pub use server::{ConnectionInfo, Handler, ServerOptions, serve};
+pub use server::{ConnectionInfo, Handler, ReasonPhrase, ServerOptions, serve};
 pub use upgrade::{Bridged, Upgrade, UpgradedIo, bridge_upgrade};

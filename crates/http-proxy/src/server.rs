@@ -40,6 +40,11 @@ pub trait Handler: 'static {
     fn refused(&self, _error: &HeadError) {}
 }
 
+/// The words of an HTTP/1.1 status line, where a response has this in its extensions. HTTP/2 has
+/// none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasonPhrase(pub http::HeaderValue);
+
 /// The bounds of a server connection.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {

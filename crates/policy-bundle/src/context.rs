@@ -190,6 +190,11 @@ impl Context {
         self.fault.as_ref()
     }
 
+    /// Is the call in the error state (`is.error`)?
+    pub fn is_faulted(&self) -> bool {
+        self.in_fault
+    }
+
     /// `proxy.basepath`.
     pub fn base_path(&self) -> &str {
         &self.base_path

@@ -145,6 +145,19 @@ impl Fault {
         Fault::new(source, status, "protocol.http.TooBigBody", "Body buffer overflow")
     }
 
+    /// The request line is too long (8.2).
+    pub fn too_big_line() -> Fault {
+        let text = "Request line too long";
+        Fault::new(FaultSource::Proxy, 414, "protocol.http.TooBigLine", text)
+    }
+
+    /// The headers are too large (8.2).
+    pub fn too_big_headers(limit: usize) -> Fault {
+        // Java writes the limit with thousands separators; it has no more than two groups here.
+        let text = format!("request headers size exceeding {},{:03}", limit / 1000, limit % 1000);
+        Fault::new(FaultSource::Proxy, 431, "protocol.http.TooBigHeaders", text)
+    }
+
     /// The client was too slow with its request (8.2, name unconfirmed).
     pub fn request_timed_out() -> Fault {
         Fault::new(
@@ -187,6 +200,7 @@ impl Fault {
             (_, "UnexpectedEOFAtTarget") => Reason::TargetUnexpectedEof,
             (_, "TooBigBody") => Reason::BodyBufferOverflow,
             (_, "RequestTimeOut") => Reason::ClientTimeout,
+            (_, "TooBigLine" | "TooBigHeaders") => Reason::HttpHeaderTooLarge,
             (_, "GoogleTokenGenerationFailure") => Reason::GoogleTokenGenerationFailure,
             (FaultSource::Proxy, _) => Reason::RouteFailed,
             (FaultSource::Target, _) => Reason::TargetUnavailable,

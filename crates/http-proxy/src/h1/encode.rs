@@ -5,7 +5,7 @@ use crate::error::BodyError;
 use crate::headers::is_forbidden_trailer;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::SizeHint;
 use std::io::Write;
 
@@ -88,6 +88,8 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) trailers: bool,
     /// Will the connection stay?
     pub(crate) keep_alive: bool,
+    /// Words for the status line, if the program has its own.
+    pub(crate) reason: Option<&'a HeaderValue>,
 }
 
 /// Writes a response head and says how its body goes out. With [`Encoder::UntilClose`] the
@@ -119,7 +121,11 @@ pub(crate) fn response_head(
     let keep_alive = context.keep_alive && encoder != Encoder::UntilClose;
 
     let buffer = writer.buffer();
-    if status == StatusCode::OK {
+    if let Some(reason) = context.reason {
+        let _ = write!(buffer, "HTTP/1.1 {} ", status.as_u16());
+        buffer.extend_from_slice(reason.as_bytes());
+        buffer.extend_from_slice(b"\r\n");
+    } else if status == StatusCode::OK {
         buffer.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
         let _ = write!(
@@ -275,8 +281,13 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value")))
             .collect();
-        let context =
-            ResponseContext { method: &method, http11, trailers: false, keep_alive: true };
+        let context = ResponseContext {
+            method: &method,
+            http11,
+            trailers: false,
+            keep_alive: true,
+            reason: None,
+        };
         let status = StatusCode::from_u16(status).expect("a status");
         let encoder = response_head(&mut writer, status, &headers, &size, context);
         let text = String::from_utf8(writer.buffer().clone()).expect("ASCII");

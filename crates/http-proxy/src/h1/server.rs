@@ -9,7 +9,7 @@ use super::wire::{BoxIo, Reader, Writer, closed_io};
 use crate::body::{Body, Incoming};
 use crate::error::HeadError;
 use crate::headers::accepts_trailers;
-use crate::server::{ConnectionInfo, Handler, ServerOptions};
+use crate::server::{ConnectionInfo, Handler, ReasonPhrase, ServerOptions};
 use crate::upgrade::{Promise, UpgradedIo};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
@@ -223,7 +223,8 @@ impl Connection<'_> {
                 && rest_is_short
                 && !shared.expect_continue
                 && !asks_to_close(&parts.headers);
-            let context = ResponseContext { method, http11, trailers, keep_alive };
+            let reason = parts.extensions.get::<ReasonPhrase>().map(|ReasonPhrase(text)| text);
+            let context = ResponseContext { method, http11, trailers, keep_alive, reason };
             let encoder =
                 response_head(&mut shared.writer, parts.status, &parts.headers, &size, context);
             shared.expect_continue = false; // too late for an interim response
@@ -382,6 +383,7 @@ impl Connection<'_> {
                 http11: true,
                 trailers: false,
                 keep_alive: false,
+                reason: None,
             };
             let size = SizeHint::with_exact(text.len() as u64);
             response_head(&mut shared.writer, status, &headers, &size, context);
