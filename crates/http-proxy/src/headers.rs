@@ -25,6 +25,9 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `connection` cannot take away `host` or `content-length`: a message whose meaning depends on
 /// the hop is one with two readings.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if !headers.keys().any(is_hop_by_hop) {
+        return None; // most messages, found out by one walk instead of seven lookups
+    }
     let mut upgrade = None;
     if let Entry::Occupied(entry) = headers.entry(CONNECTION) {
         let (_, values) = entry.remove_entry_mult();
@@ -54,6 +57,19 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
         }
     }
     upgrade
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TRANSFER_ENCODING | UPGRADE | TE) || is_old_hop_by_hop(name)
+}
+
+/// `keep-alive` and `proxy-connection`, which no registry has as hop-by-hop.
+pub(crate) fn is_old_hop_by_hop(name: &HeaderName) -> bool {
+    match name.as_str().len() {
+        10 => *name == KEEP_ALIVE,
+        16 => *name == PROXY_CONNECTION,
+        _ => false,
+    }
 }
 
 /// Does the sender of these fields take trailers (RFC 9110 6.5.1)?

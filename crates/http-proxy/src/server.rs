@@ -79,19 +79,32 @@ impl Default for ServerOptions {
 /// Serves one connection until it ends. `prefix` is what was already read from it. When `drain`
 /// resolves, requests in flight end and nothing new is taken: HTTP/1.1 answers with
 /// `connection: close`, HTTP/2 sends GOAWAY.
-pub async fn serve<IO, H>(
+pub fn serve<IO, H>(
     io: IO,
     prefix: Bytes,
     info: Rc<ConnectionInfo>,
     handler: Rc<H>,
     options: &ServerOptions,
     drain: impl Future<Output = ()> + 'static,
-) where
+) -> impl Future<Output = ()>
+where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
 {
+    // Boxed before the future begins, so that its state has no room for a whole TLS stream.
+    serve_boxed(Box::new(io), prefix, info, handler, options, drain)
+}
+
+/// As [`serve`], for a connection whose kind was forgotten already.
+pub async fn serve_boxed<H: Handler>(
+    mut io: BoxIo,
+    prefix: Bytes,
+    info: Rc<ConnectionInfo>,
+    handler: Rc<H>,
+    options: &ServerOptions,
+    drain: impl Future<Output = ()> + 'static,
+) {
     let mut drain = pin!(drain);
-    let mut io: BoxIo = Box::new(io);
     let mut reader = Reader { buffer: prefix.into() };
     let alpn = info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
     let h2 = match alpn {

@@ -38,10 +38,11 @@ pub struct Front {
     pub tls: Option<Arc<ServerConfig>>,
     /// Bounds of its connections.
     pub options: ServerOptions,
-    /// `logName` of its log.
-    pub log_name: String,
-    /// Its part of the log entry's resource, as JSON, open at the end of the labels.
-    pub resource: String,
+    /// The beginning of its log entries, as JSON: a comma, `logName`, `resource`, open at the end
+    /// of the labels.
+    pub log_head: String,
+    /// What stands before a trace's id, as JSON: a comma, `trace`, the open text.
+    pub trace_head: String,
     /// The labels of its metrics.
     pub labels: Vec<(&'static str, String)>,
     /// Its number in the keys of metrics.
@@ -159,11 +160,12 @@ fn compile_front(
             http2: target.https,
             ..ServerOptions::default()
         },
-        log_name: format!(
-            "projects/{}/logs/loadbalancing.googleapis.com%2Frequests",
+        log_head: format!(
+            ",\"logName\":\"projects/{}/logs/loadbalancing.googleapis.com%2Frequests\",\
+             \"resource\":{{\"type\":\"internal_http_lb_rule\",\"labels\":{resource}",
             link.project()
         ),
-        resource: format!("{{\"type\":\"internal_http_lb_rule\",\"labels\":{resource}"),
+        trace_head: format!(",\"trace\":\"projects/{}/traces/", link.project()),
         labels: vec![
             ("project_id", link.project().to_owned()),
             ("region", rule.region.clone()),

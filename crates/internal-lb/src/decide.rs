@@ -90,13 +90,11 @@ pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -
             status: redirect.status,
             reason: redirect.reason,
         },
-        Outcome::Refuse { reason, status, .. } => {
-            Action::Refuse {
-                reason: *reason,
-                status: *status,
-                detail: decision.detail().unwrap_or_else(|| reason.summary().to_owned()),
-            }
-        }
+        Outcome::Refuse { reason, status, .. } => Action::Refuse {
+            reason: *reason,
+            status: *status,
+            detail: decision.detail().unwrap_or_else(|| reason.summary().to_owned()),
+        },
     };
     Plan {
         action,

@@ -12,7 +12,9 @@ use http::header::{HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use http_proxy::{Body, BodyError, Incoming, SendError, Upgrade, Version, bridge_upgrade, tls};
+use http_proxy::{
+    Body, BodyError, BoxIo, Incoming, SendError, Upgrade, Version, bridge_upgrade, tls,
+};
 use proxy_protocol::Header;
 use runtime::Worker;
 use std::cell::{Cell, RefCell};
@@ -25,7 +27,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep};
 use url_map::Protocol;
@@ -77,7 +78,7 @@ pub async fn forward(
     let mut body = match bodiless {
         true => Body::empty(),
         false => {
-            let bytes = record.request_bytes();
+            let bytes = record.body_bytes();
             Body::boxed(RequestBody { inner: body, bytes, clock: clock.clone() })
         }
     };
@@ -125,10 +126,9 @@ pub async fn forward(
     Ok(Response::from_parts(parts, Body::boxed(body)))
 }
 
-async fn upgraded(client: Upgrade, upstream: Upgrade, idle: Duration, record: Record) {
+async fn upgraded(client: Upgrade, upstream: Upgrade, idle: Duration, mut record: Record) {
     let bridged = bridge_upgrade(client, upstream, idle).await;
-    let bytes = record.request_bytes();
-    bytes.set(bytes.get() + bridged.sent);
+    record.body_bytes().set(bridged.sent);
     record.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), bridged.received, None);
 }
 
@@ -176,7 +176,7 @@ impl Forward<'_> {
         }
     }
 
-    async fn dial(&self, to: SocketAddrV4, protocol: Protocol) -> io::Result<Box<dyn Io>> {
+    async fn dial(&self, to: SocketAddrV4, protocol: Protocol) -> io::Result<BoxIo> {
         let stream = self.worker.context().network().dial(None, to).await?;
         let (config, h2) = match protocol {
             Protocol::Http | Protocol::H2c => return Ok(Box::new(stream)),
@@ -193,10 +193,6 @@ impl Forward<'_> {
         Ok(Box::new(stream))
     }
 }
-
-/// A connection of any kind.
-pub trait Io: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// A connection to `cloud-run`, its PROXY header sent. While that program is restarting, or its
 /// queue is full, the attempt is repeated; the pool's connect timeout ends it.

@@ -36,11 +36,16 @@ impl Forwarded {
     }
 }
 
-/// Writes the request's fields. `x-forwarded-proto` is (unconfirmed) for internal load balancers.
-pub fn for_backend(headers: &mut HeaderMap, forwarded: &Forwarded, ids: &Ids) {
-    match (headers.contains_key(X_FORWARDED_FOR), &forwarded.alone) {
-        (false, Some(alone)) => {
-            headers.insert(X_FORWARDED_FOR, alone.clone());
+/// Writes the request's fields and returns its trace. `x-forwarded-proto` is (unconfirmed) for
+/// internal load balancers.
+pub fn for_backend(
+    headers: &mut HeaderMap,
+    forwarded: &Forwarded,
+    ids: &Ids,
+) -> Option<HeaderValue> {
+    match (headers.entry(X_FORWARDED_FOR), &forwarded.alone) {
+        (Entry::Vacant(entry), Some(alone)) => {
+            entry.insert(alone.clone());
         }
         _ => {
             append_forwarded_for(headers, forwarded.client.into(), Some(forwarded.balancer.into()))
@@ -48,7 +53,7 @@ pub fn for_backend(headers: &mut HeaderMap, forwarded: &Forwarded, ids: &Ids) {
     }
     headers.insert(X_FORWARDED_PROTO, forwarded.proto.clone());
     append_via(headers);
-    trace(headers, ids);
+    trace(headers, ids)
 }
 
 /// `via: 1.1 google`, behind what is there.
@@ -70,27 +75,26 @@ pub fn append_via(headers: &mut HeaderMap) {
 /// Propagates a trace, or begins one, in both notations ((unconfirmed) for internal load
 /// balancers). A notation that the client sent is never touched; one that it did not send says
 /// the same as the other.
-fn trace(headers: &mut HeaderMap, ids: &Ids) {
-    let cloud = headers.get(X_CLOUD_TRACE_CONTEXT);
+fn trace(headers: &mut HeaderMap, ids: &Ids) -> Option<HeaderValue> {
+    let cloud = headers.get(X_CLOUD_TRACE_CONTEXT).cloned();
     let parent = headers.get(TRACEPARENT);
     if cloud.is_some() && parent.is_some() {
-        return;
+        return cloud;
     }
-    let said = cloud.and_then(parse_cloud_trace).or_else(|| parent.and_then(parse_traceparent));
-    let (missing_cloud, missing_parent) = (cloud.is_none(), parent.is_none());
-    let Trace { id, span, sampled } = said.unwrap_or_else(|| ids.trace());
-    if missing_cloud {
-        let text = format!("{id:032x}/{span};o={}", u8::from(sampled));
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(X_CLOUD_TRACE_CONTEXT, value);
-        }
-    }
+    let said =
+        cloud.as_ref().and_then(parse_cloud_trace).or_else(|| parent.and_then(parse_traceparent));
+    let missing_parent = parent.is_none();
+    let trace = said.unwrap_or_else(|| ids.trace());
+    let (in_cloud, in_parent) = trace.written();
     if missing_parent {
-        let text = format!("00-{id:032x}-{:016x}-{:02x}", span.max(1), u8::from(sampled));
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(TRACEPARENT, value);
-        }
+        headers.insert(TRACEPARENT, in_parent?);
     }
+    if cloud.is_none() {
+        let in_cloud = in_cloud?;
+        headers.insert(X_CLOUD_TRACE_CONTEXT, in_cloud.clone());
+        return Some(in_cloud);
+    }
+    cloud
 }
 
 /// A request's place in a distributed trace.
@@ -99,6 +103,45 @@ struct Trace {
     id: u128,
     span: u64,
     sampled: bool,
+}
+
+impl Trace {
+    /// As `x-cloud-trace-context` and as `traceparent`, without the machinery of formatting: most
+    /// requests begin a trace.
+    fn written(&self) -> (Option<HeaderValue>, Option<HeaderValue>) {
+        let sampled = b'0' + u8::from(self.sampled);
+        let mut cloud = [0; 32 + 1 + 20 + 4];
+        hexadecimal_of(self.id, &mut cloud[..32]);
+        cloud[32] = b'/';
+        let mut digits = [0; 20];
+        let mut span = self.span;
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (span % 10) as u8;
+            span /= 10;
+            if span == 0 {
+                break;
+            }
+        }
+        let end = 33 + digits.len() - at;
+        cloud[33..end].copy_from_slice(&digits[at..]);
+        cloud[end..end + 4].copy_from_slice(&[b';', b'o', b'=', sampled]);
+
+        let mut parent = *b"00-................................-................-0.";
+        hexadecimal_of(self.id, &mut parent[3..35]);
+        // A span id of zero is illegal here.
+        hexadecimal_of(self.span.max(1).into(), &mut parent[36..52]);
+        parent[54] = sampled;
+        (HeaderValue::from_bytes(&cloud[..end + 4]).ok(), HeaderValue::from_bytes(&parent).ok())
+    }
+}
+
+fn hexadecimal_of(mut number: u128, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
 }
 
 /// `TRACE_ID[/SPAN_ID][;o=OPTIONS]`: 32 hexadecimal digits, a decimal number, bit 0 of the options.

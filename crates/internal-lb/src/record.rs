@@ -6,21 +6,20 @@ use crate::compile::{Front, Snapshot};
 use crate::decide::{Plan, Target};
 use crate::respond::Failure;
 use foldhash::fast::RandomState;
-use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Version};
-use http_proxy::headers::X_CLOUD_TRACE_CONTEXT;
 use metrics::{Counter, Histogram};
 use names::Reason;
 use runtime::Worker;
-use runtime::log::{self, Severity, Value};
+use runtime::log::{self, Severity};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::Write;
-use std::net::SocketAddrV4;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// One request of one connection. If it is dropped unwritten, the client went away.
@@ -41,46 +40,63 @@ struct Kept {
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     trace: Option<HeaderValue>,
-    client: SocketAddrV4,
-    /// Head and, as far as it was sent on, body.
-    request_bytes: Rc<Cell<u64>>,
+    client: Ipv4Addr,
+    head_bytes: u64,
+    /// Grows while the body is sent on.
+    body_bytes: Option<Rc<Cell<u64>>>,
     service: Option<usize>,
     path_rule: Option<Box<str>>,
-    server: Option<SocketAddrV4>,
+    server: Option<Ipv4Addr>,
 }
 
 impl Record {
     /// Begins the record of a request.
     pub fn new(
-        worker: Rc<Worker<InternalLb>>,
-        snapshot: Arc<Snapshot>,
+        worker: &Rc<Worker<InternalLb>>,
+        snapshot: &Arc<Snapshot>,
         front: usize,
-        client: SocketAddrV4,
+        client: Ipv4Addr,
         parts: &Parts,
-        host: Option<&HeaderValue>,
     ) -> Self {
         let root = || PathAndQuery::from_static("/");
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(root);
-        let head = target.as_str().len() + parts.method.as_str().len() + "  HTTP/1.1\r\n\r\n".len();
+        let mut head =
+            target.as_str().len() + parts.method.as_str().len() + "  HTTP/1.1\r\n\r\n".len();
+        let (mut host, mut user_agent, mut referer) = (None, None, None);
+        for (name, value) in &parts.headers {
+            head += name.as_str().len() + value.len() + ": \r\n".len();
+            match *name {
+                HOST => host = Some(value.clone()),
+                USER_AGENT => user_agent = Some(value.clone()),
+                REFERER => referer = Some(value.clone()),
+                _ => {}
+            }
+        }
         let kept = Kept {
-            worker,
-            snapshot,
+            worker: worker.clone(),
+            snapshot: snapshot.clone(),
             front,
             at: Instant::now(),
             method: parts.method.clone(),
             version: parts.version,
-            host: host.cloned(),
+            host,
             target,
-            user_agent: parts.headers.get(USER_AGENT).cloned(),
-            referer: parts.headers.get(REFERER).cloned(),
+            user_agent,
+            referer,
             trace: None,
             client,
-            request_bytes: Rc::new(Cell::new(head as u64 + size(&parts.headers))),
+            head_bytes: head as u64,
+            body_bytes: None,
             service: None,
             path_rule: None,
             server: None,
         };
         Record { kept: Some(Box::new(kept)) }
+    }
+
+    /// `Host`, as sent.
+    pub fn host(&self) -> &str {
+        self.kept.as_ref().and_then(|kept| text_of(kept.host.as_ref())).unwrap_or_default()
     }
 
     /// What was decided, and the trace that was begun.
@@ -91,17 +107,17 @@ impl Record {
         }
     }
 
-    /// The request's fields as they go out.
-    pub fn traced(&mut self, headers: &HeaderMap) {
+    /// The request's trace, as it goes out.
+    pub fn traced(&mut self, trace: Option<HeaderValue>) {
         if let Some(kept) = &mut self.kept {
-            kept.trace = headers.get(X_CLOUD_TRACE_CONTEXT).cloned();
+            kept.trace = trace;
         }
     }
 
     /// Where the request goes, at this attempt.
     pub fn sent_to(&mut self, target: &Target, attempt: usize) {
         if let (Some(kept), Target::Address(addresses, _)) = (&mut self.kept, target) {
-            kept.server = addresses.get(attempt).copied();
+            kept.server = addresses.get(attempt).map(|address| *address.ip());
         }
     }
 
@@ -110,9 +126,10 @@ impl Record {
         self.kept.as_ref().map_or_else(Instant::now, |kept| kept.at)
     }
 
-    /// Grows while the body is sent on.
-    pub fn request_bytes(&self) -> Rc<Cell<u64>> {
-        self.kept.as_ref().map(|kept| kept.request_bytes.clone()).unwrap_or_default()
+    /// The size of the request's body, for whoever sends it on.
+    pub fn body_bytes(&mut self) -> Rc<Cell<u64>> {
+        let kept = self.kept.as_mut().map(|kept| &mut kept.body_bytes);
+        kept.map(|bytes| bytes.get_or_insert_default().clone()).unwrap_or_default()
     }
 
     /// The load balancer's own answer.
@@ -135,7 +152,7 @@ impl Record {
         let Some(kept) = self.kept.take() else { return };
         match collapsed {
             Some(reason) => {
-                kept.count(status, 0);
+                kept.count(status, 0, kept.at.elapsed());
                 kept.worker.local.meters.refusal(reason);
             }
             None => kept.write(Ended { status, ..Ended::default() }),
@@ -187,7 +204,11 @@ struct Ended<'a> {
 }
 
 impl Kept {
-    fn count(&self, status: u16, bytes: u64) {
+    fn request_bytes(&self) -> u64 {
+        self.head_bytes + self.body_bytes.as_ref().map_or(0, |bytes| bytes.get())
+    }
+
+    fn count(&self, status: u16, bytes: u64, took: Duration) {
         let Some(front) = self.snapshot.fronts.get(self.front) else { return };
         let service = self.service.and_then(|service| self.snapshot.services.get(service));
         let key = (front.number, service.map_or(0, |service| service.number), status);
@@ -195,15 +216,13 @@ impl Kept {
             key,
             |meter| {
                 meter.requests.increment(1);
-                meter.request_bytes.increment(self.request_bytes.get());
+                meter.request_bytes.increment(self.request_bytes());
                 meter.response_bytes.increment(bytes);
-                let milliseconds = self.at.elapsed().as_secs_f64() * 1000.0;
-                meter.latencies.record(milliseconds);
+                meter.latencies.record(took.as_secs_f64() * 1000.0);
             },
             || {
                 let mut labels = front.labels.clone();
-                let name =
-                    service.map_or_else(String::new, |service| service.link.name().to_owned());
+                let name = service.map_or("", |service| service.link.name()).to_owned();
                 labels.push(("backend_target_name", name));
                 labels.push(("response_code", status.to_string()));
                 labels.push(("response_code_class", format!("{}xx", status / 100)));
@@ -213,95 +232,101 @@ impl Kept {
     }
 
     fn write(self: Box<Self>, ended: Ended<'_>) {
-        self.count(ended.status, ended.bytes);
+        let took = self.at.elapsed();
+        self.count(ended.status, ended.bytes, took);
         if let Some(reason) = ended.reason {
             self.worker.local.meters.refusal(reason);
         }
         let Some(front) = self.snapshot.fronts.get(self.front) else { return };
-        let service = self.service.and_then(|service| self.snapshot.services.get(service));
         let severity = match (ended.status, ended.reason) {
             (500.., _) => Severity::Error,
             (400.., _) | (_, Some(_)) => Severity::Warning,
             _ => Severity::Info,
         };
         log::entry(severity, ended.text)
-            .field("logName", &front.log_name)
-            .field(
-                "resource",
-                Json(|text: &mut Vec<u8>| {
-                    text.extend_from_slice(front.resource.as_bytes());
-                    text.extend_from_slice(b",\"matched_url_path_rule\":");
-                    self.path_rule.as_deref().unwrap_or("UNMATCHED").write(text);
-                    text.extend_from_slice(service.map_or("", |s| s.resource.as_str()).as_bytes());
-                    text.extend_from_slice(b"}}");
-                }),
-            )
-            .field("trace", self.trace(front).as_deref())
-            .nested("httpRequest", |entry| {
-                entry
-                    .field("requestMethod", self.method.as_str())
-                    .field("requestUrl", self.url(front).as_str())
-                    .field(
-                        "requestSize",
-                        Json(|text: &mut Vec<u8>| quoted(text, self.request_bytes.get())),
-                    )
-                    .field("status", ended.status)
-                    .field("responseSize", Json(|text: &mut Vec<u8>| quoted(text, ended.bytes)))
-                    .field("userAgent", text_of(self.user_agent.as_ref()))
-                    .field("referer", text_of(self.referer.as_ref()))
-                    .field("remoteIp", Json(|text: &mut Vec<u8>| quoted(text, self.client)))
-                    .field(
-                        "serverIp",
-                        self.server
-                            .map(|server| Json(move |text: &mut Vec<u8>| quoted(text, server))),
-                    )
-                    .field(
-                        "latency",
-                        Json(|text: &mut Vec<u8>| {
-                            let took = self.at.elapsed();
-                            let (whole, micros) = (took.as_secs(), took.subsec_micros());
-                            let _ = write!(text, "\"{whole}.{micros:06}s\"");
-                        }),
-                    )
-                    .field("protocol", protocol(self.version))
-            })
-            .nested("jsonPayload", |payload| {
-                payload.field("@type", TYPE).field(
-                    "proxyStatus",
-                    ended.proxy_status.map(|(error, details)| {
-                        Json(move |text: &mut Vec<u8>| {
-                            let _ = write!(
-                                text,
-                                "\"error=\\\"{error}\\\"; details=\\\"{details}\\\"\""
-                            );
-                        })
-                    }),
-                )
-            })
+            .rendered(|text| self.render(front, &ended, took, text))
             .field("reason", ended.reason)
             .field("detail", ended.detail)
             .emit();
     }
 
-    fn url(&self, front: &Front) -> String {
-        let scheme = if front.tls.is_some() { "https://" } else { "http://" };
-        let host = text_of(self.host.as_ref()).unwrap_or_default();
-        let mut url = String::with_capacity(scheme.len() + host.len() + self.target.as_str().len());
-        url.push_str(scheme);
-        url.push_str(host);
-        url.push_str(self.target.as_str());
-        url
-    }
-
-    /// `projects/P/traces/ID`.
-    fn trace(&self, front: &Front) -> Option<String> {
-        let id = self.trace.as_ref()?.to_str().ok()?.split(['/', ';']).next()?;
-        let project = front.labels.first().map_or("", |(_, project)| project);
-        let mut text = String::with_capacity(project.len() + id.len() + 18);
-        for part in ["projects/", project, "/traces/", id] {
-            text.push_str(part);
+    /// Everything but what a refusal adds. Written without the machinery of formatting: there is
+    /// one entry for every request.
+    fn render(&self, front: &Front, ended: &Ended<'_>, took: Duration, text: &mut Vec<u8>) {
+        text.reserve(1024);
+        text.extend_from_slice(front.log_head.as_bytes());
+        put(text, ",\"matched_url_path_rule\":\"");
+        log::escape(self.path_rule.as_deref().unwrap_or("UNMATCHED"), text);
+        put(text, "\"");
+        if let Some(service) = self.service.and_then(|place| self.snapshot.services.get(place)) {
+            put(text, &service.resource);
         }
-        Some(text)
+        put(text, "}}");
+        if let Some(trace) = text_of(self.trace.as_ref()) {
+            put(text, &front.trace_head);
+            let end = trace.bytes().position(|byte| matches!(byte, b'/' | b';'));
+            log::escape(&trace[..end.unwrap_or(trace.len())], text);
+            put(text, "\"");
+        }
+        put(text, ",\"httpRequest\":{\"requestMethod\":\"");
+        log::escape(self.method.as_str(), text);
+        put(text, "\",\"requestUrl\":\"");
+        put(text, if front.tls.is_some() { "https://" } else { "http://" });
+        log::escape(text_of(self.host.as_ref()).unwrap_or_default(), text);
+        log::escape(self.target.as_str(), text);
+        put(text, "\",\"requestSize\":\"");
+        log::decimal(self.request_bytes(), text);
+        put(text, "\",\"status\":");
+        log::decimal(ended.status.into(), text);
+        put(text, ",\"responseSize\":\"");
+        log::decimal(ended.bytes, text);
+        put(text, "\",\"remoteIp\":\"");
+        put_address(text, self.client);
+        put(text, "\",");
+        if let Some(server) = self.server {
+            put(text, "\"serverIp\":\"");
+            put_address(text, server);
+            put(text, "\",");
+        }
+        for (name, value) in
+            [("\"userAgent\":\"", &self.user_agent), ("\"referer\":\"", &self.referer)]
+        {
+            if let Some(value) = text_of(value.as_ref()) {
+                put(text, name);
+                log::escape(value, text);
+                put(text, "\",");
+            }
+        }
+        put(text, "\"latency\":\"");
+        log::decimal(took.as_secs(), text);
+        put(text, ".");
+        log::micros(took.subsec_micros(), text);
+        put(text, "s\",\"protocol\":\"");
+        put(text, protocol(self.version));
+        put(text, "\"},\"jsonPayload\":{\"@type\":\"");
+        put(text, TYPE);
+        put(text, "\"");
+        if let Some((error, details)) = ended.proxy_status {
+            put(text, ",\"proxyStatus\":\"error=\\\"");
+            put(text, error);
+            put(text, "\\\"; details=\\\"");
+            put(text, details);
+            put(text, "\\\"\"");
+        }
+        put(text, "}");
+    }
+}
+
+fn put(text: &mut Vec<u8>, part: &str) {
+    text.extend_from_slice(part.as_bytes());
+}
+
+fn put_address(text: &mut Vec<u8>, address: Ipv4Addr) {
+    for (n, octet) in address.octets().into_iter().enumerate() {
+        if n > 0 {
+            text.push(b'.');
+        }
+        log::decimal(octet.into(), text);
     }
 }
 
@@ -311,26 +336,22 @@ const TYPE: &str = "type.googleapis.com/google.cloud.loadbalancing.type.LoadBala
 pub fn unserved(
     meters: &Meters,
     front: &Front,
-    client: SocketAddrV4,
+    client: Ipv4Addr,
     reason: Reason,
     status: Option<u16>,
     detail: &str,
 ) {
     meters.refusal(reason);
     log::entry(Severity::Warning, reason.summary())
-        .field("logName", &front.log_name)
-        .field(
-            "resource",
-            Json(|text: &mut Vec<u8>| {
-                text.extend_from_slice(front.resource.as_bytes());
-                text.extend_from_slice(b"}}");
-            }),
-        )
+        .rendered(|text| {
+            put(text, &front.log_head);
+            put(text, "}}");
+        })
         .nested("httpRequest", |entry| {
             entry
                 .field("status", status.filter(|status| *status > 0))
-                .field("remoteIp", Json(|text: &mut Vec<u8>| quoted(text, client)))
-                .field("serverIp", Json(|text: &mut Vec<u8>| quoted(text, front.address)))
+                .field("remoteIp", client.to_string())
+                .field("serverIp", front.address.ip().to_string())
         })
         .field("reason", reason)
         .field("detail", detail)
@@ -394,20 +415,6 @@ impl Meters {
     }
 }
 
-/// JSON that is written as it is.
-struct Json<F>(F);
-
-impl<F: Fn(&mut Vec<u8>)> Value for Json<F> {
-    fn write(&self, text: &mut Vec<u8>) {
-        (self.0)(text);
-    }
-}
-
-/// For what holds no character that JSON escapes.
-fn quoted(text: &mut Vec<u8>, value: impl std::fmt::Display) {
-    let _ = write!(text, "\"{value}\"");
-}
-
 fn text_of(value: Option<&HeaderValue>) -> Option<&str> {
     value.and_then(|value| value.to_str().ok())
 }
@@ -419,9 +426,4 @@ pub fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     }
-}
-
-fn size(headers: &HeaderMap) -> u64 {
-    let lengths = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    lengths.sum::<usize>() as u64
 }

@@ -7,10 +7,10 @@ use crate::headers::{self, Forwarded, Variables};
 use crate::record::{self, Record};
 use crate::{InternalLb, respond};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
 use http_proxy::headers::strip_hop_by_hop;
-use http_proxy::{Body, ConnectionInfo, Handler, HeadError, Incoming, tls};
+use http_proxy::{Body, BoxIo, ConnectionInfo, Handler, HeadError, Incoming, tls};
 use names::Reason;
 use runtime::log::{self, Severity};
 use runtime::{Accepted, Drain, Stream, Worker};
@@ -35,8 +35,10 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
     let snapshot = worker.snapshot();
     let Some((place, front)) = snapshot.front(&key, 0) else { return };
     if let Err((reason, detail)) = admitted(&worker, &snapshot, &key, client) {
-        record::unserved(&worker.local.meters, front, client, reason, None, &detail);
-        return silence(stream, drain).await;
+        let meters = &worker.local.meters;
+        record::unserved(meters, front, *client.ip(), reason, None, &detail);
+        drop(snapshot);
+        return Box::pin(silence(stream, drain)).await;
     }
     let options = front.options.clone();
     let forwarded = Forwarded::new(*client.ip(), *front.address.ip(), front.tls.is_some());
@@ -47,34 +49,27 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
         client,
         forwarded,
     });
-    let info = |tls| {
-        let local = Some(front.address);
-        Rc::new(ConnectionInfo { peer: Some(client), local, tls })
-    };
-    match front.tls.clone() {
-        None => {
-            let info = info(None);
-            drop(snapshot); // not kept alive by a connection
-            let drain = async move { drain.wait().await };
-            http_proxy::serve(stream, Bytes::new(), info, handler, &options, drain).await;
-        }
-        Some(config) => match tls::accept(config, stream, HANDSHAKE_TIMEOUT).await {
-            Ok((stream, tls)) => {
-                let info = info(Some(tls));
-                drop(snapshot);
-                let drain = async move { drain.wait().await };
-                http_proxy::serve(stream, Bytes::new(), info, handler, &options, drain).await;
-            }
+    let local = Some(front.address);
+    let (io, tls): (BoxIo, _) = match front.tls.clone() {
+        None => (Box::new(stream), None),
+        Some(config) => match Box::pin(tls::accept(config, stream, HANDSHAKE_TIMEOUT)).await {
+            Ok((stream, tls)) => (Box::new(stream), Some(tls)),
             // Plain HTTP on a TLS port, a probe, a client that does not trust the certificate:
             // the connection is closed (2.8 (unconfirmed)).
-            Err(error) => log::entry(Severity::Notice, "a TLS handshake failed")
-                .field("logName", &front.log_name)
-                .field("forwardingRule", &*front.link)
-                .field("remoteIp", client.ip().to_string().as_str())
-                .field("error", error.to_string().as_str())
-                .emit(),
+            Err(error) => {
+                log::entry(Severity::Notice, "a TLS handshake failed")
+                    .field("forwardingRule", &*front.link)
+                    .field("remoteIp", client.ip().to_string().as_str())
+                    .field("error", error.to_string().as_str())
+                    .emit();
+                return;
+            }
         },
-    }
+    };
+    drop(snapshot); // not kept alive by a connection
+    let info = Rc::new(ConnectionInfo { peer: Some(client), local, tls });
+    let drain = async move { drain.wait().await };
+    http_proxy::serve_boxed(io, Bytes::new(), info, handler, &options, drain).await;
 }
 
 /// Clients of other regions need global access (2.1). A client whose region nobody knows (behind
@@ -130,15 +125,13 @@ impl Handler for Connection {
         let (mut parts, body) = request.into_parts();
         let upgrade = strip_hop_by_hop(&mut parts.headers);
         let grpc = is_grpc(&parts.headers);
-        let host = parts.headers.get(HOST);
-        let mut record =
-            Record::new(self.worker.clone(), snapshot.clone(), place, self.client, &parts, host);
-        let mut plan = self.plan(&snapshot, host, &parts);
+        let mut record = Record::new(&self.worker, &snapshot, place, *self.client.ip(), &parts);
+        let mut plan = self.plan(&snapshot, record.host(), &parts);
         record.planned(&mut plan);
         match plan.action {
             Action::Forward { to, timeout } => {
-                headers::for_backend(&mut parts.headers, &self.forwarded, &self.worker.local.ids);
-                record.traced(&parts.headers);
+                let ids = &self.worker.local.ids;
+                record.traced(headers::for_backend(&mut parts.headers, &self.forwarded, ids));
                 let variables = Variables {
                     info,
                     client: self.client,
@@ -187,19 +180,13 @@ impl Handler for Connection {
         let failure = respond::malformed(error);
         let (meters, status) = (&self.worker.local.meters, Some(failure.status));
         let detail = error.to_string();
-        record::unserved(meters, front, self.client, failure.reason, status, &detail);
+        record::unserved(meters, front, *self.client.ip(), failure.reason, status, &detail);
     }
 }
 
 impl Connection {
-    fn plan(
-        &self,
-        snapshot: &Snapshot,
-        host: Option<&HeaderValue>,
-        parts: &http::request::Parts,
-    ) -> Plan {
+    fn plan(&self, snapshot: &Snapshot, host: &str, parts: &http::request::Parts) -> Plan {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         match snapshot.url_maps.front(&self.key) {
             // Envoy has no route for CONNECT unless one is configured.
             Some(front) if parts.method != Method::CONNECT => {

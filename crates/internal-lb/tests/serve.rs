@@ -832,7 +832,7 @@ fn every_request_is_one_log_entry() {
         (&served["httpRequest"]["requestMethod"], "POST"),
         (&served["httpRequest"]["requestUrl"], "http://a.example.com/known/x?q=%22%20"),
         (&served["httpRequest"]["userAgent"], "\"odd\\"),
-        (&served["httpRequest"]["serverIp"], "10.0.9.1:80"),
+        (&served["httpRequest"]["serverIp"], "10.0.9.1"),
         (&served["httpRequest"]["protocol"], "HTTP/1.1"),
     ] {
         assert_eq!(found, expected, "{served}");

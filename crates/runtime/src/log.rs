@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 /// A worker writes what it has gathered after this time, or when the buffer is full.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 const FLUSH_BYTES: usize = 32 * 1024;
+/// A larger buffer is not kept after it was written.
+const KEPT_BYTES: usize = 4 * FLUSH_BYTES;
 
 /// Cloud Logging's severities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,13 @@ impl Entry {
         filled
     }
 
+    /// Adds fields that were rendered before: each with its comma in front, as JSON.
+    pub fn rendered(mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+        fill(&mut self.text);
+        self.first = false;
+        self
+    }
+
     /// Writes the entry; on a worker thread within 50 ms, elsewhere at once.
     pub fn emit(mut self) {
         self.text.extend_from_slice(b"}\n");
@@ -99,7 +108,9 @@ impl Entry {
         self.start = 0;
         // An entry made while this one was under construction went into a fresh buffer.
         let others = BUFFER.replace(std::mem::take(&mut self.text));
-        BUFFER.with_borrow_mut(|buffer| buffer.extend_from_slice(&others));
+        if !others.is_empty() {
+            BUFFER.with_borrow_mut(|buffer| buffer.extend_from_slice(&others));
+        }
         if full || !GATHERING.get() {
             flush();
         } else if was_empty {
@@ -140,31 +151,47 @@ pub trait Value {
     }
 }
 
+/// Bytes that JSON escapes inside a text.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        escaped[byte] = true;
+        byte += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped[0x7f] = true;
+    escaped
+};
+
 impl Value for str {
     fn write(&self, text: &mut Vec<u8>) {
         text.push(b'"');
-        let mut from = 0;
-        for (at, byte) in self.bytes().enumerate() {
-            let escape: &[u8] = match byte {
-                b'"' => b"\\\"",
-                b'\\' => b"\\\\",
-                b'\n' => b"\\n",
-                b'\r' => b"\\r",
-                b'\t' => b"\\t",
-                0..0x20 | 0x7f => b"",
-                _ => continue,
-            };
-            text.extend_from_slice(&self.as_bytes()[from..at]);
-            if escape.is_empty() {
-                let _ = write!(text, "\\u{byte:04x}");
-            } else {
-                text.extend_from_slice(escape);
-            }
-            from = at + 1;
-        }
-        text.extend_from_slice(&self.as_bytes()[from..]);
+        escape(self, text);
         text.push(b'"');
     }
+}
+
+/// Writes what stands between the quotes.
+pub fn escape(value: &str, text: &mut Vec<u8>) {
+    let mut rest = value.as_bytes();
+    // Hardly any text has something to escape: it is copied in one go.
+    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        text.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => text.extend_from_slice(b"\\\""),
+            b'\\' => text.extend_from_slice(b"\\\\"),
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\r' => text.extend_from_slice(b"\\r"),
+            b'\t' => text.extend_from_slice(b"\\t"),
+            byte => {
+                let _ = write!(text, "\\u{byte:04x}");
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    text.extend_from_slice(rest);
 }
 
 impl Value for String {
@@ -210,12 +237,43 @@ impl Value for bool {
 macro_rules! numbers {
     ($($number:ty)*) => { $(impl Value for $number {
         fn write(&self, text: &mut Vec<u8>) {
+            decimal(u64::from(*self), text);
+        }
+    })* };
+}
+
+numbers!(u16 u32 u64);
+
+impl Value for usize {
+    fn write(&self, text: &mut Vec<u8>) {
+        decimal(*self as u64, text);
+    }
+}
+
+macro_rules! signed_numbers {
+    ($($number:ty)*) => { $(impl Value for $number {
+        fn write(&self, text: &mut Vec<u8>) {
             let _ = write!(text, "{self}");
         }
     })* };
 }
 
-numbers!(u16 u32 u64 usize i32 i64);
+signed_numbers!(i32 i64);
+
+/// Writes a number without the machinery of formatting.
+pub fn decimal(mut number: u64, text: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(&digits[at..]);
+}
 
 impl Value for f64 {
     fn write(&self, text: &mut Vec<u8>) {
@@ -236,10 +294,14 @@ impl<T: std::fmt::Display> Value for Shown<T> {
 
 /// Writes out what this thread has gathered.
 pub fn flush() {
-    let text = BUFFER.take();
+    let mut text = BUFFER.take();
     if !text.is_empty() {
         // Nobody is left to be told if standard error is gone.
         let _ = std::io::stderr().lock().write_all(&text);
+        if text.capacity() <= KEPT_BYTES {
+            text.clear();
+            BUFFER.set(text); // grown once, not with every flush
+        }
     }
 }
 
@@ -264,7 +326,19 @@ fn write_now(text: &mut Vec<u8>) {
         }
         text.extend_from_slice(shown.as_bytes());
     });
-    let _ = write!(text, ".{:06}Z", now.subsec_micros());
+    text.push(b'.');
+    micros(now.subsec_micros(), text);
+    text.push(b'Z');
+}
+
+/// Six digits.
+pub fn micros(mut micros: u32, text: &mut Vec<u8>) {
+    let mut digits = [b'0'; 6];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (micros % 10) as u8;
+        micros /= 10;
+    }
+    text.extend_from_slice(&digits);
 }
 
 /// `YYYY-MM-DDTHH:MM:SS` of seconds since the epoch (the days-to-civil algorithm of H. Hinnant).

@@ -2,7 +2,7 @@
 
 use super::wire::Writer;
 use crate::error::BodyError;
-use crate::headers::is_forbidden_trailer;
+use crate::headers::{is_forbidden_trailer, is_old_hop_by_hop};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -230,10 +230,7 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
 
 /// Fields that this crate writes by itself.
 fn is_framing(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    matches!(*name, CONNECTION | TRANSFER_ENCODING | UPGRADE) || is_old_hop_by_hop(name)
 }
 
 fn field(buffer: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {

@@ -1,0 +1,106 @@
+//! A load balancer on a free loopback port, for load generators and profilers: hosts `svc-0..100`
+//! lead to one backend. Prints the port, serves until its standard input ends.
+//!
+//! `cargo run --release -p internal-lb --example load -- BACKEND_ADDRESS [tls]`
+
+use internal_lb::InternalLb;
+use names::{NetworkId, SelfLink};
+use runtime::testing::{Place, Started};
+use slice::Placement;
+use slice::load_balancer::*;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+const RULE: &str = "projects/p/regions/r/forwardingRules/ilb";
+
+fn link(collection: &str, name: &str) -> SelfLink {
+    SelfLink::regional("p", "r", collection, name)
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let backend: SocketAddr = args.next().and_then(|to| to.parse().ok()).expect("BACKEND_ADDRESS");
+    let https = args.next().as_deref() == Some("tls");
+    let network = NetworkId::new("p", "n");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["lb.example.com".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let declared = |n: u8| SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, n), 80);
+    let services = || (0..100u8).map(|n| (n, format!("svc-{n}")));
+    let service = |name: &str| RouteAction::Service(link("backendServices", name));
+    let slice = InternalLbSlice {
+        network: network.clone(),
+        load_balancing: LoadBalancing {
+            forwarding_rules: vec![ForwardingRule {
+                self_link: SelfLink::new(RULE),
+                network: network.clone(),
+                region: "r".to_owned(),
+                address: Ipv4Addr::new(10, 0, 0, 5),
+                port: 443,
+                allow_global_access: true,
+                target: TargetProxy {
+                    self_link: link("targetHttpsProxies", "proxy"),
+                    url_map: link("urlMaps", "map"),
+                    ssl_certificates: vec![SslCertificate {
+                        self_link: link("sslCertificates", "c"),
+                        certificate: certificate.pem(),
+                        private_key: key.serialize_pem(),
+                        domains: Vec::new(),
+                    }],
+                    https,
+                    http_keep_alive_timeout_sec: 610,
+                },
+            }],
+            url_maps: vec![UrlMap {
+                self_link: link("urlMaps", "map"),
+                default: service("svc-0"),
+                host_rules: services()
+                    .map(|(_, name)| HostRule {
+                        hosts: vec![format!("{name}.example.com")],
+                        path_matcher: name,
+                    })
+                    .collect(),
+                path_matchers: services()
+                    .map(|(_, name)| PathMatcher {
+                        default: service(&name),
+                        name,
+                        path_rules: Vec::new(),
+                    })
+                    .collect(),
+                tests: Vec::new(),
+            }],
+            backend_services: services()
+                .map(|(_, name)| BackendService {
+                    self_link: link("backendServices", &name),
+                    protocol: "HTTP".to_owned(),
+                    timeout_sec: None,
+                    backends: vec![link("networkEndpointGroups", &name)],
+                    custom_request_headers: Vec::new(),
+                    custom_response_headers: Vec::new(),
+                })
+                .collect(),
+            network_endpoint_groups: services()
+                .map(|(n, name)| NetworkEndpointGroup {
+                    self_link: link("networkEndpointGroups", &name),
+                    endpoints: Endpoints::NonGcpPrivateIpPort(vec![declared(n)]),
+                })
+                .collect(),
+        },
+    };
+    let placements = services()
+        .map(|(n, _)| Placement {
+            network: network.clone(),
+            declared: declared(n),
+            actual: backend,
+        })
+        .collect();
+    let place = Place {
+        state_dir: std::env::temp_dir().join(format!("ilb-load-{}", std::process::id())),
+        network: Some(network),
+        workers: 1,
+        placements,
+    };
+    let started = Started::<InternalLb>::start(slice, place).expect("a load balancer");
+    println!("{}", started.address(RULE).expect("a listener").port());
+    let _ = std::io::stdin().read(&mut [0]);
+}
