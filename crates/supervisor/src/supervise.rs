@@ -3,7 +3,7 @@
 use crate::child::{Child, Kept, Launch, ProgramId};
 use crate::events::Event;
 use crate::protocol::{Ask, Reply};
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Surroundings, within_reach};
 use crate::workloads::Workloads;
 use crate::{slices, status};
 use names::NetworkId;
@@ -326,7 +326,7 @@ impl Supervisor {
         open: Vec<Listen>,
         close: Vec<String>,
     ) -> ToProgram {
-        let (placements, hosts, placed) = self.surroundings.placements(&child.id);
+        let (placements, hosts, placed) = self.surroundings.placements(&child.id, &self.topology);
         let source = self.workloads.source_of(&child.id);
         ToProgram::Prepare {
             generation,
@@ -476,7 +476,7 @@ impl Supervisor {
                 open.extend(old.map(|kept| (kept.listen.clone(), kept.socket.as_fd())));
             }
             let (listens, descriptors): (Vec<Listen>, Vec<_>) = open.into_iter().unzip();
-            let (placements, hosts, placed) = self.surroundings.placements(id);
+            let (placements, hosts, placed) = self.surroundings.placements(id, topology);
             let source = self.workloads.source_of(id);
             let message = ToProgram::Prepare {
                 generation,
@@ -593,12 +593,17 @@ impl Supervisor {
     }
 
     pub(crate) fn tell_workloads_to(&self, child: &Child) {
-        let Some(network) = &child.id.network else { return };
-        let (_, hosts, placed) = self.surroundings.placements(&child.id);
+        if child.id.network.is_none() {
+            return;
+        }
+        let (_, hosts, placed) = self.surroundings.placements(&child.id, &self.topology);
         if placed {
             child.send(&ToProgram::Hosts(hosts), &[]);
         }
-        child.send(&ToProgram::Notice(Notice::Workloads(self.workloads.of(network))), &[]);
+        // Workloads of peers arrive here too, with their region.
+        let networks = within_reach(child.id.network.as_ref(), &self.topology);
+        let workloads = networks.iter().flat_map(|network| self.workloads.of(network)).collect();
+        child.send(&ToProgram::Notice(Notice::Workloads(workloads)), &[]);
     }
 
     /// What a process that has just been started must know beside its slice.

@@ -51,6 +51,15 @@ pub fn serverless() -> NetworkId {
     NetworkId::new(SERVERLESS_NETWORK.0, SERVERLESS_NETWORK.1)
 }
 
+/// A network and its active peers, whose addresses do not overlap with its own.
+pub fn within_reach(network: Option<&NetworkId>, topology: &Topology) -> Vec<NetworkId> {
+    let own = network.cloned().unwrap_or_else(serverless);
+    let declared = topology.networks.iter().find(|known| known.id == own);
+    let peerings = declared.into_iter().flat_map(|known| &known.peerings);
+    let peers = peerings.filter(|peering| peering.active).map(|peering| peering.peer.clone());
+    std::iter::once(own).chain(peers).collect()
+}
+
 impl Surroundings {
     /// What the command line calls it.
     pub fn name(&self) -> &'static str {
@@ -198,16 +207,23 @@ impl Surroundings {
         Ok(Kept { listen: listen.clone(), socket, actual })
     }
 
-    /// Where declared addresses are really bound, for a program.
-    pub fn placements(&self, id: &ProgramId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>, bool) {
-        match self {
-            Surroundings::Namespaces { .. } => (Vec::new(), Vec::new(), false),
-            Surroundings::Loopback { loopback, .. } => {
-                let outside = serverless();
-                let (sockets, hosts) = loopback.table(id.network.as_ref().unwrap_or(&outside));
-                (sockets, hosts, true)
-            }
+    /// Where declared addresses are really bound, for a program: those of its network and of the
+    /// networks that are peered with it.
+    pub fn placements(
+        &self,
+        id: &ProgramId,
+        topology: &Topology,
+    ) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>, bool) {
+        let Surroundings::Loopback { loopback, .. } = self else {
+            return (Vec::new(), Vec::new(), false);
+        };
+        let (mut sockets, mut hosts) = (Vec::new(), Vec::new());
+        for network in within_reach(id.network.as_ref(), topology) {
+            let (own_sockets, own_hosts) = loopback.table(&network);
+            sockets.extend(own_sockets);
+            hosts.extend(own_hosts);
         }
+        (sockets, hosts, true)
     }
 
     /// Makes a leaf for a workload.
