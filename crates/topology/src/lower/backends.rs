@@ -11,6 +11,7 @@ use crate::model::Item;
 use slice::load_balancer as lb;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
+use url_map::{CustomHeader, Placeholder, UrlMask};
 
 impl Lowering<'_> {
     /// May a URL map lead to this backend service?
@@ -157,18 +158,11 @@ impl Lowering<'_> {
             }
         }
         for header in raw.custom_request_headers.iter().chain(&raw.custom_response_headers) {
-            let name = header.split_once(':').map(|(name, _)| name.trim());
-            let token = |name: &str| {
-                !name.is_empty()
-                    && name
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&b))
-            };
-            if !name.is_some_and(token) {
+            if let Err(why) = CustomHeader::parse(header) {
                 findings.error(
                     Code::InvalidValue,
                     header.at,
-                    format!("`{}` is no header line", header.value),
+                    format!("the custom header `{}` {why}", header.value),
                     "write `Name: value`",
                 );
             }
@@ -351,25 +345,27 @@ impl Lowering<'_> {
                 );
             }
         }
-        let placeholders = match &raw.url_mask {
-            Some(mask) => match mask_placeholders(mask) {
-                Ok(all) => all,
-                Err(what) => {
-                    findings.error(
-                        Code::UrlMask,
-                        mask.at,
-                        format!("the URL mask `{}` {what}", mask.value),
-                        "write a mask such as /<service>, example.com/<service>/<tag> or <tag>.<service>.example.com, without a scheme",
-                    );
-                    return None;
-                }
-            },
-            None => Vec::new(),
+        let mask = match raw.url_mask.as_ref().map(|mask| (mask, UrlMask::parse(mask))) {
+            Some((mask, Err(why))) => {
+                findings.error(
+                    Code::UrlMask,
+                    mask.at,
+                    format!("the URL mask `{}` is not well-formed: {why}", mask.value),
+                    "write a mask such as /<service>, example.com/<service>/<tag> or <tag>.<service>.example.com",
+                );
+                return None;
+            }
+            Some((_, Ok(mask))) => Some(mask),
+            None => None,
         };
-        let fixed = [("service", raw.service.as_ref()), ("tag", raw.tag.as_ref())];
-        for (word, text) in fixed {
+        let masked = |placeholder| mask.as_ref().is_some_and(|mask| mask.has(placeholder));
+        let fixed = [
+            ("service", Placeholder::Service, raw.service.as_ref()),
+            ("tag", Placeholder::Tag, raw.tag.as_ref()),
+        ];
+        for (word, placeholder, text) in fixed {
             if let Some(text) = text
-                && placeholders.contains(&word)
+                && masked(placeholder)
             {
                 findings.error(
                     Code::ConflictingFields,
@@ -381,7 +377,7 @@ impl Lowering<'_> {
                 );
             }
         }
-        if raw.service.is_none() && !placeholders.contains(&"service") {
+        if raw.service.is_none() && !masked(Placeholder::Service) {
             if !raw.faulty {
                 findings.error(
                     Code::UrlMask,
@@ -401,72 +397,5 @@ impl Lowering<'_> {
             url_mask: text(&raw.url_mask),
             services: Arc::default(),
         })
-    }
-}
-
-/// The placeholders of a URL mask, in order (3.2); they are legal for Cloud Run and stand once.
-fn mask_placeholders(mask: &str) -> Result<Vec<&'static str>, String> {
-    if mask.contains("://") {
-        return Err("has a scheme".to_owned());
-    }
-    if mask.is_empty() || mask.contains(|c: char| c.is_whitespace() || c == '?' || c == '#') {
-        return Err("is empty, or holds blanks, `?` or `#`".to_owned());
-    }
-    let mut found = Vec::new();
-    let mut rest = mask;
-    while let Some(start) = rest.find(['<', '>']) {
-        let inside = rest[start..].strip_prefix('<').and_then(|inside| inside.split_once('>'));
-        let Some((word, after)) = inside else {
-            return Err("has an unpaired `<` or `>`".to_owned());
-        };
-        let word = match word {
-            "service" => "service",
-            "tag" => "tag",
-            other => {
-                return Err(format!(
-                    "has the placeholder <{other}>; Cloud Run knows <service> and <tag>"
-                ));
-            }
-        };
-        if found.contains(&word) {
-            return Err(format!("has <{word}> twice"));
-        }
-        if after.starts_with('<') {
-            return Err("has two placeholders without anything between them".to_owned());
-        }
-        found.push(word);
-        rest = after;
-    }
-    Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mask_placeholders;
-
-    #[test]
-    fn a_mask_has_service_and_tag_once_each() {
-        let good = [
-            ("/<service>", vec!["service"]),
-            ("<tag>.<service>.example.com", vec!["tag", "service"]),
-            ("<service>-home.example.com", vec!["service"]),
-            ("example.com/home/<service>/<tag>", vec!["service", "tag"]),
-            ("example.com", vec![]),
-        ];
-        for (mask, expected) in good {
-            assert_eq!(mask_placeholders(mask), Ok(expected), "{mask}");
-        }
-        for bad in [
-            "",
-            "https://a/<service>",
-            "/<servce>",
-            "/<service",
-            "/service>",
-            "/<service>/<service>",
-            "/<service><tag>",
-            "/<>",
-        ] {
-            assert!(mask_placeholders(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -40,9 +40,13 @@ impl Lowering<'_> {
             (None, Some(url)) => {
                 let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
                 let good = authority.is_some_and(|authority| {
-                    authority.rsplit_once(':').is_some_and(|(host, port)| {
-                        !host.is_empty() && !authority.contains('/') && port.parse::<u16>().is_ok()
-                    })
+                    authority
+                        .parse::<std::net::SocketAddr>()
+                        .is_ok_and(|address| address.port() > 0)
+                        || authority.rsplit_once(':').is_some_and(|(host, port)| {
+                            crate::names_rules::is_hostname(host)
+                                && port.parse::<u16>().is_ok_and(|port| port > 0)
+                        })
                 });
                 if !good {
                     findings.error(

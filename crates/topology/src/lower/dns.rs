@@ -6,10 +6,10 @@ use crate::decode::Text;
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::dns::{ManagedZone, ResourceRecordSet, Visibility};
 use crate::model::Item;
+use managed_zone::{Problem, ZoneError};
 use names::{NetworkId, SelfLink};
 use slice::dns;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Default TTL of a record set, seconds, where the file names none.
 const TTL_DEFAULT: u32 = 300;
@@ -103,7 +103,19 @@ impl Lowering<'_> {
                 }
                 dns::ZoneKind::Peering(target_id)
             }
-            None => dns::ZoneKind::Private(record_sets(&raw.rrsets, dns_name.as_deref(), findings)),
+            None => {
+                let (sets, written) = record_sets(&raw.rrsets, findings);
+                let zone = dns::ManagedZone {
+                    self_link: item.link.clone(),
+                    dns_name: dns_name?,
+                    networks,
+                    kind: dns::ZoneKind::Private(sets),
+                };
+                for error in managed_zone::check(&zone) {
+                    report(&error, raw.at, &written, findings);
+                }
+                return Some(zone);
+            }
         };
         Some(dns::ManagedZone { self_link: item.link.clone(), dns_name: dns_name?, networks, kind })
     }
@@ -166,183 +178,73 @@ fn zone_name(text: &Text, findings: &mut Findings) -> Option<String> {
     Some(text.to_ascii_lowercase())
 }
 
-fn record_sets(
-    raw: &[ResourceRecordSet],
-    zone: Option<&str>,
+/// The record sets of a zone and where each of them stands in the file. What is wrong with names
+/// and data is said by [`managed_zone::check`], which is what the resolver goes by.
+fn record_sets<'z>(
+    raw: &'z [ResourceRecordSet],
     findings: &mut Findings,
-) -> Vec<dns::ResourceRecordSet> {
-    /// What a name holds so far.
-    struct Name {
-        at: Mark,
-        cname: bool,
-        types: Vec<String>,
-    }
-    let mut names: HashMap<String, Name> = HashMap::with_capacity(raw.len());
+) -> (Vec<dns::ResourceRecordSet>, Vec<&'z ResourceRecordSet>) {
     let mut all = Vec::with_capacity(raw.len());
+    let mut written = Vec::with_capacity(raw.len());
     for record in raw {
-        let name = record.name.to_ascii_lowercase();
-        let record_type = record.record_type.to_ascii_uppercase();
-        if let Some(zone) = zone
-            && !owner_name(&record.name, &name, zone, findings)
-        {
-            continue;
-        }
-        let cname = record_type == "CNAME";
-        match names.get_mut(&name) {
-            Some(other) if other.types.contains(&record_type) => {
-                let first = findings.position(other.at);
-                findings.error(
-                    Code::RecordConflict,
-                    record.name.at,
-                    format!("`{name}` has a record set of type {record_type} already, at {first}"),
-                    "put all data into one record set",
-                );
-                continue;
-            }
-            Some(other) if cname || other.cname => {
-                let first = findings.position(other.at);
-                findings.error(
-                    Code::RecordConflict,
-                    record.name.at,
-                    format!("`{name}` has a CNAME and other records ({first}); a CNAME stands alone at its name"),
-                    "remove the CNAME or the others",
-                );
-                continue;
-            }
-            Some(other) => other.types.push(record_type.clone()),
-            None => {
-                let types = vec![record_type.clone()];
-                names.insert(name.clone(), Name { at: record.name.at, cname, types });
-            }
-        }
-        if cname && zone == Some(name.as_str()) {
+        if !record.name.ends_with('.') {
             findings.error(
-                Code::RecordConflict,
+                Code::DnsName,
                 record.name.at,
-                "a CNAME cannot stand at the top of a zone, which has SOA and NS records",
-                "write an A record",
+                format!(
+                    "`{}` does not end with a dot; record names are fully qualified",
+                    record.name.value
+                ),
+                format!("write `{}.`", record.name.value),
             );
-        }
-        let known = data_rules(record, &record_type, findings);
-        if !known {
             continue;
         }
+        if record.faulty && record.rrdatas.is_empty() {
+            continue;
+        }
+        written.push(record);
         all.push(dns::ResourceRecordSet {
-            name,
-            record_type,
+            name: record.name.to_ascii_lowercase(),
+            record_type: record.record_type.to_ascii_uppercase(),
             ttl: record.ttl.map_or(TTL_DEFAULT, |ttl| u32::try_from(ttl.0).unwrap_or(TTL_DEFAULT)),
             rrdatas: record.rrdatas.iter().map(|data| data.value.clone()).collect(),
         });
     }
-    all
+    (all, written)
 }
 
-/// Is the owner name fully qualified, a name, and in the zone?
-fn owner_name(written: &Text, name: &str, zone: &str, findings: &mut Findings) -> bool {
-    let Some(bare) = name.strip_suffix('.') else {
-        findings.error(
-            Code::DnsName,
-            written.at,
-            format!(
-                "`{}` does not end with a dot; record names are fully qualified",
-                written.value
-            ),
-            format!("write `{}.`", written.value),
-        );
-        return false;
+/// A mistake in a zone's records, where it stands in the file.
+fn report(error: &ZoneError, zone: Mark, written: &[&ResourceRecordSet], findings: &mut Findings) {
+    let record = error.record_set.and_then(|index| written.get(index));
+    let whole = record.map_or(zone, |record| record.at);
+    let name = record.map_or(zone, |record| record.name.at);
+    let of_type = record.map_or(zone, |record| record.record_type.at);
+    let data = record.zip(error.rrdata).and_then(|(record, index)| record.rrdatas.get(index));
+    let data = data.map_or(whole, |data| data.at);
+    let (code, at, fix) = match &error.problem {
+        Problem::Name(_) => (Code::DnsName, name, "write a name such as api.internal.example.com."),
+        Problem::OutsideZone(_) => {
+            (Code::RecordOutsideZone, name, "correct the name, or put the record into its own zone")
+        }
+        Problem::Type(_) => (Code::RecordData, of_type, "correct the type"),
+        Problem::Ttl(_) => (Code::InvalidValue, whole, "write a shorter ttl, such as 300"),
+        Problem::NoData => (Code::MissingField, whole, "add rrdatas: [DATA]"),
+        Problem::Rdata(_) => (Code::RecordData, data, "write the data in presentation format"),
+        Problem::DuplicateValue => (Code::DuplicateEntry, data, "remove one of the two"),
+        Problem::DuplicateRecordSet => {
+            (Code::RecordConflict, name, "put all data into one record set")
+        }
+        Problem::CnameBesideOthers => {
+            (Code::RecordConflict, name, "remove the CNAME or the other records of the name")
+        }
+        Problem::NotSingle(_) => (Code::RecordConflict, name, "keep one record"),
+        Problem::SoaBelowApex => (Code::RecordConflict, name, "remove the record set"),
+        Problem::RecordSetSize(_) => (Code::ListTooLong, whole, "use several names"),
+        Problem::ZoneSize => (Code::ListTooLong, zone, "split the zone"),
     };
-    if !crate::names_rules::is_hostname(bare.strip_prefix("*.").unwrap_or(bare)) {
-        findings.error(
-            Code::DnsName,
-            written.at,
-            format!("`{}` is no DNS name", written.value),
-            "write a name such as api.internal.example.com.",
-        );
-        return false;
-    }
-    let inside = name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    if !inside {
-        findings.error(
-            Code::RecordOutsideZone,
-            written.at,
-            format!("`{}` is not in the zone `{zone}`", written.value),
-            format!("write a name that ends with `.{zone}`, or put the record into its own zone"),
-        );
-    }
-    inside
-}
-
-/// Does the data fit the type? Types that a private zone cannot have are refused (4.2).
-fn data_rules(record: &ResourceRecordSet, record_type: &str, findings: &mut Findings) -> bool {
-    const TYPES: &[&str] = &[
-        "A", "AAAA", "CAA", "CNAME", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SOA", "SPF", "SRV",
-        "SSHFP", "SVCB", "TLSA", "TXT",
-    ];
-    if !TYPES.contains(&record_type) {
-        findings.error(
-            Code::RecordData,
-            record.record_type.at,
-            format!("a private zone has no records of type `{}`", *record.record_type),
-            format!("write one of {}", TYPES.join(", ")),
-        );
-        return false;
-    }
-    let before = findings.errors();
-    if record.rrdatas.is_empty() && !record.faulty {
-        findings.error(
-            Code::MissingField,
-            record.at,
-            format!("the record set `{}` has no `rrdatas`; it would answer nothing", *record.name),
-            "add rrdatas: [DATA]",
-        );
-    }
-    if record_type == "CNAME" && record.rrdatas.len() > 1 {
-        findings.error(
-            Code::RecordData,
-            record.rrdatas[1].at,
-            "a CNAME has exactly one target",
-            "remove the others",
-        );
-    }
-    for (index, data) in record.rrdatas.iter().enumerate() {
-        let text = data.trim();
-        let name = |text: &str| {
-            text == "." || text.strip_suffix('.').is_some_and(crate::names_rules::is_hostname)
-        };
-        let number = |text: &str| text.parse::<u16>().is_ok();
-        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-        let (good, form) = match record_type {
-            "A" => (text.parse::<Ipv4Addr>().is_ok(), "an IPv4 address"),
-            "AAAA" => (text.parse::<Ipv6Addr>().is_ok(), "an IPv6 address"),
-            "CNAME" | "PTR" | "NS" => (name(text), "a name with its trailing dot"),
-            "MX" => (
-                matches!(fields.as_slice(), [preference, host] if number(preference) && name(host)),
-                "`PREFERENCE NAME.`",
-            ),
-            "SRV" => (
-                matches!(fields.as_slice(), [priority, weight, port, host]
-                    if number(priority) && number(weight) && number(port) && name(host)),
-                "`PRIORITY WEIGHT PORT NAME.`",
-            ),
-            _ => (!text.is_empty(), "data in presentation format"),
-        };
-        if !good {
-            findings.error(
-                Code::RecordData,
-                data.at,
-                format!("`{}` does not fit type {record_type}", data.value),
-                format!("write {form}"),
-            );
-        }
-        // A handful is compared; long sets are left to the resolver, which does not mind.
-        if index < 64 && record.rrdatas[..index].iter().any(|other| other.value == data.value) {
-            findings.error(
-                Code::DuplicateEntry,
-                data.at,
-                format!("`{}` stands in the record set twice", data.value),
-                "remove one of the two",
-            );
-        }
-    }
-    findings.errors() == before
+    let what = match error.record.as_str() {
+        "" => error.problem.to_string(),
+        record => format!("{record}: {}", error.problem),
+    };
+    findings.error(code, at, what, fix);
 }

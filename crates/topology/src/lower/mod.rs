@@ -179,6 +179,7 @@ impl Lowering<'_> {
     /// Nothing was left out silently: without an error everything that was read is in the topology.
     fn complete(&self) {
         let (model, topology) = (self.model, &self.topology);
+        debug_assert_eq!(url_map::Snapshot::compile(&topology.load_balancing).err(), None);
         let rules = model.forwarding_rules.items.len() - self.idle_rules.len();
         let load_balancing = &topology.load_balancing;
         let attachments = model.organizations.iter().map(|o| o.raw.endpoint_attachments.len());

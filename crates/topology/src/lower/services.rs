@@ -12,7 +12,7 @@ use crate::fields::cloud_run::{
 use crate::model::Item;
 use names::NetworkId;
 use slice::run;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Instances at the most where nothing is written (2.1).
 const MAX_INSTANCES_DEFAULT: u32 = 100;
@@ -23,8 +23,29 @@ const TIMEOUT_MAX: u32 = 3600;
 impl Lowering<'_> {
     /// All Cloud Run services.
     pub(crate) fn services(&mut self, findings: &mut Findings) {
+        // A service may be named like another one's tag, `TAG---SERVICE`.
+        let mut claimed: HashMap<String, &Item<Service>> = HashMap::new();
         for item in &self.model.services.items {
             if let Some(service) = self.service(item, findings) {
+                let tagged = service.tags.iter().flat_map(|tag| {
+                    service.hosts.iter().map(move |host| format!("{tag}---{host}"))
+                });
+                for host in service.hosts.iter().cloned().chain(tagged) {
+                    if let Some(other) = claimed.get(&host).filter(|other| other.link != item.link)
+                    {
+                        findings.error(
+                            Code::DuplicateResource,
+                            item.raw.name.at,
+                            format!(
+                                "`{}` and `{}` have the same host name {host}",
+                                item.link, other.link
+                            ),
+                            "rename one of the two, or the tag",
+                        );
+                    } else {
+                        claimed.insert(host, item);
+                    }
+                }
                 self.topology.services.push(service);
             }
         }

@@ -276,12 +276,12 @@ fn host_syntax(text: &str) -> Result<(), &'static str> {
         None => (text, None),
     };
     if let Some(port) = port
-        && port.parse::<u16>().map_or(true, |port| port == 0)
+        && (port.starts_with(['0', '+']) || port.parse::<u16>().is_err())
     {
         return Err("has a port that is no number from 1 to 65535");
     }
     let rest = match host.strip_prefix('*') {
-        Some("") => return Ok(()),
+        Some("") if port.is_none() => return Ok(()),
         Some(rest) if !rest.starts_with(['-', '.']) => {
             return Err("has something else than `-` or `.` behind its `*`");
         }
@@ -397,14 +397,22 @@ mod tests {
 
     #[test]
     fn a_star_is_the_first_character_of_a_host_and_a_hyphen_or_dot_follows() {
-        for good in
-            ["*", "example.net", "*.example.net", "*-foo.example.net", "example.net:8080", "*:8080"]
-        {
+        for good in ["*", "example.net", "*.example.net", "*-foo.example.net", "example.net:8080"] {
             assert_eq!(host_syntax(good), Ok(()), "{good}");
         }
-        for bad in
-            ["", "*foo", "a.*.b", "a*", "example.net:", "example.net:0", "exa mple", "*.", "a..b"]
-        {
+        for bad in [
+            "",
+            "*foo",
+            "a.*.b",
+            "a*",
+            "example.net:",
+            "*:8080",
+            "a:080",
+            "example.net:0",
+            "exa mple",
+            "*.",
+            "a..b",
+        ] {
             assert!(host_syntax(bad).is_err(), "{bad}");
         }
     }
