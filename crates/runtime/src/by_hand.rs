@@ -7,8 +7,9 @@ use crate::listener::bind;
 use crate::{Program, log};
 use names::NetworkId;
 use net::Network;
-use slice::{Bind, Listen, Role, Slice, Topology};
+use slice::{Bind, Listen, Placement, Role, Slice, Topology};
 use std::any::Any;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,10 +60,7 @@ pub(crate) fn run<P: Program>(args: Args) -> Result<(), String> {
             }
         }
     })
-    .and_then(|()| {
-        running.stop();
-        Ok(())
-    })
+    .map(|()| running.stop())
 }
 
 /// Reads, validates, cuts, compiles, binds, commits. An error leaves everything as it was.
@@ -79,13 +77,7 @@ fn load<P: Program>(
         return Err(format!("{} is refused:\n{}", path.display(), all.join("\n")));
     };
     let slice = cut::<P>(&topology, network, state_dir)?;
-    let placements: Vec<_> = topology
-        .placements
-        .iter()
-        .filter(|placement| network.is_none_or(|network| placement.network == *network))
-        .cloned()
-        .collect();
-    let placed = Network::placed(&placements, &[]);
+    let placed = placed(&topology.placements, network);
     let wanted = slice.listens();
     let mut open: Vec<(Listen, OwnedFd)> = Vec::new();
     for listen in &wanted {
@@ -104,6 +96,25 @@ fn load<P: Program>(
     running.commit(prepared).map_err(|error| error.to_string())?;
     sys::release_free_memory();
     Ok(())
+}
+
+/// The network with its placements. One without ports places a whole address: where a workload
+/// comes from, or the NAT address from which a target is dialled.
+fn placed(placements: &[Placement], network: Option<&NetworkId>) -> Network {
+    let mut sockets = Vec::new();
+    let mut hosts = Vec::new();
+    for placement in placements {
+        if network.is_some_and(|network| placement.network != *network) {
+            continue;
+        }
+        match placement.actual {
+            SocketAddr::V4(actual) if actual.port() == 0 && placement.declared.port() == 0 => {
+                hosts.push((*placement.declared.ip(), *actual.ip()));
+            }
+            _ => sockets.push(placement.clone()),
+        }
+    }
+    Network::placed(&sockets, &hosts)
 }
 
 fn bind_listener(listen: &Listen, placed: &Network, state_dir: &Path) -> Result<OwnedFd, String> {
@@ -161,4 +172,34 @@ fn cut<P: Program>(
     };
     let slice = slice.downcast::<P::Slice>();
     slice.map(|slice| *slice).map_err(|_| "role and slice of the program differ".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placement_without_ports_places_a_whole_address_of_its_network() {
+        let (own, other) = (NetworkId::new("p", "own"), NetworkId::new("p", "other"));
+        let place = |network: &NetworkId, declared: &str, actual: &str| Placement {
+            network: network.clone(),
+            declared: declared.parse().expect("an address"),
+            actual: actual.parse().expect("an address"),
+        };
+        let placements = [
+            place(&own, "10.0.0.5:443", "127.0.0.1:29210"),
+            place(&own, "10.0.2.2:0", "127.0.2.2:0"),
+            place(&other, "10.0.2.2:0", "127.0.9.9:0"),
+        ];
+        let network = placed(&placements, Some(&own));
+        for (declared, actual) in [
+            ("10.0.0.5:443", "127.0.0.1:29210"),
+            ("10.0.2.2:7000", "127.0.2.2:7000"),
+            ("10.0.2.3:7000", "10.0.2.3:7000"),
+        ] {
+            let declared = declared.parse().expect("an address");
+            assert_eq!(network.real(declared).to_string(), actual, "{declared}");
+            assert_eq!(network.declared(network.real(declared)), declared);
+        }
+    }
 }
