@@ -121,6 +121,10 @@ fn load_all(
     base: &Path,
     bundle_exists: &dyn Fn(&Path) -> bool,
 ) -> Loaded {
+    let json = |text: &str| text.trim_start().starts_with(['{', '[']);
+    let mend = |text: String| if json(&text) { node::without_surrogates(text) } else { text };
+    let sources: Vec<Source> =
+        sources.into_iter().map(|(path, text)| (path, text.map(mend))).collect();
     let mut names: Vec<Arc<Path>> = sources.iter().map(|(path, _)| path.as_path().into()).collect();
     if names.is_empty() {
         names.push(whole.into());

@@ -55,6 +55,11 @@ pub(crate) trait Resource: Decode {
 }
 
 impl<T> Store<T> {
+    /// Has any member this short name?
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Were there members that could not be read?
     pub(crate) fn has_broken(&self) -> bool {
         !self.broken.is_empty()
@@ -88,13 +93,12 @@ macro_rules! resource {
             networks.first().map(|network| &network.network_url)
         }
     };
-    (@own_zone) => { fn zone(&self) -> Option<&Text> { Some(&self.zone) } };
 }
 
 resource!(network::Network, "networks", "a network", Global);
 resource!(network::Subnetwork, "subnetworks", "a subnetwork", Region, region);
 resource!(network::Address, "addresses", "an address", Region, region);
-resource!(network::Instance, "instances", "an instance", ZoneOrRegion, own_zone);
+resource!(network::Instance, "instances", "an instance", ZoneOrRegion, zone);
 resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region);
 resource!(psc::ServiceAttachment, "serviceAttachments", "a service attachment", Region, region);
 resource!(load_balancing::UrlMap, "urlMaps", "a URL map", Region, region);

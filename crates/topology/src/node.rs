@@ -152,6 +152,42 @@ fn core_schema(text: &str) -> Scalar<'_> {
     }
 }
 
+/// JSON writes a character beyond U+FFFF as two escaped surrogates, which YAML does not know;
+/// YAML's own escape says the same. Everything else stays as it is.
+pub(crate) fn without_surrogates(text: String) -> String {
+    let pair = |at: &str| {
+        let unit = |at: &str| {
+            let digits = at.strip_prefix("\\u")?.get(..4)?;
+            u16::from_str_radix(digits, 16).ok()
+        };
+        let (high, low) = (unit(at)?, unit(at.get(6..)?)?);
+        char::decode_utf16([high, low]).next()?.ok().filter(|c| u32::from(*c) > 0xffff)
+    };
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('\\') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        rest = match pair(from) {
+            Some(c) => {
+                out.push_str(&format!("\\U{:08x}", u32::from(c)));
+                &from[12..]
+            }
+            None => {
+                // The backslash and what it escapes, which may be a backslash.
+                let end = from.char_indices().nth(2).map_or(from.len(), |(end, _)| end);
+                out.push_str(&from[..end]);
+                &from[end..]
+            }
+        };
+    }
+    if out.is_empty() {
+        return text;
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Parses one file. What was read before a syntax error is kept.
 pub(crate) fn parse<'a>(text: &'a str, file: u32, findings: &mut Findings) -> Parsed<'a> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -465,6 +501,21 @@ mod tests {
         assert_eq!(document.get("b").and_then(|b| b.text_of("c")), Some("d"));
         let Some(Kind::List(items)) = document.get("a").map(|a| &a.kind) else { panic!() };
         assert_eq!(items[3].scalar(), Some(Scalar::Text("x/yé")));
+    }
+
+    #[test]
+    fn surrogate_pairs_of_json_become_one_character() {
+        let check = |text: &str, expected| {
+            assert_eq!(without_surrogates(text.to_owned()), expected, "{text}");
+        };
+        check(r#"{"a": "\ud83d\ude00 b"}"#, r#"{"a": "\U0001f600 b"}"#);
+        check(r#"{"a": "\\ud83d\ude00"}"#, r#"{"a": "\\ud83d\ude00"}"#);
+        check(r#"{"a": "\u00e9\n\""}"#, r#"{"a": "\u00e9\n\""}"#);
+        check("a\\", "a\\");
+        let text = without_surrogates(r#"{"a": "\ud83d\ude00"}"#.to_owned());
+        let mut findings = Findings::default();
+        let parsed = parse(&text, 0, &mut findings);
+        assert_eq!(parsed.documents[0].text_of("a"), Some("\u{1f600}"));
     }
 
     #[test]

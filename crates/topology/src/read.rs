@@ -322,7 +322,7 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.service_accounts.extend(service_accounts.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
-    m.placements.extend(placements.into_iter().map(scoped));
+    m.placements.extend(placements.0.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.expectations.extend(expectations.into_iter().map(scoped));
     for (name, raw) in images.0 {

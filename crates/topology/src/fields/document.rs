@@ -46,7 +46,7 @@ record! {
         opt postern: ours::Postern = "postern";
 
         def images: Mapping<ours::Image> = "images";
-        def placements: Vec<ours::Placement> = "placements";
+        def placements: Placements = "placements";
         def expectations: Vec<ours::Expectation> = "expectations";
     }
     descriptive ["description"]
@@ -163,5 +163,32 @@ impl Decode for apigee::DeveloperApp {
 
     fn schema(schema: &mut Schema) -> Value {
         serde_json::json!({"anyOf": [{"type": "string"}, apigee::App::schema(schema)]})
+    }
+}
+
+/// Placements: a list, or a mapping of declared to actual addresses where the project has one
+/// network.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Placements(pub(crate) Vec<ours::Placement>);
+
+impl Decode for Placements {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        if matches!(node.kind, Kind::List(_)) {
+            return Decode::decode(node, findings).map(Placements);
+        }
+        let entries = Mapping::<Text>::decode(node, findings)?;
+        let one = |(declared, actual): (Text, Text)| ours::Placement {
+            at: declared.at,
+            faulty: false,
+            network: None,
+            declared,
+            actual,
+        };
+        Some(Placements(entries.0.into_iter().map(one).collect()))
+    }
+
+    fn schema(schema: &mut Schema) -> Value {
+        let list = Vec::<ours::Placement>::schema(schema);
+        serde_json::json!({"anyOf": [list, {"type": "object", "additionalProperties": {"type": "string"}}]})
     }
 }

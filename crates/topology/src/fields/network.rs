@@ -122,7 +122,7 @@ record! {
     Instance {
         req name: Text = "name";
         opt self_link: Text = "selfLink";
-        req zone: Text = "zone";
+        opt zone: Text = "zone";
         req network_interfaces: Vec<NetworkInterface> = "networkInterfaces";
         def service_accounts: Vec<InstanceServiceAccount> = "serviceAccounts";
         opt tags: InstanceTags = "tags";

@@ -18,6 +18,7 @@ mod url_maps;
 
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::model::Model;
+use crate::reference::Place;
 use addresses::Addresses;
 use fabric::Fabric;
 use names::SelfLink;
@@ -132,7 +133,11 @@ impl Lowering<'_> {
             instances.entry(placed.network).or_default().push(slice::Instance {
                 name: item.name().to_owned(),
                 project: item.project.to_string(),
-                zone: crate::reference::last_segment(&raw.zone).to_owned(),
+                zone: match &item.place {
+                    Place::Zone(zone) => zone.to_string(),
+                    // Nearly every region has a zone b.
+                    _ => format!("{}-b", item.region()),
+                },
                 region,
                 subnetwork: subnet_link,
                 address: placed.address,

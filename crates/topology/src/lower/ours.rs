@@ -101,7 +101,7 @@ impl Lowering<'_> {
                 );
             }
             if let Some(service) = &raw.expect.service {
-                let known = model.services.items.iter().any(|item| item.name() == service.as_str());
+                let known = model.services.is_named(service);
                 if !known && !model.unread.iter().any(|text| text.contains(service.as_str())) {
                     let names = model.services.items.iter().map(|item| item.name());
                     let fix = match similar::closest(service, names) {
@@ -228,8 +228,7 @@ impl Lowering<'_> {
             return None;
         }
         if let Some(workload) = workload {
-            let instances = &self.model.instances.items;
-            let here = |name: &str| instances.iter().any(|item| item.name() == name);
+            let here = |name: &str| self.model.instances.is_named(name);
             if !here(workload)
                 && !here(workload.trim_start_matches("vm/"))
                 && workload != "api-proxy"

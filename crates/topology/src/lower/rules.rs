@@ -89,7 +89,11 @@ fn classify<'m>(
     let is_attachment = match collection {
         Some("serviceAttachments") => true,
         Some(_) => false,
-        None => !managed && model.seek(&model.service_attachments, target, &item.scope()).is_ok(),
+        None => {
+            // Nothing else has an empty scheme.
+            scheme.is_some_and(|scheme| scheme.value == LoadBalancingScheme::None)
+                || !managed && model.seek(&model.service_attachments, target, &item.scope()).is_ok()
+        }
     };
     if is_attachment {
         if managed {
