@@ -205,7 +205,7 @@ fn reloads_under_load_fail_no_request_and_close_no_connection() {
     };
     assert!(reloads >= 3, "only {reloads} reloads");
     assert_eq!((number("failed"), number("errored"), number("timeout")), (0, 0, 0), "{text}");
-    assert!(number("succeeded") > 2_000, "{text}");
+    assert!(number("succeeded") > 200, "{text}");
     assert!(text.contains(&format!("{} 2xx, 0 3xx, 0 4xx, 0 5xx", number("succeeded"))), "{text}");
 }
 

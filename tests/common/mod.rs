@@ -133,10 +133,14 @@ impl Up {
         }
     }
 
-    /// The logs, for a failed test's reader.
+    /// What matters of the logs to a failed test's reader.
     pub fn logs(&self) -> String {
         let output = self.run(&["logs"]);
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let matters = |line: &&str| !line.contains("\"severity\":\"INFO\"");
+        let mut lines: Vec<&str> = text.lines().filter(matters).collect();
+        lines.drain(..lines.len().saturating_sub(60));
+        lines.join("\n")
     }
 
     /// Ends it.

@@ -8,7 +8,7 @@ use super::source::{RequestBody, Shared};
 use super::wire::{BoxIo, Reader, Writer, closed_io};
 use crate::body::{Body, Incoming};
 use crate::error::HeadError;
-use crate::headers::accepts_trailers;
+use crate::headers::{accepts_trailers, recycle};
 use crate::server::{ConnectionInfo, Handler, ReasonPhrase, ServerOptions};
 use crate::upgrade::{Promise, UpgradedIo};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -25,7 +25,10 @@ use tokio::time::{Instant, Sleep};
 const AHEAD_MAX: usize = 16 * 1024;
 /// An unread rest of a request body up to this size is read away to keep the connection.
 const DISCARD_MAX: u64 = 256 * 1024;
-/// How long a closing connection is read empty, so that its last response is not lost to a reset.
+/// How long a closing connection is read empty, so that its last response is not lost to a reset:
+/// at most so long altogether (a client that sends a whole large body before it reads the refusal),
+/// and so long without a byte.
+const LINGER_MAX: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end. `reader` holds what was read already.
@@ -227,6 +230,7 @@ impl Connection<'_> {
             let context = ResponseContext { method, http11, trailers, keep_alive, reason };
             let encoder =
                 response_head(&mut shared.writer, parts.status, &parts.headers, &size, context);
+            recycle(std::mem::take(&mut parts.headers));
             shared.expect_continue = false; // too late for an interim response
             (encoder, keep_alive && encoder != Encoder::UntilClose)
         };
@@ -401,20 +405,19 @@ impl Connection<'_> {
             if poll_fn(|cx| self.poll_shutdown(cx)).await.is_err() {
                 return;
             }
-            let mut read = 0;
-            while read < 4 * DISCARD_MAX {
+            loop {
                 let more = poll_fn(|cx| {
                     let mut shared = self.shared.borrow_mut();
-                    read += shared.reader.buffer.len() as u64;
                     shared.reader.buffer.clear();
                     shared.poll_fill(cx)
                 });
-                if !more.await {
-                    return;
+                match tokio::time::timeout(LINGER, more).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return,
                 }
             }
         };
-        let _ = tokio::time::timeout(LINGER, emptied).await;
+        let _ = tokio::time::timeout(LINGER_MAX, emptied).await;
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
