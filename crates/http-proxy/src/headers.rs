@@ -4,6 +4,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
+use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -17,6 +18,36 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 pub const X_CLOUD_TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
 /// `traceparent`.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// How many header maps a thread keeps, and how large ones.
+const SPARE_MAX: usize = 64;
+const SPARE_FIELDS_MAX: usize = 64;
+
+thread_local! {
+    /// Header maps that nobody uses at the moment: a message has one, and making one costs as much
+    /// as reading the message.
+    static SPARE: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty header map with room for some fields.
+pub(crate) fn map_with_room(fields: usize) -> HeaderMap {
+    let mut map = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    map.reserve(fields);
+    map
+}
+
+/// Gives a header map back that is not needed any more. Optional: dropping it is right as well.
+pub fn recycle(mut headers: HeaderMap) {
+    if headers.capacity() == 0 || headers.capacity() > SPARE_FIELDS_MAX {
+        return;
+    }
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            headers.clear();
+            spare.push(headers);
+        }
+    });
+}
 
 /// Removes what concerns one connection only: `connection` and every field that it names,
 /// `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`; `te` keeps nothing but

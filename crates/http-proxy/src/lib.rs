@@ -27,7 +27,7 @@ mod upgrade;
 
 pub use body::{Body, Incoming};
 pub use error::{BodyError, HeadError, SendError};
-pub use pool::{Pool, PoolOptions, Version};
 pub use h1::{BoxIo, Io};
+pub use pool::{Pool, PoolOptions, Version};
 pub use server::{ConnectionInfo, Handler, ReasonPhrase, ServerOptions, serve, serve_boxed};
 pub use upgrade::{Bridged, Upgrade, UpgradedIo, bridge_upgrade};

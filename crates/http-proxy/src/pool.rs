@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::io;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -79,8 +80,7 @@ struct Slot {
     idle: RefCell<Vec<Box<Exchange>>>,
     h2: RefCell<Vec<Client>>,
     /// An HTTP/2 connection is being made; those who wait for it share it.
-    connecting: Cell<bool>,
-    connected: Notify,
+    connecting: RefCell<Option<Rc<Shared>>>,
     /// The key was forgotten: nothing comes back.
     forgotten: Cell<bool>,
 }
@@ -150,17 +150,22 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let slot = self.slot(key);
-        let connect = async {
-            match tokio::time::timeout(self.inner.options.connect_timeout, connect()).await {
-                Ok(connected) => {
-                    connected.map(|io| Box::new(io) as BoxIo).map_err(SendError::Connect)
+        let timeout = self.inner.options.connect_timeout;
+        // Boxed, and only where it is needed: most requests find a kept connection, and their
+        // futures shall not have the room of a TLS handshake.
+        let connect = move || -> Connected<'_> {
+            let connected = connect();
+            Box::pin(async move {
+                match tokio::time::timeout(timeout, connected).await {
+                    Ok(Ok(io)) => Ok(Box::new(io) as BoxIo),
+                    Ok(Err(error)) => Err(SendError::Connect(error)),
+                    Err(_) => Err(SendError::Timeout),
                 }
-                Err(_) => Err(SendError::Timeout),
-            }
+            })
         };
         match version {
             Version::H1 => slot.send_h1(connect, parts, body).await,
-            Version::H2 => slot.send_h2(connect, parts, body).await,
+            Version::H2 => Box::pin(slot.send_h2(connect, parts, body)).await,
         }
     }
 
@@ -191,8 +196,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             options: self.inner.options.clone(),
             idle: RefCell::default(),
             h2: RefCell::default(),
-            connecting: Cell::new(false),
-            connected: Notify::new(),
+            connecting: RefCell::default(),
             forgotten: Cell::new(false),
         });
         self.inner.slots.borrow_mut().insert(key.clone(), slot.clone());
@@ -237,13 +241,13 @@ impl Slot {
         });
     }
 
-    async fn send_h1(
+    async fn send_h1<'a>(
         self: &Rc<Self>,
-        connect: impl Future<Output = Result<BoxIo, SendError>>,
+        connect: impl FnOnce() -> Connected<'a>,
         parts: &Parts,
         mut body: Body,
     ) -> Result<Response<Incoming>, SendError> {
-        let kept = poll_fn(|cx| std::task::Poll::Ready(self.take_idle(cx))).await;
+        let kept = poll_fn(|cx| Poll::Ready(self.take_idle(cx))).await;
         if let Some(mut exchange) = kept {
             let again = body.replay();
             exchange.begin(parts, body, self.clone());
@@ -257,7 +261,7 @@ impl Slot {
                 Err(error) => return Err(error),
             }
         }
-        let mut exchange = Exchange::new(connect.await?, self.options.header_bytes_max);
+        let mut exchange = Exchange::new(connect().await?, self.options.header_bytes_max);
         exchange.begin(parts, body, self.clone());
         let (status, headers) = poll_fn(|cx| exchange.poll_head(cx)).await?;
         Ok(respond(exchange, &parts.method, status, headers))
@@ -275,9 +279,9 @@ impl Slot {
         None
     }
 
-    async fn send_h2(
+    async fn send_h2<'a>(
         self: &Rc<Self>,
-        connect: impl Future<Output = Result<BoxIo, SendError>>,
+        connect: impl FnOnce() -> Connected<'a>,
         parts: &Parts,
         body: Body,
     ) -> Result<Response<Incoming>, SendError> {
@@ -299,10 +303,11 @@ impl Slot {
     }
 
     /// A connection with room for one more request. Makes one if there is none, unless somebody
-    /// else is at it already. Leaves `connect` where a kept one is used.
-    async fn h2_sender(
+    /// else is at it already, whose failure is then everybody's. Leaves `connect` where a kept
+    /// one is used.
+    async fn h2_sender<'a>(
         self: &Rc<Self>,
-        connect: &mut Option<impl Future<Output = Result<BoxIo, SendError>>>,
+        connect: &mut Option<impl FnOnce() -> Connected<'a>>,
     ) -> Result<Sender, SendError> {
         loop {
             {
@@ -313,14 +318,21 @@ impl Slot {
                     return Ok(client.sender());
                 }
             }
-            if self.connecting.get() {
-                self.connected.notified().await;
-                continue;
+            let waits_for = self.connecting.borrow().clone();
+            if let Some(attempt) = waits_for {
+                attempt.ended.notified().await;
+                match attempt.failure.take() {
+                    Some(error) => {
+                        attempt.failure.set(Some(alike(&error)));
+                        return Err(error);
+                    }
+                    None => continue,
+                }
             }
             let connect = connect.take().ok_or(SendError::Closed { sent: false })?;
-            self.connecting.set(true);
-            let _done = Connecting(self);
-            let client = Client::connect(connect.await?).await?;
+            let attempt = Attempt::begin(self);
+            let client = async { Client::connect(connect().await?).await }.await;
+            let client = client.inspect_err(|error| attempt.0.failure.set(Some(alike(error))))?;
             let sender = client.sender();
             if !self.forgotten.get() {
                 self.h2.borrow_mut().push(client);
@@ -330,13 +342,45 @@ impl Slot {
     }
 }
 
-/// Ends [`Slot::connecting`] on every way out.
-struct Connecting<'a>(&'a Slot);
+/// A connection in the making.
+type Connected<'a> = Pin<Box<dyn Future<Output = Result<BoxIo, SendError>> + 'a>>;
 
-impl Drop for Connecting<'_> {
+/// Somebody makes an HTTP/2 connection for all who wait.
+#[derive(Default)]
+struct Shared {
+    ended: Notify,
+    failure: Cell<Option<SendError>>,
+}
+
+/// The attempt of whoever makes it; its end is told on every way out.
+struct Attempt<'a>(Rc<Shared>, &'a Slot);
+
+impl<'a> Attempt<'a> {
+    fn begin(slot: &'a Slot) -> Self {
+        let shared = Rc::new(Shared::default());
+        slot.connecting.replace(Some(shared.clone()));
+        Attempt(shared, slot)
+    }
+}
+
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.0.connecting.set(false);
-        self.0.connected.notify_waiters();
+        self.1.connecting.take();
+        self.0.ended.notify_waiters();
+    }
+}
+
+/// The same failure for somebody else.
+fn alike(error: &SendError) -> SendError {
+    match error {
+        SendError::Connect(error) => SendError::Connect(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), error.to_string()),
+        }),
+        SendError::Closed { .. } => SendError::Closed { sent: false },
+        SendError::Timeout => SendError::Timeout,
+        SendError::Protocol(what) => SendError::Protocol(what),
+        SendError::Body(error) => SendError::Body(error.clone()),
     }
 }
 

@@ -97,6 +97,7 @@ pub async fn forward(
         }
         attempt += 1;
     };
+    http_proxy::headers::recycle(std::mem::take(&mut parts.headers));
     let response = match outcome {
         None => return Err((respond::timed_out(), timeout_detail(forward.timeout), record)),
         Some(Err(error)) => {

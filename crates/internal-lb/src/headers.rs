@@ -1,6 +1,7 @@
 //! The header fields that the load balancer writes (private-connectivity 2.7).
 
 use crate::compile::{AddedHeader, AddedValue};
+use bytes::Bytes;
 use http::header::{Entry, HeaderMap, HeaderValue, VIA};
 use http_proxy::ConnectionInfo;
 use http_proxy::headers::{
@@ -110,8 +111,14 @@ impl Trace {
     /// requests begin a trace.
     fn written(&self) -> (Option<HeaderValue>, Option<HeaderValue>) {
         let sampled = b'0' + u8::from(self.sampled);
-        let mut cloud = [0; 32 + 1 + 20 + 4];
-        hexadecimal_of(self.id, &mut cloud[..32]);
+        // Both in one piece of memory: 00-ID-SPAN-0F, then ID/SPAN;o=F.
+        let mut text = *b"00-................................-................-0.................................../....................;o=.";
+        hexadecimal_of(self.id, &mut text[3..35]);
+        // A span id of zero is illegal here.
+        hexadecimal_of(self.span.max(1).into(), &mut text[36..52]);
+        text[54] = sampled;
+        let (parent, cloud) = text.split_at_mut(55);
+        cloud[..32].copy_from_slice(&parent[3..35]);
         cloud[32] = b'/';
         let mut digits = [0; 20];
         let mut span = self.span;
@@ -127,13 +134,9 @@ impl Trace {
         let end = 33 + digits.len() - at;
         cloud[33..end].copy_from_slice(&digits[at..]);
         cloud[end..end + 4].copy_from_slice(&[b';', b'o', b'=', sampled]);
-
-        let mut parent = *b"00-................................-................-0.";
-        hexadecimal_of(self.id, &mut parent[3..35]);
-        // A span id of zero is illegal here.
-        hexadecimal_of(self.span.max(1).into(), &mut parent[36..52]);
-        parent[54] = sampled;
-        (HeaderValue::from_bytes(&cloud[..end + 4]).ok(), HeaderValue::from_bytes(&parent).ok())
+        let text = Bytes::copy_from_slice(&text[..55 + end + 4]);
+        let value = |range| HeaderValue::from_maybe_shared(text.slice(range)).ok();
+        (value(55..text.len()), value(0..55))
     }
 }
 

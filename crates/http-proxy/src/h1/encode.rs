@@ -1,6 +1,6 @@
 //! From heads and frames to the bytes of a connection (RFC 9112 4, 6 and 7).
 
-use super::wire::Writer;
+use super::wire::{Writer, decimal, hexadecimal};
 use crate::error::BodyError;
 use crate::headers::{is_forbidden_trailer, is_old_hop_by_hop};
 use bytes::Bytes;
@@ -41,7 +41,9 @@ impl Encoder {
                 writer.data(data, b"");
             }
             Encoder::Chunked { .. } => {
-                let _ = write!(writer.buffer(), "{:x}\r\n", data.len());
+                let buffer = writer.buffer();
+                hexadecimal(data.len() as u64, buffer);
+                buffer.extend_from_slice(b"\r\n");
                 writer.data(data, b"\r\n");
             }
         }
@@ -243,7 +245,9 @@ fn field(buffer: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 }
 
 fn content_length(buffer: &mut Vec<u8>, length: u64) {
-    let _ = write!(buffer, "content-length: {length}\r\n");
+    buffer.extend_from_slice(b"content-length: ");
+    decimal(length, buffer);
+    buffer.extend_from_slice(b"\r\n");
 }
 
 fn date(buffer: &mut Vec<u8>) {
@@ -408,6 +412,17 @@ mod tests {
                 expected,
                 "{method} {status}"
             );
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_formatting_writes_them() {
+        for number in [0, 1, 9, 10, 15, 16, 255, 256, 65_535, 1 << 32, u64::MAX] {
+            let (mut ten, mut sixteen) = (Vec::new(), Vec::new());
+            decimal(number, &mut ten);
+            hexadecimal(number, &mut sixteen);
+            assert_eq!(ten, format!("{number}").as_bytes());
+            assert_eq!(sixteen, format!("{number:x}").as_bytes());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::decode::Decoder;
 use super::encode::parse_length;
 use crate::error::{HeadError, SendError};
+use crate::headers::map_with_room;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -78,7 +79,7 @@ pub(crate) fn request(
     let ranges = Ranges::of(bytes, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(ranges.count + 6);
+    let mut headers = map_with_room(ranges.count + 6);
     let mut framing = Framing::default();
     let mut connection = Connection::default();
     let mut hosts = 0;
@@ -97,8 +98,15 @@ pub(crate) fn request(
             TRANSFER_ENCODING if !http11 => {
                 return Err(Malformed("HTTP/1.0 has no transfer-encoding"));
             }
-            TRANSFER_ENCODING => framing.coding(&value),
-            CONNECTION => connection.read(&value),
+            TRANSFER_ENCODING => {
+                framing.coding(&value);
+                continue; // of this connection only
+            }
+            CONNECTION => {
+                if connection.read(&value) {
+                    continue; // names no field
+                }
+            }
             EXPECT => {
                 expect_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
                 continue; // answered here
@@ -222,7 +230,7 @@ pub(crate) fn response(
     let ranges = Ranges::of(bytes, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(ranges.count + 4);
+    let mut headers = map_with_room(ranges.count + 4);
     let mut framing = Framing::default();
     let mut connection = Connection::default();
     for (name, value) in ranges.fields(&head) {
@@ -235,8 +243,15 @@ pub(crate) fn response(
                     continue;
                 }
             }
-            TRANSFER_ENCODING => framing.coding(&value),
-            CONNECTION => connection.read(&value),
+            TRANSFER_ENCODING => {
+                framing.coding(&value);
+                continue; // of this connection only
+            }
+            CONNECTION => {
+                if connection.read(&value) {
+                    continue; // names no field
+                }
+            }
             _ => {}
         }
         headers.append(name, value);
@@ -304,12 +319,20 @@ struct Connection {
 }
 
 impl Connection {
-    fn read(&mut self, value: &HeaderValue) {
+    /// Reads one value. True if it says no more than whether the connection stays.
+    fn read(&mut self, value: &HeaderValue) -> bool {
+        let mut all_read = true;
         for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            self.close |= token.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
-            self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+            if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else {
+                self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+                all_read = false;
+            }
         }
+        all_read
     }
 }
 

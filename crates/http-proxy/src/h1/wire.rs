@@ -60,7 +60,11 @@ impl Reader {
             if self.buffer.is_empty() && n >= SHARE_MIN {
                 self.buffer = scratch.split_to(n);
             } else {
-                self.buffer.extend_from_slice(&scratch[..n]);
+                if self.buffer.is_empty() {
+                    self.buffer = BytesMut::from(&scratch[..n]); // of just this size
+                } else {
+                    self.buffer.extend_from_slice(&scratch[..n]);
+                }
                 scratch.clear();
             }
             Poll::Ready(Ok(n))
@@ -72,6 +76,29 @@ impl Reader {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
+    }
+}
+
+/// Writes a number in decimal digits, without the machinery of formatting.
+pub(crate) fn decimal(mut number: u64, buffer: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    buffer.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a number in hexadecimal digits.
+pub(crate) fn hexadecimal(number: u64, buffer: &mut Vec<u8>) {
+    let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        buffer.push(b"0123456789abcdef"[(number >> (4 * digit) & 15) as usize]);
     }
 }
 
