@@ -55,7 +55,8 @@ fn only_what_is_declared_connects() {
         assert_eq!(connect(&up, network, to), expected, "{network} → {to}");
     }
     // UDP and DNS stop at the same boundary.
-    let dig = up.exec(&["--network", TENANT], "dig +time=1 +tries=1 @10.0.2.2 internal.example.com");
+    let dig =
+        up.exec(&["--network", TENANT], "dig +time=1 +tries=1 @10.0.2.2 internal.example.com");
     assert!(!dig.status.success());
     let names = up.text(&["--network", PRODUCER], "dig +short internal.example.com");
     assert_eq!(names.trim(), "10.0.0.5", "split horizon");
@@ -76,11 +77,15 @@ fn a_workload_cannot_walk_out() {
         up.state_dir.display(),
         up.state_dir.display()
     );
-    let text = String::from_utf8_lossy(&up.exec(&["--network", TENANT], &script).stdout).into_owned();
+    let text =
+        String::from_utf8_lossy(&up.exec(&["--network", TENANT], &script).stdout).into_owned();
     let text = text.replace('\t', " ");
     assert!(text.contains("CapEff: 0000000000000000"), "{text}");
     assert!(text.contains("NoNewPrivs: 1"), "{text}");
-    assert!(!text.contains("keys\n") && !text.contains("control"), "the state directory shows: {text}");
+    assert!(
+        !text.contains("keys\n") && !text.contains("control"),
+        "the state directory shows: {text}"
+    );
     assert!(!text.contains("ca.key"), "the keys show: {text}");
     let processes: u32 =
         text.lines().find_map(|line| line.trim().parse().ok()).expect("a count of processes");
@@ -108,7 +113,21 @@ fn two_service_accounts_in_one_network_are_two() {
             });
         }
     });
-    let none = up.text(&["--network", TENANT], &format!("{email} -o /dev/null -w '%{{http_code}}'"));
+    // Nor can one speak with the address of the other: the router drops it.
+    let spoof = r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND
+s.bind(('10.90.0.99', 0)); s.settimeout(1)
+query = b'\0\1\1\0\0\1\0\0\0\0\0\0\x08metadata\x06google\x08internal\0\0\1\0\1'
+try:
+    s.sendto(query, ('169.254.169.254', 53)); s.recv(512); print('answered')
+except OSError: print('silent')
+"#;
+    let output = up.run(&["exec", "--network", TENANT, "--", "python3", "-c", spoof]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "silent");
+    let none =
+        up.text(&["--network", TENANT], &format!("{email} -o /dev/null -w '%{{http_code}}'"));
     assert_eq!(none, "404");
 }
 

@@ -102,7 +102,10 @@ fn kill_minus_nine_of_the_supervisor_leaves_nothing_and_up_works_again() {
         .output()
         .expect("postern runs");
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
-    let code = up.text(&["--network", TENANT], "curl -s -o /dev/null -w '%{http_code}' https://internal.example.com/orders");
+    let code = up.text(
+        &["--network", TENANT],
+        "curl -s -o /dev/null -w '%{http_code}' https://internal.example.com/orders",
+    );
     assert_eq!(code, "403");
 }
 
@@ -148,7 +151,10 @@ fn a_reload_with_a_mistake_changes_nothing_and_a_good_one_takes_effect() {
     let refused = up.run(&["reload"]);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text.contains("producer.yaml:") && text.contains("typo") && text.contains("nowhere"), "{text}");
+    assert!(
+        text.contains("producer.yaml:") && text.contains("typo") && text.contains("nowhere"),
+        "{text}"
+    );
     assert!(text.contains("generation 1 stays in force"), "{text}");
     assert_eq!(up.status()["generation"], 1);
     assert_eq!(up.text(&["--network", TENANT], &format!("{ask}")), "403");
@@ -189,8 +195,14 @@ fn reloads_under_load_fail_no_request_and_close_no_connection() {
     while load.try_wait().expect("a child").is_none() {
         reloads += 1;
         let (from, to) = match reloads % 2 {
-            1 => ("hosts: [grpc.internal.example.com]", "hosts: [grpc.internal.example.com, more.example.com]"),
-            _ => ("hosts: [grpc.internal.example.com, more.example.com]", "hosts: [grpc.internal.example.com]"),
+            1 => (
+                "hosts: [grpc.internal.example.com]",
+                "hosts: [grpc.internal.example.com, more.example.com]",
+            ),
+            _ => (
+                "hosts: [grpc.internal.example.com, more.example.com]",
+                "hosts: [grpc.internal.example.com]",
+            ),
         };
         edit(&producer, from, to);
         let output = up.run(&["reload"]);
@@ -215,10 +227,42 @@ fn usage_errors_exit_with_2_and_findings_with_1() {
     assert_eq!(code(&["frobnicate"]), Some(2));
     assert_eq!(code(&["check", "/nonexistent"]), Some(2));
     assert_eq!(code(&["check", MAIN]), Some(0));
-    assert_eq!(code(&["explain", MAIN, "--from", "apigee-tenant/runtime", "https://internal.example.com/orders"]), Some(1));
-    assert_eq!(code(&["explain", MAIN, "--from", "nonsense", "https://internal.example.com/"]), Some(2));
-    assert_eq!(code(&["resolve", "--topology", MAIN, "--from", "apigee-tenant/runtime", "internal.example.com"]), Some(0));
-    assert_eq!(code(&["resolve", "--topology", MAIN, "--from", "apigee-tenant/runtime", "nope.internal.example.com"]), Some(1));
+    assert_eq!(
+        code(&[
+            "explain",
+            MAIN,
+            "--from",
+            "apigee-tenant/runtime",
+            "https://internal.example.com/orders"
+        ]),
+        Some(1)
+    );
+    assert_eq!(
+        code(&["explain", MAIN, "--from", "nonsense", "https://internal.example.com/"]),
+        Some(2)
+    );
+    assert_eq!(
+        code(&[
+            "resolve",
+            "--topology",
+            MAIN,
+            "--from",
+            "apigee-tenant/runtime",
+            "internal.example.com"
+        ]),
+        Some(0)
+    );
+    assert_eq!(
+        code(&[
+            "resolve",
+            "--topology",
+            MAIN,
+            "--from",
+            "apigee-tenant/runtime",
+            "nope.internal.example.com"
+        ]),
+        Some(1)
+    );
 }
 
 #[test]
@@ -241,7 +285,8 @@ fn ten_mistakes_in_three_files_give_ten_diagnostics() {
     assert_eq!(output.status.code(), Some(1));
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let all = value["diagnostics"].as_array().expect("diagnostics");
-    let errors: Vec<_> = all.iter().filter(|d| d["severity"] == "ERROR" || d["severity"] == "error").collect();
+    let errors: Vec<_> =
+        all.iter().filter(|d| d["severity"] == "ERROR" || d["severity"] == "error").collect();
     assert!(errors.len() >= 10, "{:#?}", all);
     for file in ["a.yaml", "b.yaml", "c.yaml"] {
         assert!(errors.iter().any(|error| error.to_string().contains(file)), "{file} in {all:#?}");

@@ -44,7 +44,10 @@ pub fn namespaces() -> bool {
 
 fn skip_unless(fine: bool, why: &str) -> bool {
     if !fine {
-        assert!(std::env::var_os("POSTERN_TESTS_COMPLETE").is_none(), "nothing may be skipped: {why}");
+        assert!(
+            std::env::var_os("POSTERN_TESTS_COMPLETE").is_none(),
+            "nothing may be skipped: {why}"
+        );
         eprintln!("SKIPPED: {why}");
     }
     fine

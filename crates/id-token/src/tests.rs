@@ -285,3 +285,19 @@ proptest! {
         let _ = verify_access_token(&KEYS, &format!("ya29.c.{token}"), NOW);
     }
 }
+
+#[test]
+fn the_keys_of_another_issuer_take_its_tokens_and_no_others() {
+    let mut document = jwks([&*KEY]);
+    document["issuer"] = json!("https://issuer.example");
+    let keys = KeySet::parse(&document.to_string()).expect("a key set");
+    let mut payload = serde_json::to_value(claims()).expect("plain data");
+    payload["iss"] = json!("https://issuer.example");
+    payload["exp"] = json!(NOW + 36_000);
+    let theirs = forge(&KEY, header(), &payload.to_string());
+    assert!(verify(&keys, &theirs, NOW).is_ok());
+    let googles = sign(&KEY, &claims()).expect("signed");
+    assert!(matches!(verify(&keys, &googles, NOW), Err(TokenRefusal::IssuerMismatch(_))));
+    assert!(matches!(verify(&KEYS, &theirs, NOW), Err(TokenRefusal::IssuerMismatch(_))));
+    assert_ne!(keys.fingerprint(), KEYS.fingerprint());
+}

@@ -322,6 +322,10 @@ fn attach(
             .build();
         handle.route().add(towards).execute().await
     })?;
+    // Callers are known by their address: a leaf sends from its own only (strict reverse path).
+    sys::in_network_namespace(router, || {
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/leaf{number}/rp_filter"), "1")
+    })?;
     netlink(leaf, async |handle| {
         for index in [LOOPBACK, LEAF_INTERFACE] {
             let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();

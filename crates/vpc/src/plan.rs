@@ -92,7 +92,8 @@ impl Fabric {
             let Some(other) = self.networks.get(peer).filter(|_| *active) else { continue };
             peers.insert(peer.clone());
             for (_, range, purpose) in &other.subnetworks {
-                if *purpose == Purpose::Private {
+                // Subnet routes are always exchanged (5.2); NAT addresses are no destination.
+                if *purpose != Purpose::PrivateServiceConnect {
                     add(*range, Target::Peer(peer.clone()));
                 }
             }
