@@ -163,7 +163,7 @@ async fn admit(
     }
     match collect(body, limit, CLIENT_IO_TIMEOUT, deadline).await {
         Ok(bytes) => {
-            record.request_bytes.set(record.request_bytes.get() + bytes.len() as u64);
+            record.received(bytes.len() as u64);
             call.set_request_content(content(bytes));
             Ok(())
         }
@@ -220,7 +220,7 @@ impl Asked<'_> {
         let body = match &request.content {
             Content::Unread(ContentOrigin::Client) if self.upgrade.is_none() => {
                 match bodies.client.take() {
-                    Some(body) => Payload::Streamed(body),
+                    Some(body) => Payload::Streamed(body, record.request_bytes.clone()),
                     None => Payload::Whole(Bytes::new()),
                 }
             }

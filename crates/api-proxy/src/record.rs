@@ -17,8 +17,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Of a request's target, as many bytes are logged.
+const URI_LOGGED_MAX: usize = 2048;
 
 /// What is noted while a request is served.
 pub struct Record {
@@ -31,7 +35,8 @@ pub struct Record {
     user_agent: Option<HeaderValue>,
     forwarded_for: Option<HeaderValue>,
     pub environment_group: Option<Arc<str>>,
-    pub request_bytes: Cell<u64>,
+    /// Bytes of the request's payload; it may still come while the flow waits.
+    pub request_bytes: Rc<Cell<u64>>,
     pub response_bytes: Cell<u64>,
     target: Option<Target>,
     /// Status and moment of the answer.
@@ -84,11 +89,11 @@ impl Record {
             method: parts.method.clone(),
             version: parts.version,
             host: text(http::header::HOST),
-            uri: target.to_owned(),
+            uri: shortened(target).to_owned(),
             user_agent: parts.headers.get(USER_AGENT).cloned(),
             forwarded_for: parts.headers.get(X_FORWARDED_FOR).cloned(),
             environment_group: None,
-            request_bytes: Cell::new(0),
+            request_bytes: Rc::new(Cell::new(0)),
             response_bytes: Cell::new(0),
             target: None,
             answer: None,
@@ -148,6 +153,11 @@ impl Record {
             target.failed = true;
         }
         self.detail = Some(detail);
+    }
+
+    /// Bytes of the request's payload.
+    pub fn received(&self, bytes: u64) {
+        self.request_bytes.set(self.request_bytes.get() + bytes);
     }
 
     /// Bytes of the answer.
@@ -282,6 +292,11 @@ fn of_call(entry: Entry, call: &Call) -> Entry {
     }
 }
 
+/// No more of a target than a log line should carry.
+fn shortened(target: &str) -> &str {
+    target.get(..URI_LOGGED_MAX).unwrap_or(target)
+}
+
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
@@ -345,11 +360,20 @@ pub fn malformed(client: SocketAddrV4, error: &HeadError) {
         .emit();
 }
 
+/// Proxy, status, what went wrong.
+type AnswerKey = (Box<str>, u16, Option<Reason>);
+/// Requests, answers, latencies.
+type AnswerMeters = (Counter, Counter, Histogram);
+/// Proxy, the target's status.
+type TargetKey = (Box<str>, u16);
+/// Answers, latencies.
+type TargetMeters = (Counter, Histogram);
+
 /// Handles of one thread's metrics: made at their first use.
 #[derive(Default)]
 pub struct Meters {
-    responses: RefCell<HashMap<(Box<str>, u16, Option<Reason>), (Counter, Counter, Histogram)>>,
-    targets: RefCell<HashMap<(Box<str>, u16), (Counter, Histogram)>>,
+    responses: RefCell<HashMap<AnswerKey, AnswerMeters>>,
+    targets: RefCell<HashMap<TargetKey, TargetMeters>>,
     refusals: RefCell<HashMap<Reason, Counter>>,
 }
 

@@ -50,7 +50,7 @@ pub fn response(exchange: Exchange, method: &Method, answer: Answer) -> Response
     if *method != Method::HEAD && status != StatusCode::NOT_MODIFIED {
         headers.remove(CONTENT_LENGTH);
     }
-    let body = ResponseBody { inner, exchange, io_timeout, sleep: None };
+    let body = ResponseBody { inner, exchange, io_timeout, sleep: None, waits: false };
     let mut response = Response::new(Body::boxed(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -65,7 +65,7 @@ pub fn response(exchange: Exchange, method: &Method, answer: Answer) -> Response
 async fn bridge(exchange: Exchange, client: Upgrade, target: Upgrade, idle: Duration) {
     let bridged = bridge_upgrade(client, target, idle).await;
     let record = &exchange.record;
-    record.request_bytes.set(record.request_bytes.get() + bridged.sent);
+    record.received(bridged.sent);
     record.response_bytes.set(bridged.received);
     drop(exchange);
 }
@@ -82,6 +82,8 @@ struct ResponseBody {
     io_timeout: Duration,
     /// Runs while the target is silent.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Is the target awaited?
+    waits: bool,
 }
 
 impl http_body::Body for ResponseBody {
@@ -104,8 +106,12 @@ impl http_body::Body for ResponseBody {
         };
         match Pin::new(body).poll_frame(cx) {
             Poll::Pending => {
-                let until = this.io_timeout;
-                let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(until)));
+                let limit = this.io_timeout;
+                let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                // Only the target's silence counts, not the time the client takes to read.
+                if !std::mem::replace(&mut this.waits, true) {
+                    sleep.as_mut().reset(Instant::now() + limit);
+                }
                 match sleep.as_mut().poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => {
@@ -115,9 +121,7 @@ impl http_body::Body for ResponseBody {
                 }
             }
             Poll::Ready(frame) => {
-                if let Some(sleep) = &mut this.sleep {
-                    sleep.as_mut().reset(Instant::now() + this.io_timeout);
-                }
+                this.waits = false;
                 match frame {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => {

@@ -34,10 +34,13 @@ pub struct TargetKey {
     tls: Option<TlsKey>,
 }
 
+/// `keepalive.timeout.millis`, `connect.timeout.millis`.
+type Timeouts = (Duration, Duration);
+
 /// The pools of one worker thread, by how long a connection may be idle and take to come about.
 #[derive(Default)]
 pub struct Pools {
-    pools: RefCell<HashMap<(Duration, Duration), Rc<Pool<TargetKey>>>>,
+    pools: RefCell<HashMap<Timeouts, Rc<Pool<TargetKey>>>>,
 }
 
 impl Pools {
@@ -94,8 +97,8 @@ pub struct Ask<'a> {
 pub enum Payload {
     /// In memory.
     Whole(Bytes),
-    /// As the client sends it.
-    Streamed(Incoming),
+    /// As the client sends it; its bytes are counted.
+    Streamed(Incoming, Rc<Cell<u64>>),
 }
 
 /// Sends a request to the target and returns when the head of its answer has arrived.
@@ -130,7 +133,9 @@ pub async fn ask(ask: Ask<'_>) -> Result<Response<Incoming>, Failure> {
     let activity = Rc::new(Activity::new());
     let body = match body {
         Payload::Whole(bytes) => Body::full(bytes),
-        Payload::Streamed(inner) => Body::boxed(RequestBody { inner, activity: activity.clone() }),
+        Payload::Streamed(inner, received) => {
+            Body::boxed(RequestBody { inner, received, activity: activity.clone() })
+        }
     };
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = request.method.clone();
@@ -286,6 +291,7 @@ impl Activity {
 /// The client's payload on its way; what moves is noted.
 struct RequestBody {
     inner: Incoming,
+    received: Rc<Cell<u64>>,
     activity: Rc<Activity>,
 }
 
@@ -304,7 +310,13 @@ impl http_body::Body for RequestBody {
         }
         // Trailers are not kept (9.4, unconfirmed).
         match frame {
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    self.received.set(self.received.get() + data.len() as u64);
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(_) => Poll::Ready(None),
+            },
             frame => frame,
         }
     }
