@@ -19,6 +19,10 @@ fn hold(name: &str, isolation: &str) {
     let northbound = up.northbound();
     let mut failures = Vec::new();
     for expectation in &topology.expectations {
+        if isolation == "loopback" && expectation.url.starts_with("http://") {
+            // Declared VMs do not run there (`postern doctor` says so).
+            continue;
+        }
         let (status, body) = ask(&up, &northbound, expectation);
         let expected = expectation.status.unwrap_or(0);
         let said = format!("{}: {} ({})", expectation.at, expectation.description, expectation.url);
@@ -101,5 +105,20 @@ fn two_producers() {
 fn vpc_peering() {
     if have(&["curl", "python3"]) && namespaces() {
         hold("vpc-peering", "netns");
+    }
+}
+
+/// Loopback isolation needs no namespaces, and has the same verdicts.
+#[test]
+fn apigee_psc_cloud_run_in_loopback_isolation() {
+    if have(&["curl", "python3"]) {
+        hold("apigee-psc-cloud-run", "loopback");
+    }
+}
+
+#[test]
+fn vpc_peering_in_loopback_isolation() {
+    if have(&["curl", "python3"]) {
+        hold("vpc-peering", "loopback");
     }
 }

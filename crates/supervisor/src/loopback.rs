@@ -4,12 +4,14 @@ use names::NetworkId;
 use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Placement, RESTRICTED_VIP, Topology};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
-/// The first address given out.
-const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 1]);
-/// How many there are.
-const COUNT: u32 = 1 << 22;
+/// 127.64.0.0/10 is cut into this many blocks, one for each topology that is up.
+const BLOCKS: u32 = 64;
+/// How many addresses a block has.
+const BLOCK: u32 = 1 << 16;
+/// Whoever has this port of a block's first address has the block.
+const CLAIM_PORT: u16 = 61_999;
 /// Ports that may not be bound without privilege are moved up by this much.
 const PORT_SHIFT: u16 = 20_000;
 
@@ -20,31 +22,46 @@ pub struct Loopback {
     sockets: Vec<Placement>,
     /// Placements that the topology itself declares win.
     declared: Vec<Placement>,
+    first: u32,
     next: u32,
     privileged_below: u16,
+    _claim: TcpListener,
 }
 
-impl Default for Loopback {
-    fn default() -> Self {
+impl Loopback {
+    /// An empty table with a block of addresses that no other topology of this machine uses.
+    ///
+    /// # Errors
+    /// When 64 topologies are up.
+    pub fn claim() -> io::Result<Self> {
         let limit = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(1024);
-        Loopback {
+        let blocks = (0..BLOCKS).map(|block| u32::from_be_bytes([127, 64, 0, 1]) + block * BLOCK);
+        let claimed = blocks.into_iter().find_map(|first| {
+            let claim = TcpListener::bind((Ipv4Addr::from(first), CLAIM_PORT)).ok()?;
+            Some((first, claim))
+        });
+        let (first, claim) = claimed.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::AddrInUse, "all blocks of 127.64.0.0/10 are in use")
+        })?;
+        Ok(Loopback {
             hosts: BTreeMap::new(),
             sockets: Vec::new(),
             declared: Vec::new(),
-            next: 0,
+            first,
+            // The first address is the claim's.
+            next: 1,
             privileged_below: limit,
-        }
+            _claim: claim,
+        })
     }
-}
 
-impl Loopback {
     /// Gives every declared address of a topology its place.
     ///
     /// # Errors
-    /// With more than four million addresses.
+    /// With more than 65,000 addresses.
     pub fn place(&mut self, topology: &Topology) -> Result<(), String> {
         self.declared = topology.placements.clone();
         let mut wanted: Vec<(NetworkId, Ipv4Addr)> = Vec::new();
@@ -84,13 +101,13 @@ impl Loopback {
         if let Some(actual) = self.hosts.get(network).and_then(|hosts| hosts.get(&address)) {
             return Ok(*actual);
         }
-        if self.next >= COUNT {
+        if self.next >= BLOCK - 2 {
             return Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 "no loopback address is left",
             ));
         }
-        let actual = Ipv4Addr::from(FIRST + self.next);
+        let actual = Ipv4Addr::from(self.first + self.next);
         self.next += 1;
         self.hosts.entry(network.clone()).or_default().insert(address, actual);
         Ok(actual)
@@ -155,7 +172,7 @@ mod tests {
 
     #[test]
     fn overlapping_networks_get_places_of_their_own() {
-        let mut loopback = Loopback::default();
+        let mut loopback = Loopback::claim().expect("a free block");
         let (a, b) = (NetworkId::new("p", "a"), NetworkId::new("p", "b"));
         let address = Ipv4Addr::new(10, 0, 0, 5);
         let first = loopback.host(&a, address).expect("placed");

@@ -7,6 +7,7 @@
 
 use crate::cli::{Isolation, UpArgs};
 use crate::events::{self, Event};
+use crate::loopback::Loopback;
 use crate::supervise::{Options, Supervisor};
 use crate::surroundings::Surroundings;
 use crate::{doctor, render, state_dir, status};
@@ -223,7 +224,7 @@ fn supervise(
             runtimes: Default::default(),
         },
         Isolation::Loopback => Surroundings::Loopback {
-            loopback: Default::default(),
+            loopback: Loopback::claim().map_err(|error| error.to_string())?,
             gateways: crate::gateway::Gateways::start().map_err(|error| error.to_string())?,
         },
     };
