@@ -7,7 +7,7 @@ use crate::h2::{Client, Sender};
 use crate::headers::strip_hop_by_hop;
 use foldhash::fast::RandomState;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -129,10 +129,12 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let (parts, body) = request.into_parts();
-        self.send_parts(key, version, connect, &parts, body).await
+        self.send_parts(key, version, connect, &parts, &[], body).await
     }
 
-    /// As [`Pool::send`], for a caller that keeps the request's head to send it again.
+    /// As [`Pool::send`], for a caller that keeps the request's head to send it again. The fields
+    /// of `more` are sent behind those of `parts`, which has none of their names: a proxy's own
+    /// fields need no place in the map.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -142,6 +144,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         version: Version,
         connect: C,
         parts: &Parts,
+        more: &[(HeaderName, HeaderValue)],
         body: Body,
     ) -> Result<Response<Incoming>, SendError>
     where
@@ -164,8 +167,8 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             })
         };
         match version {
-            Version::H1 => slot.send_h1(connect, parts, body).await,
-            Version::H2 => Box::pin(slot.send_h2(connect, parts, body)).await,
+            Version::H1 => slot.send_h1(connect, parts, more, body).await,
+            Version::H2 => Box::pin(slot.send_h2(connect, parts, more, body)).await,
         }
     }
 
@@ -245,12 +248,13 @@ impl Slot {
         self: &Rc<Self>,
         connect: impl FnOnce() -> Connected<'a>,
         parts: &Parts,
+        more: &[(HeaderName, HeaderValue)],
         mut body: Body,
     ) -> Result<Response<Incoming>, SendError> {
         let kept = poll_fn(|cx| Poll::Ready(self.take_idle(cx))).await;
         if let Some(mut exchange) = kept {
             let again = body.replay();
-            exchange.begin(parts, body, self.clone());
+            exchange.begin(parts, more, body, self.clone());
             match poll_fn(|cx| exchange.poll_head(cx)).await {
                 Ok((status, headers)) => {
                     return Ok(respond(exchange, &parts.method, status, headers));
@@ -262,7 +266,7 @@ impl Slot {
             }
         }
         let mut exchange = Exchange::new(connect().await?, self.options.header_bytes_max);
-        exchange.begin(parts, body, self.clone());
+        exchange.begin(parts, more, body, self.clone());
         let (status, headers) = poll_fn(|cx| exchange.poll_head(cx)).await?;
         Ok(respond(exchange, &parts.method, status, headers))
     }
@@ -283,13 +287,21 @@ impl Slot {
         self: &Rc<Self>,
         connect: impl FnOnce() -> Connected<'a>,
         parts: &Parts,
+        more: &[(HeaderName, HeaderValue)],
         body: Body,
     ) -> Result<Response<Incoming>, SendError> {
         let again = body.replay();
+        let whole = || {
+            let mut parts = parts.clone();
+            for (name, value) in more {
+                parts.headers.append(name.clone(), value.clone());
+            }
+            parts
+        };
         let mut connect = Some(connect);
         let sender = self.h2_sender(&mut connect).await?;
         let reused = connect.is_some();
-        let (error, unsent) = match sender.send(parts.clone(), body).await {
+        let (error, unsent) = match sender.send(whole(), body).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
@@ -299,7 +311,7 @@ impl Slot {
                 && parts.method.is_idempotent());
         let Some(body) = unsent.or(again).filter(|_| retry) else { return Err(error) };
         let sender = self.h2_sender(&mut connect).await?;
-        sender.send(parts.clone(), body).await.map_err(|(error, _)| error)
+        sender.send(whole(), body).await.map_err(|(error, _)| error)
     }
 
     /// A connection with room for one more request. Makes one if there is none, unless somebody

@@ -105,7 +105,7 @@ pub async fn serve_boxed<H: Handler>(
     drain: impl Future<Output = ()> + 'static,
 ) {
     let mut drain = pin!(drain);
-    let mut reader = Reader { buffer: prefix.into() };
+    let mut reader = Reader { buffer: prefix.into(), ..Reader::default() };
     let alpn = info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
     let h2 = match alpn {
         Some(protocol) => options.http2 && protocol == "h2",

@@ -4,7 +4,7 @@
 use crate::InternalLb;
 use crate::compile::{Front, Snapshot};
 use crate::decide::Target;
-use crate::headers::{self, Variables};
+use crate::headers::{self, Fields, Variables};
 use crate::record::Record;
 use crate::respond::{self, Failure};
 use bytes::Bytes;
@@ -58,10 +58,11 @@ pub struct Forward<'a> {
     pub timeout: Duration,
 }
 
-/// Forwards the request and returns the answer, or the load balancer's own in its place.
+/// Forwards the request, with the load balancer's own fields behind its own, and returns the answer, or the load balancer's own in its place.
 pub async fn forward(
     forward: Forward<'_>,
     mut parts: Parts,
+    own: Box<Fields>,
     mut body: Incoming,
     websocket: Option<HeaderValue>,
     mut record: Record,
@@ -85,7 +86,7 @@ pub async fn forward(
     let mut attempt = 0;
     let outcome = loop {
         record.sent_to(&forward.to, attempt);
-        let sent = forward.send(attempt, version, &parts, std::mem::take(&mut body));
+        let sent = forward.send(attempt, version, &parts, &own, std::mem::take(&mut body));
         let outcome = before(&clock, sent).await;
         let again = match &outcome {
             Some(Ok(response)) => matches!(response.status().as_u16(), 502..=504),
@@ -152,6 +153,7 @@ impl Forward<'_> {
         attempt: usize,
         version: Version,
         parts: &Parts,
+        own: &Fields,
         body: Body,
     ) -> Result<Response<Incoming>, SendError> {
         let pool = &self.worker.local.pool;
@@ -166,13 +168,13 @@ impl Forward<'_> {
                         .map_err(io::Error::other)
                 };
                 let connect = || channel(&self.worker.program.cloud_run, header);
-                pool.send_parts(&pool_key, version, connect, parts, body).await
+                pool.send_parts(&pool_key, version, connect, parts, own, body).await
             }
             Target::Address(addresses, protocol) => {
                 let address = addresses[attempt.min(1)];
                 let pool_key = PoolKey::Address(address, *protocol, version);
                 let connect = || self.dial(address, *protocol);
-                pool.send_parts(&pool_key, version, connect, parts, body).await
+                pool.send_parts(&pool_key, version, connect, parts, own, body).await
             }
         }
     }

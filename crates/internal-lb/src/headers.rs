@@ -2,7 +2,7 @@
 
 use crate::compile::{AddedHeader, AddedValue};
 use bytes::Bytes;
-use http::header::{Entry, HeaderMap, HeaderValue, VIA};
+use http::header::{Entry, HeaderMap, HeaderName, HeaderValue, VIA};
 use http_proxy::ConnectionInfo;
 use http_proxy::headers::{
     TRACEPARENT, X_CLOUD_TRACE_CONTEXT, X_FORWARDED_FOR, X_FORWARDED_PROTO, append_forwarded_for,
@@ -34,6 +34,37 @@ impl Forwarded {
             alone: HeaderValue::try_from(format!("{client},{balancer}")).ok(),
             proto: HeaderValue::from_static(if https { "https" } else { "http" }),
         }
+    }
+}
+
+/// Fields of the load balancer's own.
+pub type Fields = [(HeaderName, HeaderValue)];
+
+/// The same for a request that brings none of these fields, as most do: nothing is looked up, and
+/// the map stays as it is. Returns the fields and the trace.
+pub fn fresh(forwarded: &Forwarded, ids: &Ids) -> Option<(Box<Fields>, HeaderValue)> {
+    let (cloud, parent) = ids.trace().written();
+    let (cloud, parent) = (cloud?, parent?);
+    let fields = [
+        (X_FORWARDED_FOR, forwarded.alone.clone()?),
+        (X_FORWARDED_PROTO, forwarded.proto.clone()),
+        (VIA, GOOGLE),
+        (X_CLOUD_TRACE_CONTEXT, cloud.clone()),
+        (TRACEPARENT, parent),
+    ];
+    Some((Box::new(fields), cloud))
+}
+
+/// Does a request have a field that [`for_backend`] reads or replaces?
+pub fn is_ours(name: &HeaderName) -> bool {
+    // By length first: most names are told apart by it.
+    match name.as_str().len() {
+        3 => *name == VIA,
+        11 => *name == TRACEPARENT,
+        15 => *name == X_FORWARDED_FOR,
+        17 => *name == X_FORWARDED_PROTO,
+        21 => *name == X_CLOUD_TRACE_CONTEXT,
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::InternalLb;
 use crate::compile::{Front, Snapshot};
 use crate::decide::{Plan, Target};
+use crate::headers::is_ours;
 use crate::respond::Failure;
 use foldhash::fast::RandomState;
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
@@ -40,8 +41,11 @@ struct Kept {
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     trace: Option<HeaderValue>,
-    client: Ipv4Addr,
+    /// The client's address, as text.
+    client: Rc<str>,
     head_bytes: u64,
+    /// Did the request bring fields of a proxy's?
+    proxied: bool,
     /// Grows while the body is sent on.
     body_bytes: Option<Rc<Cell<u64>>>,
     service: Option<usize>,
@@ -55,7 +59,7 @@ impl Record {
         worker: &Rc<Worker<InternalLb>>,
         snapshot: &Arc<Snapshot>,
         front: usize,
-        client: Ipv4Addr,
+        client: &Rc<str>,
         parts: &Parts,
     ) -> Self {
         let root = || PathAndQuery::from_static("/");
@@ -63,13 +67,14 @@ impl Record {
         let mut head =
             target.as_str().len() + parts.method.as_str().len() + "  HTTP/1.1\r\n\r\n".len();
         let (mut host, mut user_agent, mut referer) = (None, None, None);
+        let mut proxied = false;
         for (name, value) in &parts.headers {
             head += name.as_str().len() + value.len() + ": \r\n".len();
             match *name {
                 HOST => host = Some(value.clone()),
                 USER_AGENT => user_agent = Some(value.clone()),
                 REFERER => referer = Some(value.clone()),
-                _ => {}
+                _ => proxied |= is_ours(name),
             }
         }
         let kept = Kept {
@@ -84,8 +89,9 @@ impl Record {
             user_agent,
             referer,
             trace: None,
-            client,
+            client: client.clone(),
             head_bytes: head as u64,
+            proxied,
             body_bytes: None,
             service: None,
             path_rule: None,
@@ -105,6 +111,11 @@ impl Record {
             kept.service = plan.service;
             kept.path_rule = plan.path_rule.take();
         }
+    }
+
+    /// Did the request bring fields of a proxy's, such as `x-forwarded-for`?
+    pub fn proxied(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.proxied)
     }
 
     /// The request's trace, as it goes out.
@@ -281,7 +292,7 @@ impl Kept {
         put(text, ",\"responseSize\":\"");
         log::decimal(ended.bytes, text);
         put(text, "\",\"remoteIp\":\"");
-        put_address(text, self.client);
+        put(text, &self.client);
         put(text, "\",");
         if let Some(server) = self.server {
             put(text, "\"serverIp\":\"");

@@ -47,6 +47,7 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
         key,
         place: Cell::new(place),
         client,
+        client_text: client.ip().to_string().into(),
         forwarded,
     });
     let local = Some(front.address);
@@ -108,6 +109,8 @@ struct Connection {
     /// Where its front was in the last snapshot.
     place: Cell<usize>,
     client: SocketAddrV4,
+    /// Its address, for the log.
+    client_text: Rc<str>,
     forwarded: Forwarded,
 }
 
@@ -125,22 +128,36 @@ impl Handler for Connection {
         let (mut parts, body) = request.into_parts();
         let upgrade = strip_hop_by_hop(&mut parts.headers);
         let grpc = is_grpc(&parts.headers);
-        let mut record = Record::new(&self.worker, &snapshot, place, *self.client.ip(), &parts);
+        let mut record = Record::new(&self.worker, &snapshot, place, &self.client_text, &parts);
         let mut plan = self.plan(&snapshot, record.host(), &parts);
         record.planned(&mut plan);
         match plan.action {
             Action::Forward { to, timeout } => {
-                let ids = &self.worker.local.ids;
-                record.traced(headers::for_backend(&mut parts.headers, &self.forwarded, ids));
                 let variables = Variables {
                     info,
                     client: self.client,
                     balancer: front.address,
                     protocol: record::protocol(parts.version),
                 };
-                if let Some(service) = plan.service.and_then(|at| snapshot.services.get(at)) {
-                    headers::add(&mut parts.headers, &service.request_headers, &variables);
-                }
+                let service = plan.service.and_then(|at| snapshot.services.get(at));
+                let added = service.map_or(&[][..], |service| &service.request_headers);
+                let ids = &self.worker.local.ids;
+                let fresh = match record.proxied() || !added.is_empty() {
+                    true => None,
+                    false => headers::fresh(&self.forwarded, ids),
+                };
+                let own = match fresh {
+                    Some((fields, trace)) => {
+                        record.traced(Some(trace));
+                        fields
+                    }
+                    None => {
+                        let map = &mut parts.headers;
+                        record.traced(headers::for_backend(map, &self.forwarded, ids));
+                        headers::add(map, added, &variables);
+                        Box::default()
+                    }
+                };
                 let way = Forward {
                     worker: &self.worker,
                     snapshot: &snapshot,
@@ -154,7 +171,7 @@ impl Handler for Connection {
                 // ordinary requests ((unconfirmed): Envoy refuses some).
                 let websocket =
                     upgrade.filter(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
-                match forward(way, parts, body, websocket, record).await {
+                match forward(way, parts, own, body, websocket, record).await {
                     Ok(response) => response,
                     Err((failure, detail, record)) => {
                         record.failed(&failure, Some(&detail));

@@ -11,7 +11,7 @@ use crate::error::{BodyError, SendError};
 use crate::upgrade::{Promise, Upgrade, UpgradedIo};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -53,7 +53,7 @@ impl Exchange {
     pub(crate) fn new(io: BoxIo, header_bytes_max: usize) -> Box<Self> {
         Box::new(Exchange {
             io,
-            reader: Reader::default(),
+            reader: Reader { fleeting: true, ..Reader::default() },
             writer: Writer::default(),
             header_bytes_max,
             method: Method::GET,
@@ -76,7 +76,13 @@ impl Exchange {
     }
 
     /// Begins an exchange; `home` gets the connection back.
-    pub(crate) fn begin(&mut self, request: &Parts, body: Body, home: Rc<dyn Home>) {
+    pub(crate) fn begin(
+        &mut self,
+        request: &Parts,
+        more: &[(HeaderName, HeaderValue)],
+        body: Body,
+        home: Rc<dyn Home>,
+    ) {
         let target = match request.uri.path_and_query() {
             _ if request.method == Method::CONNECT => {
                 request.uri.authority().map_or("", |authority| authority.as_str())
@@ -90,6 +96,7 @@ impl Exchange {
             &request.method,
             target,
             &request.headers,
+            more,
             &body.size_hint(),
         );
         self.method = request.method.clone();

@@ -184,6 +184,7 @@ pub(crate) fn request_head(
     method: &Method,
     target: &str,
     headers: &HeaderMap,
+    more: &[(HeaderName, HeaderValue)],
     size: &SizeHint,
 ) -> Encoder {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()));
@@ -202,6 +203,9 @@ pub(crate) fn request_head(
         if !(is_framing(name) || *name == CONTENT_LENGTH || *name == HOST) {
             field(buffer, name, value.as_bytes());
         }
+    }
+    for (name, value) in more {
+        field(buffer, name, value.as_bytes());
     }
     match encoder {
         Encoder::Length(length) => content_length(buffer, length),

@@ -25,8 +25,10 @@ const READ_MAX: usize = 64 * 1024;
 /// Below this much room the thread's read buffer is renewed.
 const READ_MIN: usize = 16 * 1024;
 /// A read of at least this size is passed on without a copy. Smaller ones are copied, so that a
-/// few bytes held by a slow consumer do not keep a whole read buffer alive.
+/// request's head, which lives as long as its exchange, does not keep a whole read buffer alive.
 const SHARE_MIN: usize = 4 * 1024;
+/// The same for what is passed on at once, such as a response.
+const SHARE_MIN_FLEETING: usize = 512;
 
 thread_local! {
     /// One read buffer per thread: a connection that waits for bytes owns none.
@@ -39,6 +41,8 @@ thread_local! {
 #[derive(Default)]
 pub(crate) struct Reader {
     pub(crate) buffer: BytesMut,
+    /// Is what is read passed on at once?
+    pub(crate) fleeting: bool,
 }
 
 impl Reader {
@@ -57,7 +61,8 @@ impl Reader {
                 Ok(n) => n,
                 Err(error) => return Poll::Ready(Err(error)),
             };
-            if self.buffer.is_empty() && n >= SHARE_MIN {
+            let share_min = if self.fleeting { SHARE_MIN_FLEETING } else { SHARE_MIN };
+            if self.buffer.is_empty() && n >= share_min {
                 self.buffer = scratch.split_to(n);
             } else {
                 if self.buffer.is_empty() {

@@ -3,6 +3,7 @@
 use super::{LocalExecutor, OneRunning, Running};
 use crate::body::{Body, Incoming};
 use crate::error::{BodyError, SendError};
+use crate::flush::DelayedFlush;
 use crate::h1::BoxIo;
 use crate::headers::strip_hop_by_hop;
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
@@ -47,7 +48,7 @@ impl Client {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_LIST_MAX)
             .keep_alive_interval(PING_INTERVAL)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(DelayedFlush::new(io)))
             .await
             .map_err(|_| SendError::Closed { sent: false })?;
         let streams_max = Rc::new(Cell::new(connection.current_max_send_streams()));

@@ -49,7 +49,10 @@ pub(crate) async fn serve<IO, H>(
         move |request: Request<hyper::body::Incoming>| {
             let (handler, info) = (handler.clone(), info.clone());
             let one = OneRunning::new(&running);
-            async move { Ok::<_, Infallible>(exchange(request, handler, info, one).await) }
+            // Boxed: on its way into a task of its own a stream's future is moved several times.
+            Box::pin(
+                async move { Ok::<_, Infallible>(exchange(request, handler, info, one).await) },
+            )
         }
     });
     let mut builder = Builder::new(LocalExecutor);
