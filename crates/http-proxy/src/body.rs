@@ -2,16 +2,20 @@
 
 use crate::error::BodyError;
 use crate::h1::{Exchange, RequestBody};
+use crate::h2::OneRunning;
 use crate::upgrade::Upgrade;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// A body to send. Cheap for the common cases; anything else is boxed.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// Kept until the body ends: what counts the exchange as running.
+    running: Option<OneRunning>,
+}
 
 #[derive(Default)]
 enum Kind {
@@ -22,33 +26,40 @@ enum Kind {
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
 }
 
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Body { kind, running: None }
+    }
+}
+
 impl Body {
     /// No body at all.
     pub const fn empty() -> Self {
-        Body(Kind::Empty)
+        Body { kind: Kind::Empty, running: None }
     }
 
     /// A body that is known whole; it can be sent again by a retry.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Body(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+        if bytes.is_empty() { Body::empty() } else { Kind::Full(bytes).into() }
     }
 
     /// Any other body.
     pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
-        Body(Kind::Boxed(Box::pin(body)))
+        Kind::Boxed(Box::pin(body)).into()
     }
 
-    /// Keeps `guard` until the body has ended or is dropped.
-    pub fn with_guard(self, guard: impl Any) -> Body {
-        Body::boxed(Guarded { body: self, guard: Some(guard) })
+    /// Counts as running until the body has ended or is dropped.
+    pub(crate) fn counted(mut self, running: OneRunning) -> Body {
+        self.running = Some(running);
+        self
     }
 
     /// A copy, where the body is known whole: what a retry needs.
     pub fn replay(&self) -> Option<Body> {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => Some(Body::empty()),
-            Kind::Full(bytes) => Some(Body(Kind::Full(bytes.clone()))),
+            Kind::Full(bytes) => Some(Kind::Full(bytes.clone()).into()),
             Kind::Incoming(incoming) if incoming.is_empty() => Some(Body::empty()),
             Kind::Incoming(_) | Kind::Boxed(_) => None,
         }
@@ -57,7 +68,7 @@ impl Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.kind {
             Kind::Empty => "Body::empty",
             Kind::Full(_) => "Body::full",
             Kind::Incoming(_) => "Body::incoming",
@@ -68,7 +79,7 @@ impl std::fmt::Debug for Body {
 
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
-        Body(Kind::Incoming(incoming))
+        Kind::Incoming(incoming).into()
     }
 }
 
@@ -80,20 +91,24 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
-            Kind::Empty => Poll::Ready(None),
+        let frame = match &mut self.kind {
+            Kind::Empty => None,
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                self.kind = Kind::Empty;
+                Some(Ok(Frame::data(bytes)))
             }
-            Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(cx),
-            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+            Kind::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Kind::Boxed(body) => ready!(body.as_mut().poll_frame(cx)),
+        };
+        if frame.is_none() {
+            self.running = None;
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) => false,
             Kind::Incoming(incoming) => incoming.is_end_stream(),
@@ -102,7 +117,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(incoming) => incoming.size_hint(),
@@ -111,45 +126,13 @@ impl http_body::Body for Body {
     }
 }
 
-struct Guarded<G> {
-    body: Body,
-    guard: Option<G>,
-}
-
-// The guard is never pinned.
-impl<G> Unpin for Guarded<G> {}
-
-impl<G> http_body::Body for Guarded<G> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() {
-            self.guard = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A body that arrives: of a request at a [`crate::Handler`], or of a response from a
 /// [`crate::Pool`]. Dropping it before its end cancels the exchange.
 pub struct Incoming {
     inner: Inner,
     upgrade: Option<Upgrade>,
-    /// Kept until the body ends: what counts the exchange as running.
-    guard: Option<Box<dyn Any>>,
+    /// Kept until the body ends.
+    running: Option<OneRunning>,
 }
 
 enum Inner {
@@ -184,7 +167,7 @@ impl Incoming {
     }
 
     fn of(inner: Inner) -> Self {
-        Incoming { inner, upgrade: None, guard: None }
+        Incoming { inner, upgrade: None, running: None }
     }
 
     pub(crate) fn with_upgrade(mut self, upgrade: Option<Upgrade>) -> Self {
@@ -192,8 +175,8 @@ impl Incoming {
         self
     }
 
-    pub(crate) fn with_guard(mut self, guard: impl Any) -> Self {
-        self.guard = Some(Box::new(guard));
+    pub(crate) fn counted(mut self, running: OneRunning) -> Self {
+        self.running = Some(running);
         self
     }
 
@@ -262,7 +245,7 @@ impl http_body::Body for Incoming {
             Inner::Response(exchange) => ready!(Exchange::poll_frame(exchange, cx)),
         };
         if frame.is_none() {
-            self.guard = None;
+            self.running = None;
         }
         Poll::Ready(frame)
     }

@@ -86,8 +86,14 @@ pub async fn forward(
     let mut attempt = 0;
     let outcome = loop {
         record.sent_to(&forward.to, attempt);
-        let sent = forward.send(attempt, version, &parts, &own, std::mem::take(&mut body));
-        let outcome = before(&clock, sent).await;
+        let mut sent =
+            pin!(forward.send(attempt, version, &parts, &own, std::mem::take(&mut body)));
+        // None: the deadline came first.
+        let outcome = poll_fn(|cx| match sent.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => clock.poll(cx).map(|()| None),
+        })
+        .await;
         let again = match &outcome {
             Some(Ok(response)) => matches!(response.status().as_u16(), 502..=504),
             Some(Err(error)) => !matches!(error, SendError::Body(_)),
@@ -265,16 +271,6 @@ impl Clock {
             sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(began + self.timeout)));
         sleep.as_mut().poll(cx)
     }
-}
-
-/// The outcome, or none if the deadline comes first.
-async fn before<F: Future>(clock: &Clock, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => clock.poll(cx).map(|()| None),
-    })
-    .await
 }
 
 /// A request body, counted; its end starts the clock.

@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -67,7 +67,8 @@ pub(crate) async fn serve<H: Handler>(
                 break;
             }
         };
-        match connection.exchange(head, info, handler).await {
+        // Boxed: a connection that waits for its next request is not as large as an exchange.
+        match Box::pin(connection.exchange(head, info, handler)).await {
             After::KeepAlive => {}
             After::Linger => {
                 connection.linger().await;
@@ -177,14 +178,14 @@ impl Connection<'_> {
         *request.version_mut() =
             if http11 { http::Version::HTTP_11 } else { http::Version::HTTP_10 };
 
-        // Boxed: a connection that waits for its next request must not be as large as a handler.
-        let mut handled = Box::pin(handler.clone().handle(request, info));
-        let response = poll_fn(|cx| match handled.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => self.poll_gone(cx).map(Err),
-        })
-        .await;
-        drop(handled);
+        let response = {
+            let mut handled = pin!(handler.clone().handle(request, info));
+            poll_fn(|cx| match handled.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Ok(response)),
+                Poll::Pending => self.poll_gone(cx).map(Err),
+            })
+            .await
+        };
         let response = match response {
             Ok(response) => response,
             Err(Gone::Left) => return After::Close,

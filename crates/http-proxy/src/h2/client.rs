@@ -110,8 +110,7 @@ impl Sender {
         let sent = self.sender.try_send_request(Request::from_parts(parts, body)).await;
         match sent {
             Ok(response) => {
-                let mut response =
-                    response.map(|body| Incoming::hyper(body).with_guard(self.running));
+                let mut response = response.map(|body| Incoming::hyper(body).counted(self.running));
                 strip_hop_by_hop(response.headers_mut());
                 Ok(response)
             }

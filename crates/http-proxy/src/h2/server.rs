@@ -129,7 +129,7 @@ async fn exchange<H: Handler>(
             response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
         }
     }
-    response.map(|body| body.with_guard(one))
+    response.map(|body| body.counted(one))
 }
 
 /// From HTTP/2's request to the shape that handlers see: the authority in `host`, the URI in
