@@ -1,6 +1,7 @@
 //! Puts the flush of an HTTP/2 connection off for a moment, so that frames of several streams leave
 //! in one TLS record and one system call (performance, advice 4).
 
+use crate::h1::{give_back, spare_buffer};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -41,11 +42,7 @@ impl<IO: AsyncWrite + Unpin> DelayedFlush<IO> {
         }
         self.written = 0;
         self.postponed = 0;
-        if self.waiting.capacity() > BUFFER_MAX / 2 {
-            self.waiting = Vec::new(); // an idle connection holds no large buffer
-        } else {
-            self.waiting.clear();
-        }
+        give_back(std::mem::take(&mut self.waiting));
         Poll::Ready(Ok(()))
     }
 }
@@ -68,6 +65,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for DelayedFlush<IO> {
     ) -> Poll<io::Result<usize>> {
         if self.waiting.len() + buf.len() > BUFFER_MAX {
             ready!(self.poll_drain(cx))?;
+        }
+        if self.waiting.capacity() == 0 {
+            self.waiting = spare_buffer();
         }
         let n = buf.len().min(BUFFER_MAX);
         self.waiting.extend_from_slice(&buf[..n]);

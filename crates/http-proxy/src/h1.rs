@@ -13,5 +13,5 @@ pub(crate) use client::{Exchange, Home};
 pub(crate) use head::is_authority;
 pub(crate) use server::serve;
 pub(crate) use source::RequestBody;
-pub(crate) use wire::Reader;
 pub use wire::{BoxIo, Io};
+pub(crate) use wire::{Reader, give_back, spare_buffer};

@@ -37,6 +37,24 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// An empty write buffer.
+pub(crate) fn spare_buffer() -> Vec<u8> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(2 * 1024))
+}
+
+/// Takes a write buffer back: a connection that waits for nothing to be written owns none.
+pub(crate) fn give_back(mut buffer: Vec<u8>) {
+    if buffer.capacity() == 0 || buffer.capacity() > 2 * WAITING_MAX {
+        return;
+    }
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    });
+}
+
 /// What was read and not consumed yet.
 #[derive(Default)]
 pub(crate) struct Reader {
@@ -131,8 +149,7 @@ impl Writer {
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.data.is_empty() && self.tail.is_empty());
         if self.buffer.capacity() == 0 {
-            self.buffer =
-                SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(2 * 1024));
+            self.buffer = spare_buffer();
         }
         &mut self.buffer
     }
@@ -192,14 +209,7 @@ impl Writer {
         if self.written == self.buffer.len() {
             self.written = 0;
             self.buffer.clear();
-            if self.buffer.capacity() > 0 {
-                let spare = std::mem::take(&mut self.buffer);
-                SPARE.with_borrow_mut(|spares| {
-                    if spares.len() < SPARE_MAX && spare.capacity() <= 2 * WAITING_MAX {
-                        spares.push(spare);
-                    }
-                });
-            }
+            give_back(std::mem::take(&mut self.buffer));
         }
         let data = (n - head).min(self.data.len());
         let _ = self.data.split_to(data);
