@@ -41,12 +41,20 @@ pub fn read(path: &Path) -> Result<Files, BundleError> {
 fn folder(path: &Path, prefix: &str, files: &mut Files, depth: u32) -> Result<(), BundleError> {
     let at = At::file(files.label());
     if depth > 16 {
-        return Err(at.error("UNSAFE_PATH", "the folder is nested too deeply.", ""));
+        return Err(at.error(
+            "UNSAFE_PATH",
+            "the folder is nested too deeply.",
+            "Keep to the bundle's own folders.",
+        ));
     }
     let entries = fs::read_dir(path).map_err(|error| unreadable(&at, &error))?;
     for (count, entry) in entries.enumerate() {
         if count > ENTRIES_MAX {
-            return Err(at.error("BUNDLE_TOO_LARGE", "the folder has too many files.", ""));
+            return Err(at.error(
+                "BUNDLE_TOO_LARGE",
+                "the folder has too many files.",
+                "Give the folder of the bundle alone.",
+            ));
         }
         let entry = entry.map_err(|error| unreadable(&at, &error))?;
         let kind = entry.file_type().map_err(|error| unreadable(&at, &error))?;
@@ -79,5 +87,9 @@ fn bounded(path: &Path, at: &At) -> Result<Vec<u8>, BundleError> {
 }
 
 fn unreadable(at: &At, error: &std::io::Error) -> BundleError {
-    at.error("BUNDLE_NOT_READABLE", format!("the bundle cannot be read: {error}."), "")
+    at.error(
+        "BUNDLE_NOT_READABLE",
+        format!("the bundle cannot be read: {error}."),
+        "Check `bundle`.",
+    )
 }

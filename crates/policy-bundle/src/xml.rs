@@ -19,7 +19,8 @@ pub(crate) fn parse<'i>(
         Err(error) => {
             let position = error.pos();
             let at = At { file: file.clone(), line: position.row, column: position.col };
-            problems.error(&at, "MALFORMED_XML", format!("the file is not XML: {error}."), "");
+            let what = format!("the file is not XML: {error}.");
+            problems.error(&at, "MALFORMED_XML", what, "Mend the markup there.");
             None
         }
     }

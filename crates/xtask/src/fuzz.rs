@@ -86,6 +86,7 @@ fn targets_of(fuzz: &Path) -> Result<Vec<String>, String> {
     let entries = std::fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let mut targets: Vec<String> = entries
         .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|kind| kind == "rs"))
         .filter_map(|entry| {
             entry.path().file_stem().map(|stem| stem.to_string_lossy().into_owned())
         })

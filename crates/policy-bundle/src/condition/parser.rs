@@ -103,7 +103,7 @@ impl<'a> Parser<'a> {
                 "a comparison begins with a variable, not with a literal.",
                 "Write `variable operator value`.",
             )),
-            _ => Err(error(offset, "a variable or a `(` should stand here.", "")),
+            _ => Err(error(offset, "a variable or a `(` should stand here.", "Complete it.")),
         }
     }
 

@@ -47,7 +47,7 @@ impl Authentication {
                                 part,
                                 "INVALID_VALUE",
                                 format!("`{text}` is no header name."),
-                                "",
+                                "A name has letters, digits and `-`.",
                             ),
                         }
                     }
@@ -80,7 +80,7 @@ impl Authentication {
                         part,
                         "INVALID_VALUE",
                         format!("`{text}` is neither true nor false."),
-                        "",
+                        "Write true or false.",
                     );
                 }
             } else {

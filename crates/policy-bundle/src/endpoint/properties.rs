@@ -169,7 +169,7 @@ impl Property<'_, '_> {
             self.node,
             "UNSUPPORTED_PROPERTY",
             what,
-            "Remove it, or see section 9.1 of the fact sheet.",
+            "Remove it, or see Apigee's reference of endpoint properties.",
         );
     }
 

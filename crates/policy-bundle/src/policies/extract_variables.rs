@@ -125,7 +125,7 @@ impl ExtractVariables {
                                     *child,
                                     "INVALID_VALUE",
                                     format!("`{name}` is no header name."),
-                                    "",
+                                    "A name has letters, digits and `-`.",
                                 );
                             }
                             continue;
@@ -453,7 +453,13 @@ fn json_variables(node: Node<'_, '_>, prefix: &str, reader: &mut Reader<'_>) -> 
         let template = template(*path, &text, reader);
         let parsed = template.literal().map(JsonPath::parse);
         if let Some(Err(error)) = &parsed {
-            reader.error(*path, "JSONPathCompilationFailed", format!("{error}."), "");
+            let what = format!("{error}.");
+            reader.error(
+                *path,
+                "JSONPathCompilationFailed",
+                what,
+                "Mend it there, as in $.a.b[0].",
+            );
         }
         variables.push(JsonVariable {
             name: Variable::parse(&prefixed(prefix, name)),

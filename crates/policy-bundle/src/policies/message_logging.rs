@@ -149,7 +149,7 @@ impl MessageLogging {
         for name in ["LogName", "Message"] {
             if !parts.iter().any(|part| part.has_tag_name(name)) {
                 let what = format!("`<CloudLogging>` has no `<{name}>`.");
-                reader.error(node, "MISSING_ELEMENT", what, "");
+                reader.error(node, "MISSING_ELEMENT", what, format!("Add `<{name}>`."));
             }
         }
     }

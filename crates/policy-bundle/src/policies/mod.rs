@@ -241,7 +241,7 @@ pub(crate) fn template(node: Node<'_, '_>, text: &str, reader: &mut Reader<'_>) 
             node,
             "INVALID_TEMPLATE",
             format!("the message template is not usable: {error}"),
-            "See the message template functions of the fact sheet.",
+            "See Apigee's reference of message templates.",
         );
         Template::default()
     })

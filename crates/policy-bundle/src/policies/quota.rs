@@ -105,11 +105,20 @@ impl Quota {
                 "Allow" => quota.parse_allow(*child, reader),
                 "Interval" => {
                     quota.interval = RefOrText::parse(*child, reader);
-                    check(*child, &quota.interval, "InvalidQuotaInterval", interval, reader);
+                    let fix = "Write a whole number from 1 to 1000000.";
+                    check(*child, &quota.interval, "InvalidQuotaInterval", fix, interval, reader);
                 }
                 "TimeUnit" => {
                     quota.unit = RefOrText::parse(*child, reader);
-                    check(*child, &quota.unit, "InvalidQuotaTimeUnit", TimeUnit::parse, reader);
+                    let fix = "Write minute, hour, day, week or month.";
+                    check(
+                        *child,
+                        &quota.unit,
+                        "InvalidQuotaTimeUnit",
+                        fix,
+                        TimeUnit::parse,
+                        reader,
+                    );
                 }
                 "Identifier" => quota.identifier = Some(RefOrText::parse(*child, reader)),
                 "MessageWeight" => quota.weight = Some(RefOrText::parse(*child, reader)),
@@ -469,13 +478,14 @@ fn check<T>(
     node: Node<'_, '_>,
     value: &RefOrText,
     code: &'static str,
+    fix: &str,
     parse: fn(&str) -> Option<T>,
     reader: &mut Reader<'_>,
 ) {
     if let Some(text) = &value.text
         && parse(text).is_none()
     {
-        reader.error(node, code, format!("`{text}` is not valid here."), "");
+        reader.error(node, code, format!("`{text}` is not valid here."), fix);
     }
 }
 

@@ -164,7 +164,8 @@ fn header_name(node: Node<'_, '_>, reader: &mut Reader<'_>) -> Option<HeaderName
     match HeaderName::from_bytes(name.as_bytes()) {
         Ok(name) => Some(name),
         Err(_) => {
-            reader.error(node, "INVALID_VALUE", format!("`{name}` is no header name."), "");
+            let what = format!("`{name}` is no header name.");
+            reader.error(node, "INVALID_VALUE", what, "A name has letters, digits and `-`.");
             None
         }
     }
@@ -317,7 +318,8 @@ impl Payload {
                     Template::with_delimiters(&text, prefix.unwrap_or("{"), suffix.unwrap_or("}"));
                 parsed.unwrap_or_else(|error| {
                     let what = format!("the message template is not usable: {error}");
-                    reader.error(node, "INVALID_TEMPLATE", what, "");
+                    let fix = "See Apigee's reference of message templates.";
+                    reader.error(node, "INVALID_TEMPLATE", what, fix);
                     Template::default()
                 })
             }
