@@ -9,6 +9,8 @@ use tokio::net::UnixStream;
 
 /// The largest head, in bytes: a PROXY v2 header with its TLVs fits many times.
 pub const HEAD_MAX: usize = 4096;
+/// What one read takes at the most. Heads without unusual TLVs are a quarter of it.
+const FIRST_READ: usize = 512;
 
 /// Hands a socket over. The caller may close its own copy afterwards.
 ///
@@ -44,45 +46,57 @@ pub async fn hand_over(
 /// `InvalidData` for a message without exactly one socket or with a head over [`HEAD_MAX`],
 /// `UnexpectedEof` in the middle of one; those of `recvmsg(2)`.
 pub async fn take_over(channel: &UnixStream) -> io::Result<Option<(Vec<u8>, OwnedFd)>> {
-    let mut length = [0; 2];
+    let mut message = Vec::new();
     let mut sockets = Vec::new();
-    if !fill(channel, &mut length, &mut sockets).await? {
-        return Ok(None);
-    }
-    let length = usize::from(u16::from_be_bytes(length));
-    if length > HEAD_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the head is too large"));
-    }
-    let mut head = vec![0; length];
-    if length > 0 && !fill(channel, &mut head, &mut sockets).await? {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    // Usually one read takes it all. It cannot take more: the kernel ends a read where the sockets
+    // of the next message begin.
+    let mut wanted = FIRST_READ;
+    loop {
+        let read = || receive(channel, &mut message, wanted);
+        let (count, passed) = channel.async_io(Interest::READABLE, read).await?;
+        sockets.extend(passed);
+        let Some((length, head)) = message.split_first_chunk() else {
+            match (count, message.len()) {
+                (0, 0) => return Ok(None),
+                (0, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => wanted = 1,
+            }
+            continue;
+        };
+        let length = usize::from(u16::from_be_bytes(*length));
+        if length > HEAD_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the head is too large"));
+        }
+        match length.checked_sub(head.len()) {
+            Some(0) => break,
+            Some(_) if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(missing) => wanted = missing,
+            None => {
+                let what = "a message whose socket is not at its first byte";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
     }
     match sockets.pop() {
-        Some(socket) if sockets.is_empty() => Ok(Some((head, socket))),
+        Some(socket) if sockets.is_empty() => {
+            message.drain(..2);
+            Ok(Some((message, socket)))
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not exactly one socket")),
     }
 }
 
-/// Fills `bytes`; false if the stream ended before the first one.
-async fn fill(
+/// Reads once, at most `wanted` bytes, behind what is there.
+fn receive(
     channel: &UnixStream,
-    bytes: &mut [u8],
-    sockets: &mut Vec<OwnedFd>,
-) -> io::Result<bool> {
-    let mut have = 0;
-    while have < bytes.len() {
-        let rest = &mut bytes[have..];
-        let (count, passed) = channel
-            .async_io(Interest::READABLE, || sys::receive(channel.as_fd(), &mut *rest))
-            .await?;
-        sockets.extend(passed);
-        match (count, have) {
-            (0, 0) => return Ok(false),
-            (0, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => have += count,
-        }
-    }
-    Ok(true)
+    have: &mut Vec<u8>,
+    wanted: usize,
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut bytes = [0; FIRST_READ];
+    let room = wanted.min(FIRST_READ);
+    let (count, passed) = sys::receive(channel.as_fd(), &mut bytes[..room])?;
+    have.extend_from_slice(&bytes[..count]);
+    Ok((count, passed))
 }
 
 #[cfg(test)]
@@ -114,6 +128,30 @@ mod tests {
             assert_eq!(text, "hello");
         }
         assert!(take_over(&right).await.expect("the end").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_message_in_pieces_is_put_together_and_its_end_told_from_the_next_one() {
+        for cut in 1..4 {
+            let (left, right) = UnixStream::pair().expect("a pair");
+            let (near, _far) = UnixStream::pair().expect("a pair");
+            let message = [0, 2, b'a', b'b'];
+            let taken = async { take_over(&right).await.map(|taken| taken.map(|(head, _)| head)) };
+            let sent = async {
+                sys::send(left.as_fd(), &message[..cut], &[near.as_fd()]).expect("sent");
+                tokio::task::yield_now().await;
+                sys::send(left.as_fd(), &message[cut..], &[]).expect("sent");
+                hand_over(&left, b"next", near.as_fd()).await.expect("handed over");
+            };
+            let (taken, ()) = tokio::join!(taken, sent);
+            assert_eq!(taken.expect("whole"), Some(b"ab".to_vec()), "cut at {cut}");
+            let (next, _) = take_over(&right).await.expect("whole").expect("one more");
+            assert_eq!(next, b"next");
+            sys::send(left.as_fd(), &message[..cut], &[near.as_fd()]).expect("sent");
+            drop(left);
+            let error = take_over(&right).await.expect_err("cut off");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut at {cut}");
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 use names::Reason;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
@@ -177,7 +178,7 @@ impl Value for str {
 pub fn escape(value: &str, text: &mut Vec<u8>) {
     let mut rest = value.as_bytes();
     // Hardly any text has something to escape: it is copied in one go.
-    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+    while let Some(at) = first_escaped(rest) {
         text.extend_from_slice(&rest[..at]);
         match rest[at] {
             b'"' => text.extend_from_slice(b"\\\""),
@@ -192,6 +193,24 @@ pub fn escape(value: &str, text: &mut Vec<u8>) {
         rest = &rest[at + 1..];
     }
     text.extend_from_slice(rest);
+}
+
+/// Where the first byte to escape is. Looks at eight bytes at a time.
+fn first_escaped(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // Is one of the bytes zero, is one below 0x20? Exact, as long as only "one of them" is asked.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let control = |word: u64| word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    let is = |word: u64, byte: u8| zero(word ^ (ONES * u64::from(byte)));
+    let (words, _) = text.as_chunks::<8>();
+    let plain = words.iter().take_while(|bytes| {
+        let word = u64::from_ne_bytes(**bytes);
+        control(word) | is(word, b'"') | is(word, b'\\') | is(word, 0x7f) == 0
+    });
+    let from = plain.count() * 8;
+    let at = text[from..].iter().position(|byte| ESCAPED[usize::from(*byte)])?;
+    Some(from + at)
 }
 
 impl Value for String {
@@ -275,6 +294,34 @@ pub fn decimal(mut number: u64, text: &mut Vec<u8>) {
     text.extend_from_slice(&digits[at..]);
 }
 
+impl Value for Ipv4Addr {
+    fn write(&self, text: &mut Vec<u8>) {
+        text.push(b'"');
+        address(*self, text);
+        text.push(b'"');
+    }
+}
+
+impl Value for SocketAddrV4 {
+    fn write(&self, text: &mut Vec<u8>) {
+        text.push(b'"');
+        address(*self.ip(), text);
+        text.push(b':');
+        decimal(self.port().into(), text);
+        text.push(b'"');
+    }
+}
+
+/// An address, as it is written everywhere, without the machinery of formatting.
+fn address(address: Ipv4Addr, text: &mut Vec<u8>) {
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push(b'.');
+        }
+        decimal(octet.into(), text);
+    }
+}
+
 impl Value for f64 {
     fn write(&self, text: &mut Vec<u8>) {
         // JSON has no infinities.
@@ -282,7 +329,7 @@ impl Value for f64 {
     }
 }
 
-/// Anything that prints: addresses, self links.
+/// Anything that prints: errors, paths.
 #[derive(Debug)]
 pub struct Shown<T>(pub T);
 
@@ -384,5 +431,37 @@ mod tests {
         assert_eq!(value["o"]["r"], "TOKEN_MISSING");
         assert_eq!((&value["n"], &value["b"]), (&7.into(), &true.into()));
         assert!(value.get("none").is_none());
+    }
+
+    #[test]
+    fn every_byte_is_escaped_wherever_it_stands() {
+        for byte in 0..=0x7f_u8 {
+            for length in [1, 7, 8, 9, 20] {
+                for at in 0..length {
+                    let mut bytes = vec![b'~'; length];
+                    bytes[at] = byte;
+                    let value = String::from_utf8(bytes).expect("ASCII");
+                    let mut text = Vec::new();
+                    value.write(&mut text);
+                    let read: String = serde_json::from_slice(&text).expect("JSON");
+                    assert_eq!(read, value);
+                    assert_eq!(text.len() > length + 2, ESCAPED[usize::from(byte)], "{byte:#x}");
+                }
+            }
+        }
+        let mut text = Vec::new();
+        "über „\u{10ffff}“".write(&mut text);
+        assert_eq!(text, "\"über „\u{10ffff}“\"".as_bytes());
+    }
+
+    #[test]
+    fn addresses_are_written_as_they_print() {
+        for shown in ["0.0.0.0:0", "10.0.200.9:443", "255.255.255.255:65535"] {
+            let address: SocketAddrV4 = shown.parse().expect("an address");
+            let mut text = Vec::new();
+            address.write(&mut text);
+            address.ip().write(&mut text);
+            assert_eq!(text, format!("\"{shown}\"\"{}\"", address.ip()).as_bytes());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Generations: what the lists say, what was before, and what becomes of connections in progress.
 
 use crate::history::History;
-use crate::record::Meters;
+use crate::record::{self, Meters};
 use crate::serve::serve;
 use names::SelfLink;
 use net::splice::Cut;
@@ -68,6 +68,8 @@ pub(crate) struct Connected {
     pub(crate) connection: Connection,
     pub(crate) attachment: Option<Arc<Published>>,
     pub(crate) cuts: Cuts,
+    /// See [`record::log_fields`].
+    pub(crate) log_fields: String,
     allow_psc_global_access: bool,
 }
 
@@ -143,6 +145,7 @@ impl Program for ServiceAttachment {
                 .get(&id)
                 .map(|cuts| Cuts { near: fresh(&cuts.near), far: fresh(&cuts.far) });
             let connected = Connected {
+                log_fields: record::log_fields(&connection),
                 attachment: by_link.get(&connection.service_attachment).map(|one| Arc::clone(one)),
                 connection,
                 cuts: cuts.unwrap_or_default(),

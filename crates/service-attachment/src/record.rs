@@ -3,7 +3,8 @@
 use crate::program::{Connected, Published};
 use names::{Reason, SelfLink};
 use net::splice::{Carried, End, Side};
-use runtime::log::{self, Severity, Shown};
+use psc::Connection;
+use runtime::log::{self, Severity, Shown, Value};
 use std::net::SocketAddrV4;
 use std::time::Instant;
 
@@ -127,8 +128,8 @@ impl<'a> Record<'a> {
         };
         let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.entry(severity, "connection closed")
-            .field("nat", Shown(nat))
-            .field("target", Shown(target))
+            .field("nat", nat)
+            .field("target", target)
             .field("bytesReceived", carried.map(|carried| carried.to_target))
             .field("bytesSent", carried.map(|carried| carried.to_client))
             .field("durationMs", milliseconds)
@@ -138,16 +139,29 @@ impl<'a> Record<'a> {
     }
 
     fn entry(&self, severity: Severity, message: &str) -> log::Entry {
-        let link = |pick: fn(&psc::Connection) -> &SelfLink| {
-            self.connected.map(|connected| pick(&connected.connection).as_str())
-        };
-        log::entry(severity, message)
-            .field("src", Shown(self.client))
-            .field("dst", Shown(self.destination))
-            .field("endpoint", link(|connection| &connection.endpoint))
-            .field("serviceAttachment", link(|connection| &connection.service_attachment))
-            .field("pscConnectionId", Shown(self.psc_connection_id))
+        let entry =
+            log::entry(severity, message).field("src", self.client).field("dst", self.destination);
+        match self.connected {
+            Some(connected) => {
+                entry.rendered(|text| text.extend_from_slice(connected.log_fields.as_bytes()))
+            }
+            None => entry.field("pscConnectionId", Shown(self.psc_connection_id)),
+        }
     }
+}
+
+/// The fields that are the same for every TCP connection of a PSC connection, as JSON.
+pub(crate) fn log_fields(connection: &Connection) -> String {
+    let mut text = Vec::new();
+    for (key, value) in [
+        (",\"endpoint\":", connection.endpoint.as_str()),
+        (",\"serviceAttachment\":", connection.service_attachment.as_str()),
+        (",\"pscConnectionId\":", &connection.psc_connection_id.to_string()),
+    ] {
+        text.extend_from_slice(key.as_bytes());
+        value.write(&mut text);
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 impl Drop for Record<'_> {
