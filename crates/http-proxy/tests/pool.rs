@@ -431,3 +431,40 @@ fn an_early_refusal_arrives_though_the_request_was_not_read() {
         }
     });
 }
+
+#[test]
+fn an_upload_moves_while_nobody_reads_the_response() {
+    run(async {
+        for version in [Version::H1, Version::H2] {
+            let received = Rc::new(Cell::new(0usize));
+            let server = server(ServerOptions::default(), {
+                let received = received.clone();
+                move |request: Request<Incoming>| {
+                    let received = received.clone();
+                    let mut body = request.into_body();
+                    tokio::task::spawn_local(async move {
+                        while let Some(Ok(frame)) = body.frame().await {
+                            received.set(
+                                received.get() + frame.data_ref().map_or(0, |data| data.len()),
+                            );
+                        }
+                    });
+                    std::future::ready(Response::new(Body::boxed(Endless)))
+                }
+            })
+            .await;
+            let pool = pool();
+            let (sender, receiver) = tokio::sync::mpsc::channel(1);
+            let post = request(Method::POST, "/", Body::boxed(Channel(receiver)));
+            let response = send(&pool, version, server.address, post).await.expect("a response");
+            // The response is held and not read; 20 MB pass all the same.
+            for _ in 0..200 {
+                sender.send(Frame::data(Bytes::from(vec![b'x'; 100_000]))).await.expect("sent");
+            }
+            while received.get() < 20_000_000 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            drop(response);
+        }
+    });
+}

@@ -218,3 +218,40 @@ fn a_dead_upstream_is_the_handlers_to_tell() {
         assert_eq!(backend.accepted.borrow().0, 0);
     });
 }
+
+#[test]
+fn a_client_that_leaves_after_its_upload_cancels_the_upstream() {
+    run(async {
+        struct Tell(Rc<tokio::sync::Notify>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+        for version in [Version::H1, Version::H2] {
+            let (entered, left) =
+                (Rc::new(tokio::sync::Notify::new()), Rc::new(tokio::sync::Notify::new()));
+            let backend = server(ServerOptions::default(), {
+                let (entered, left) = (entered.clone(), left.clone());
+                move |request: Request<Incoming>| {
+                    let (entered, left) = (entered.clone(), left.clone());
+                    async move {
+                        let _tell = Tell(left);
+                        request.into_body().collect(1 << 20).await.expect("a body");
+                        entered.notify_one();
+                        std::future::pending().await
+                    }
+                }
+            })
+            .await;
+            let proxy = proxy(backend.address, version).await;
+            let mut client = Raw::connect(proxy.address).await;
+            client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            client.send("cd").await; // read by another task than the connection's own
+            entered.notified().await;
+            drop(client);
+            left.notified().await;
+        }
+    });
+}

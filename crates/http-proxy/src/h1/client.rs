@@ -1,6 +1,7 @@
 //! The client's side of an HTTP/1.1 connection. An exchange belongs to whoever polls it: first for
-//! the response head, then, inside the response's body, for its frames; the request's body moves
-//! along with either.
+//! the response head, then, inside the response's body, for its frames. A request that the socket
+//! takes at once is sent by the same task; a longer one by a task of its own, so that it moves
+//! whether or not somebody reads the response.
 
 use super::decode::{Decoder, Step};
 use super::encode::{Encoder, request_head};
@@ -13,9 +14,13 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// Interim responses that may come before the final one.
@@ -29,16 +34,13 @@ pub(crate) trait Home {
 
 /// A connection with the state of its present exchange. Boxed once and moved about.
 pub(crate) struct Exchange {
-    io: BoxIo,
+    sending: Rc<RefCell<Sending>>,
+    /// The task that sends, where there is one.
+    sender: Option<Sender>,
+    begun: bool,
     reader: Reader,
-    writer: Writer,
     header_bytes_max: usize,
     method: Method,
-    /// The request's body while it is being sent.
-    request: Option<Body>,
-    encoder: Encoder,
-    /// Sending has failed; the peer may have answered all the same.
-    send_failed: bool,
     response: Decoder,
     seen: usize,
     interims: usize,
@@ -48,18 +50,92 @@ pub(crate) struct Exchange {
     pub(crate) idle_since: Instant,
 }
 
+/// The socket, and what is still to be sent.
+struct Sending {
+    io: BoxIo,
+    writer: Writer,
+    /// The request's body, until its end was written.
+    request: Option<Body>,
+    encoder: Encoder,
+    /// The socket takes no more; the peer may have answered all the same.
+    failed: bool,
+    /// The request's own body has failed.
+    body_error: Option<BodyError>,
+    /// Who reads, while a task of its own sends.
+    reading: Option<Waker>,
+}
+
+impl Sending {
+    /// Ready when nothing is left to do: all is sent, or it cannot be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            while let Some(body) = &mut self.request
+                && self.writer.has_room()
+            {
+                let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { break };
+                let written = match frame.transpose().map(|frame| frame.map(Frame::into_data)) {
+                    Ok(Some(Ok(data))) => self.encoder.data(data, &mut self.writer),
+                    Ok(Some(Err(frame))) => {
+                        self.request = None;
+                        self.encoder.end(frame.trailers_ref(), &mut self.writer)
+                    }
+                    Ok(None) => {
+                        self.request = None;
+                        self.encoder.end(None, &mut self.writer)
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = written {
+                    self.body_error = Some(error);
+                    return self.give_up();
+                }
+            }
+            let full = !self.writer.has_room();
+            match self.writer.poll_flush(&mut *self.io, cx) {
+                Poll::Ready(Ok(())) if self.request.is_none() => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if full => {}
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return self.give_up(),
+            }
+        }
+    }
+
+    fn give_up(&mut self) -> Poll<()> {
+        self.failed = true;
+        self.request = None;
+        self.writer.abandon();
+        Poll::Ready(())
+    }
+}
+
+/// Ends a sending task with its exchange.
+struct Sender(AbortHandle);
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Exchange {
     /// A new connection.
     pub(crate) fn new(io: BoxIo, header_bytes_max: usize) -> Box<Self> {
-        Box::new(Exchange {
+        let sending = Sending {
             io,
-            reader: Reader { fleeting: true, ..Reader::default() },
             writer: Writer::default(),
-            header_bytes_max,
-            method: Method::GET,
             request: None,
             encoder: Encoder::Nothing,
-            send_failed: false,
+            failed: false,
+            body_error: None,
+            reading: None,
+        };
+        Box::new(Exchange {
+            sending: Rc::new(RefCell::new(sending)),
+            sender: None,
+            begun: false,
+            reader: Reader { fleeting: true, ..Reader::default() },
+            header_bytes_max,
+            method: Method::GET,
             response: Decoder::Done,
             seen: 0,
             interims: 0,
@@ -72,7 +148,11 @@ impl Exchange {
     /// Is a kept connection still quiet? One that was closed, or on which the peer speaks
     /// unasked, cannot be used again.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.reader.poll_fill(&mut *self.io, cx).is_pending()
+        self.poll_fill(cx).is_pending()
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.reader.poll_fill(&mut *self.sending.borrow_mut().io, cx)
     }
 
     /// Begins an exchange; `home` gets the connection back.
@@ -90,58 +170,44 @@ impl Exchange {
             Some(path) => path.as_str(),
             None => "/",
         };
-        self.writer.touched = false;
-        self.encoder = request_head(
-            &mut self.writer,
+        let sending = &mut *self.sending.borrow_mut();
+        sending.writer.touched = false;
+        sending.encoder = request_head(
+            &mut sending.writer,
             &request.method,
             target,
             &request.headers,
             more,
             &body.size_hint(),
         );
+        sending.request = (sending.encoder != Encoder::Nothing).then_some(body);
+        self.begun = false;
         self.method = request.method.clone();
-        self.request = (self.encoder != Encoder::Nothing).then_some(body);
         self.home = Some(home);
     }
 
-    /// Moves the request along. Its own body's failure is the only error: what the socket does
-    /// not take may have been answered already.
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        loop {
-            while let Some(body) = &mut self.request
-                && self.writer.has_room()
-                && !self.send_failed
-            {
-                let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { break };
-                match frame.transpose()?.map(Frame::into_data) {
-                    Some(Ok(data)) => self.encoder.data(data, &mut self.writer)?,
-                    Some(Err(frame)) => {
-                        self.request = None;
-                        self.encoder.end(frame.trailers_ref(), &mut self.writer)?;
-                    }
-                    None => {
-                        self.request = None;
-                        self.encoder.end(None, &mut self.writer)?;
-                    }
-                }
-            }
-            if self.send_failed {
-                return Poll::Ready(Ok(()));
-            }
-            let full = !self.writer.has_room();
-            match self.writer.poll_flush(&mut *self.io, cx) {
-                Poll::Ready(Ok(())) if self.request.is_none() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) if full => {}
-                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => {
-                    self.send_failed = true;
-                    self.keep_alive = false;
-                    self.request = None;
-                    self.writer.abandon();
-                    return Poll::Ready(Ok(()));
-                }
-            }
+    /// Sends what the socket takes at once, and leaves the rest to a task.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        self.begun = true;
+        if self.sending.borrow_mut().poll(cx).is_ready() {
+            return;
         }
+        let sending = self.sending.clone();
+        let task = tokio::task::spawn_local(async move {
+            poll_fn(|cx| sending.borrow_mut().poll(cx)).await;
+            let reading = sending.borrow_mut().reading.take();
+            reading.inspect(Waker::wake_by_ref);
+        });
+        self.sender = Some(Sender(task.abort_handle()));
+    }
+
+    /// Has the request's own body failed? Asks to be woken if it does.
+    fn body_error(&self, cx: &mut Context<'_>) -> Option<BodyError> {
+        let mut sending = self.sending.borrow_mut();
+        if self.sender.is_some() && !sending.failed {
+            sending.reading = Some(cx.waker().clone());
+        }
+        sending.body_error.take()
     }
 
     /// The response head.
@@ -149,7 +215,10 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(StatusCode, HeaderMap), SendError>> {
-        if let Poll::Ready(Err(error)) = self.poll_request(cx) {
+        if !self.begun {
+            self.send(cx);
+        }
+        if let Some(error) = self.body_error(cx) {
             return Poll::Ready(Err(SendError::Body(error)));
         }
         loop {
@@ -168,20 +237,20 @@ impl Exchange {
                         continue;
                     }
                     self.response = head.body;
-                    self.keep_alive = head.keep_alive && !self.send_failed;
+                    self.keep_alive = head.keep_alive;
                     return Poll::Ready(Ok((head.status, head.headers)));
                 }
             } else if buffer.len() >= self.header_bytes_max {
                 return Poll::Ready(Err(SendError::Protocol("the response head is too large")));
             }
             self.seen = self.reader.buffer.len();
-            match ready!(self.reader.poll_fill(&mut *self.io, cx)) {
+            match ready!(self.poll_fill(cx)) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) if self.seen > 0 || self.interims > 0 => {
                     return Poll::Ready(Err(SendError::Protocol("a response head without an end")));
                 }
                 Ok(0) | Err(_) => {
-                    let sent = self.writer.touched;
+                    let sent = self.sending.borrow().writer.touched;
                     return Poll::Ready(Err(SendError::Closed { sent }));
                 }
             }
@@ -194,20 +263,16 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(exchange) = this else { return Poll::Ready(None) };
-        // Errors of the request's body do not matter to the response; its rest is not sent.
-        let sending = match exchange.poll_request(cx) {
-            Poll::Ready(Ok(())) => false,
-            Poll::Ready(Err(_)) => {
-                *this = None;
-                return Poll::Ready(Some(Err(BodyError::Closed)));
-            }
-            Poll::Pending => true,
-        };
+        // A request that broke off is a response that cannot be trusted to end.
+        if exchange.sender.is_some() && exchange.body_error(cx).is_some() {
+            *this = None;
+            return Poll::Ready(Some(Err(BodyError::Closed)));
+        }
         loop {
             let limit = exchange.header_bytes_max;
             let failed = match exchange.response.step(&mut exchange.reader.buffer, limit) {
                 Ok(Step::Data(data)) => {
-                    if exchange.response.is_done() && !sending {
+                    if exchange.response.is_done() {
                         Self::finish(this); // before the last frame is used: the next can begin
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -219,16 +284,14 @@ impl Exchange {
                     Self::finish(this);
                     return Poll::Ready(None);
                 }
-                Ok(Step::NeedMore) => {
-                    match ready!(exchange.reader.poll_fill(&mut *exchange.io, cx)) {
-                        Ok(1..) => continue,
-                        Ok(0) if exchange.response == Decoder::UntilClose => {
-                            *this = None;
-                            return Poll::Ready(None);
-                        }
-                        Ok(0) | Err(_) => BodyError::Closed,
+                Ok(Step::NeedMore) => match ready!(exchange.poll_fill(cx)) {
+                    Ok(1..) => continue,
+                    Ok(0) if exchange.response == Decoder::UntilClose => {
+                        *this = None;
+                        return Poll::Ready(None);
                     }
-                }
+                    Ok(0) | Err(_) => BodyError::Closed,
+                },
                 Err(error) => error,
             };
             *this = None;
@@ -236,15 +299,20 @@ impl Exchange {
         }
     }
 
-    /// Ends the exchange: the connection goes home if another one can follow.
+    /// Ends the exchange: the connection goes home if another one can follow. A request that is
+    /// not sent to its end by now is not sent further.
     pub(crate) fn finish(this: &mut Option<Box<Self>>) {
         let Some(mut exchange) = this.take() else { return };
-        let clean = exchange.keep_alive
+        let sent = {
+            let sending = exchange.sending.borrow();
+            sending.request.is_none() && !sending.failed && sending.writer.is_empty()
+        };
+        let clean = sent
+            && exchange.keep_alive
             && exchange.response.is_done()
-            && exchange.request.is_none()
-            && exchange.writer.is_empty()
             && exchange.reader.buffer.is_empty();
         if clean && let Some(home) = exchange.home.take() {
+            exchange.sender = None;
             exchange.reader.rest();
             exchange.interims = 0;
             exchange.idle_since = Instant::now();
@@ -263,7 +331,7 @@ impl Exchange {
     /// The raw connection behind a 101, or behind a successful CONNECT.
     pub(crate) fn into_upgrade(mut self: Box<Self>) -> Upgrade {
         let (promise, upgrade) = Promise::new();
-        let io = std::mem::replace(&mut self.io, closed_io());
+        let io = std::mem::replace(&mut self.sending.borrow_mut().io, closed_io());
         promise.keep(UpgradedIo::new(io, std::mem::take(&mut self.reader.buffer).freeze()));
         upgrade
     }

@@ -48,6 +48,7 @@ pub(crate) async fn serve<H: Handler>(
         expect_continue: false,
         read_closed: false,
         stalled: None,
+        watcher: None,
         exchange: 0,
         trailer_bytes_max: options.header_bytes_max,
     };
@@ -155,6 +156,7 @@ impl Connection<'_> {
             shared.body = body;
             shared.expect_continue = head.expect_continue;
             shared.stalled = None;
+            shared.watcher = None;
             body
         };
         let trailers = accepts_trailers(&headers);
@@ -336,8 +338,13 @@ impl Connection<'_> {
                     Poll::Pending => break,
                 }
             }
-        } else if let Some(since) = stalled {
-            let deadline = since + self.options.stall_timeout;
+        } else {
+            // Whoever reads the body may do it in another task.
+            if !shared.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker())) {
+                shared.watcher = Some(cx.waker().clone());
+            }
+            // Looked at again later where nothing is stalled now: nobody else would.
+            let deadline = stalled.unwrap_or_else(Instant::now) + self.options.stall_timeout;
             if self.clock.poll_until(deadline, cx).is_ready() {
                 return Poll::Ready(Gone::Stalled);
             }

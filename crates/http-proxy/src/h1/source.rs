@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::time::Instant;
 
 /// One connection of one thread. The connection's task and the body of its current request take
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(super) read_closed: bool,
     /// Since when the body waits for the client's next byte.
     pub(super) stalled: Option<Instant>,
+    /// The connection's task, while a body is read by another one.
+    pub(super) watcher: Option<Waker>,
     /// Counts requests, so that a body that outlives its exchange reads nobody else's bytes.
     pub(super) exchange: u64,
     pub(super) trailer_bytes_max: usize,
@@ -45,17 +47,30 @@ impl Shared {
         Poll::Ready(more)
     }
 
+    /// From the end of the body on the connection's task watches the socket.
+    fn tell_watcher(&mut self) {
+        self.watcher.take().inspect(Waker::wake_by_ref);
+    }
+
     pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             match self.body.step(&mut self.reader.buffer, self.trailer_bytes_max) {
-                Ok(Step::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Step::Data(data)) => {
+                    if self.body.is_done() {
+                        self.tell_watcher();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
                 Ok(Step::Trailers(fields)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
                 }
-                Ok(Step::End) => return Poll::Ready(None),
+                Ok(Step::End) => {
+                    self.tell_watcher();
+                    return Poll::Ready(None);
+                }
                 Ok(Step::NeedMore) => {}
                 Err(error) => {
                     // What follows a malformed body is nobody's request.
