@@ -100,6 +100,8 @@ reasons! {
     PscNatPortsExhausted = "PSC_NAT_PORTS_EXHAUSTED", "Close idle connections, or spread them over several endpoints.";
     /// The service attachment's target did not take the connection.
     DroppedInsidePscServiceProducer = "DROPPED_INSIDE_PSC_SERVICE_PRODUCER", "Check the producer's forwarding rule and its port.";
+    /// The service attachment sends a PROXY header, which the target does not understand.
+    ProxyProtocolNotSupported = "PROXY_PROTOCOL_NOT_SUPPORTED", "Set enableProxyProtocol of the service attachment to false, or publish a target that understands PROXY.";
     // --- internal load balancer ---
     /// The client and the target proxy do not agree on TLS: one of them speaks plain HTTP.
     SchemeMismatch = "SCHEME_MISMATCH", "Use https with a target HTTPS proxy, and http with a target HTTP proxy.";
@@ -166,6 +168,8 @@ reasons! {
     NoInstanceStarted = "NO_INSTANCE_STARTED", "Let the program listen sooner; see its log.";
     /// The instance did not start.
     InstanceStartFailed = "INSTANCE_START_FAILED", "Let the program listen on 0.0.0.0:$PORT; see its log.";
+    /// The revision does not start, and no earlier revision serves in its place.
+    CloudRunRevisionNotReady = "CLOUD_RUN_REVISION_NOT_READY", "Let the program listen on 0.0.0.0:$PORT; see its log.";
     /// The connection to the instance failed, or its answer was malformed.
     InstanceConnectionError = "INSTANCE_CONNECTION_ERROR", "See the program's own log.";
     /// The request ran into the service's timeout.

@@ -203,9 +203,42 @@ impl Walk<'_> {
                     }),
                 );
                 self.push(step);
+                if attachment.enable_proxy_protocol {
+                    return self.misread_proxy_header(attachment, asked);
+                }
                 self.balance(&attachment.network, rule, &attachment.region, asked, verifies)
             }
         }
+    }
+
+    /// A PROXY header reaches a load balancer, which takes it for the client's first bytes: for a
+    /// TLS hello that is none, or for a request line that is none (private-connectivity 1.5).
+    fn misread_proxy_header(
+        &mut self,
+        attachment: &slice::psc::ServiceAttachment,
+        asked: &Asked,
+    ) -> End {
+        let rule = &attachment.target.forwarding_rule;
+        let rules = &self.world.topology().load_balancing.forwarding_rules;
+        let https =
+            rules.iter().find(|own| own.self_link == *rule).map_or(asked.https, |r| r.target.https);
+        let (end, instead) = match (https, asked.https) {
+            (_, true) => (End::Silence(Silence::TlsFails), "a TLS hello"),
+            (true, false) => (End::Silence(Silence::NoHttp), "a TLS hello"),
+            (false, false) => (End::Answered { status: 400, location: None }, "a request line"),
+        };
+        let why = format!(
+            "enableProxyProtocol of {} is true: {} gets a PROXY header instead of {instead}",
+            attachment.self_link,
+            rule.name(),
+        );
+        let fix = format!(
+            "Set enableProxyProtocol of {} to false, or publish a target that understands PROXY.",
+            attachment.self_link
+        );
+        let step = Step::new(State::ArriveAtInternalLoadBalancer, rule.name()).on(rule);
+        let refusal = Refusal::with_fix(Reason::ProxyProtocolNotSupported, why, fix);
+        self.refuse(step, refusal, end)
     }
 }
 

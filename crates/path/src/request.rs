@@ -1,7 +1,7 @@
 //! The question: who asks, for what, with which credential.
 
 use crate::caller::From;
-use http::Uri;
+use http::{HeaderName, HeaderValue, Method, Uri};
 
 /// A question to [`crate::explain`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// As curl reads a URL: `https` and `http` only, the fragment is not sent.
+    /// As curl reads a URL: `https` and `http` only, the fragment is not sent. What no client can
+    /// send is no question.
     pub(crate) fn new(
         method: &str,
         url: &str,
@@ -68,7 +69,29 @@ impl Asked {
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         let standard = if https { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(standard);
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = match authority.rsplit_once(':') {
+            // The colons of an IPv6 address.
+            Some((_, written)) if written.ends_with(']') => standard,
+            Some((_, "")) | None => standard,
+            Some((_, written)) => match written.parse() {
+                Ok(port) if port > 0 => port,
+                _ => {
+                    return Err(format!("`{url}`: `{written}` is no port; they go from 1 to 65535"));
+                }
+            },
+        };
+        if Method::from_bytes(method.as_bytes()).is_err() {
+            return Err(format!("`{method}` is no method"));
+        }
+        for (name, value) in headers {
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(format!("`{name}` is no name of a header"));
+            }
+            if HeaderValue::from_str(value).is_err() {
+                return Err(format!("the value of the header `{name}` has a control character"));
+            }
+        }
         let host = host.to_ascii_lowercase();
         let own = match port == standard {
             true => host.clone(),
@@ -117,8 +140,30 @@ mod tests {
             let seen = (asked.https, asked.port, &*asked.authority, &*asked.target);
             assert_eq!(seen, (https, port, authority, target), "{url}");
         }
-        for bad in ["", "a.example.com", "ftp://a/", "https:///x", "https://a b/"] {
+        for bad in [
+            "",
+            "a.example.com",
+            "ftp://a/",
+            "https:///x",
+            "https://a b/",
+            "https://a:99999/",
+            "https://a:0/",
+        ] {
             assert!(Asked::new("GET", bad, &[]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_no_client_can_send_is_no_question() {
+        let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        for (method, headers, good) in [
+            ("PURGE", header("x-a", "b"), true),
+            ("G T", Vec::new(), false),
+            ("", Vec::new(), false),
+            ("GET", header("a b", "c"), false),
+            ("GET", header("a", "b\r\nc: d"), false),
+        ] {
+            assert_eq!(Asked::new(method, "https://a/", &headers).is_ok(), good, "{method}");
         }
     }
 }

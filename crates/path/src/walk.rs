@@ -75,6 +75,17 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
         Ok(asked) => asked,
         Err(problem) => return undetermined(question, problem),
     };
+    if let Some(account) = &request.service_account {
+        let accounts = &world.topology().service_accounts;
+        if !accounts.iter().any(|known| known.email == *account) {
+            let known: Vec<&str> = accounts.iter().map(|known| known.email.as_str()).collect();
+            let known = match known.as_slice() {
+                [] => "there is none".to_owned(),
+                known => format!("there are {}", known.join(", ")),
+            };
+            return undetermined(question, format!("no service account {account}; {known}"));
+        }
+    }
     let mut walk = Walk {
         world,
         steps: Vec::new(),

@@ -1,7 +1,7 @@
 //! `explain`, `check` and `resolve`: the decisions of the traffic, asked without any.
 
 use crate::client;
-use path::{ExplainRequest, Live, Token, World};
+use path::{ExplainRequest, Live, Reachability, Token, World};
 use slice::Topology;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -99,7 +99,12 @@ pub fn explain(state_dir: &Path, question: Question, json: bool) -> ExitCode {
             println!("(nothing that runs was asked: a fresh start is assumed)");
         }
     }
-    if explanation.is_delivered() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match explanation.result {
+        Reachability::Reachable => ExitCode::SUCCESS,
+        Reachability::Unreachable => ExitCode::FAILURE,
+        // The question was wrong, as a wrong option is.
+        Reachability::Undetermined => ExitCode::from(2),
+    }
 }
 
 /// `postern check`: every diagnostic, every program's own compile, URL-map tests, expectations.

@@ -192,9 +192,6 @@ fn the_invoker_check_answers_by_the_documented_table() {
         assert_eq!(seen(&explanation), (Some(status), Some(reason)), "{explanation}");
         assert!(explanation.answer.fix.is_some());
     }
-    let nobody = ask_as("nobody@nowhere.iam.gserviceaccount.com", Token::ForTarget);
-    let explanation = explain(&reference(), &nobody);
-    assert_eq!(explanation.answer.reason, Some(Reason::ServiceAccountNotFound));
 }
 
 #[test]
@@ -357,4 +354,29 @@ fn expectations_are_held_against_the_static_run() {
     let mut silent = expectation("https://10.0.0.5/", None);
     silent.status = None;
     assert!(check(silent));
+}
+
+#[test]
+fn a_load_balancer_does_not_understand_a_proxy_header() {
+    let mut topology = reference();
+    topology.service_attachments[0].enable_proxy_protocol = true;
+    let explanation = explain(&topology, &ask("https://internal.example.com/orders"));
+    assert_eq!(seen(&explanation), (None, Some(Reason::ProxyProtocolNotSupported)));
+    assert_eq!(explanation.answer.seen, "the TLS handshake fails");
+    let fix = explanation.answer.fix.as_deref().unwrap_or_default();
+    assert!(fix.contains("apps-attachment to false"), "{fix}");
+}
+
+#[test]
+fn what_no_client_can_send_and_nobody_can_be_aborts() {
+    let url = "https://internal.example.com/orders";
+    for question in [
+        ask("https://internal.example.com:99999/orders"),
+        ExplainRequest { method: "G T".to_owned(), ..ask(url) },
+        ask_as("nobody@tenant.iam.gserviceaccount.com", Token::ForTarget),
+    ] {
+        let explanation = explain(&reference(), &question);
+        assert_eq!(explanation.result, crate::Reachability::Undetermined, "{explanation}");
+        assert!(!explanation.answer.seen.is_empty());
+    }
 }

@@ -22,7 +22,6 @@ fn network(project: &str, name: &str, subnetworks: &[(&str, &str, Purpose)]) -> 
                 region: REGION.to_owned(),
                 range: range.parse().expect("a range"),
                 purpose: *purpose,
-                private_ip_google_access: true,
             })
             .collect(),
         peerings: Vec::new(),
@@ -101,7 +100,7 @@ pub fn reference() -> Topology {
     };
     (tenant.peerings, consumer.peerings) = (vec![peering(&consumer)], vec![peering(&tenant)]);
     let project = |id: &str, number| {
-        let project = Project { id: id.to_owned(), number, default_region: None };
+        let project = Project { id: id.to_owned(), number };
         (id.to_owned(), project)
     };
     let link =
@@ -118,7 +117,6 @@ pub fn reference() -> Topology {
         ports: vec![443],
         target: attachment.clone(),
         producer_network: Some(producer.id.clone()),
-        producer_region: Some(REGION.to_owned()),
         psc_connection_id: 0x1_0a0a_0009,
         allow_psc_global_access: false,
     };
