@@ -329,7 +329,7 @@ impl Exchange {
     }
 
     /// The raw connection behind a 101, or behind a successful CONNECT.
-    pub(crate) fn into_upgrade(mut self: Box<Self>) -> Upgrade {
+    pub(crate) fn into_upgrade(mut self) -> Upgrade {
         let (promise, upgrade) = Promise::new();
         let io = std::mem::replace(&mut self.sending.borrow_mut().io, closed_io());
         promise.keep(UpgradedIo::new(io, std::mem::take(&mut self.reader.buffer).freeze()));
