@@ -31,10 +31,10 @@ pub(crate) fn run<P: Program>(args: Args) -> Result<(), String> {
         .map_err(|error| format!("signals: {error}"))?;
     let mut generation = 1;
     load(&mut running, path, args.network.as_ref(), &state_dir, generation)?;
-    for (key, (actual, _)) in &running.listeners {
+    for (key, serving) in &running.listeners {
         log::entry(log::Severity::Notice, "listening")
             .field("listener", key.as_str())
-            .field("address", log::Shown(actual))
+            .field("address", log::Shown(serving.actual))
             .emit();
     }
     signals.block_on(async {
@@ -81,7 +81,8 @@ fn load<P: Program>(
     let wanted = slice.listens();
     let mut open: Vec<(Listen, OwnedFd)> = Vec::new();
     for listen in &wanted {
-        if !running.listeners.contains_key(&listen.key) {
+        // A listener whose address changed is bound anew; the old one drains when it is replaced.
+        if running.listeners.get(&listen.key).is_none_or(|serving| serving.listen != *listen) {
             open.push((listen.clone(), bind_listener(listen, &placed, state_dir)?));
         }
     }
@@ -122,7 +123,13 @@ fn bind_listener(listen: &Listen, placed: &Network, state_dir: &Path) -> Result<
         Bind::Channel(name) => crate::wire::channel_path(state_dir, name),
         _ => PathBuf::new(),
     };
-    bind(&listen.bind, placed, &path, false).map_err(|error| format!("{}: {error}", listen.key))
+    bind(&listen.bind, placed, &path, false).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => format!(
+            "{}: this machine does not have the declared address; place it with top-level `placements`, or use `postern up`, which makes the network",
+            listen.key
+        ),
+        _ => format!("{}: {error}", listen.key),
+    })
 }
 
 /// The program's slice, with keys and certificates filled in from the state directory.
@@ -135,10 +142,13 @@ fn cut<P: Program>(
     let network = || {
         let known = topology.networks.iter().map(|known| &known.id);
         match network {
-            Some(network) => Ok(network),
-            None => {
+            Some(network) if known.clone().any(|known| known == network) => Ok(network),
+            _ => {
                 let known: Vec<String> = known.map(ToString::to_string).collect();
-                Err(format!("--network is missing; the topology has {}", known.join(", ")))
+                let wrong = network.map_or("--network is missing".to_owned(), |network| {
+                    format!("there is no network {network}")
+                });
+                Err(format!("{wrong}; the topology has {}", known.join(", ")))
             }
         }
     };

@@ -39,7 +39,14 @@ pub(crate) struct Running<P: Program> {
     generation: Option<Arc<ArcSwap<Generation<P::Snapshot>>>>,
     workers: Vec<mpsc::UnboundedSender<Open>>,
     threads: Vec<std::thread::JoinHandle<io::Result<()>>>,
-    pub(crate) listeners: HashMap<String, (SocketAddr, Drainer)>,
+    pub(crate) listeners: HashMap<String, Serving>,
+}
+
+/// A listener in force; dropping it drains.
+pub(crate) struct Serving {
+    pub(crate) listen: Listen,
+    pub(crate) actual: SocketAddr,
+    drainer: Drainer,
 }
 
 /// A generation that was built and is not yet in force.
@@ -105,8 +112,8 @@ impl<P: Program> Running<P> {
             self.open(listen, descriptor)?;
         }
         for key in close {
-            if let Some((_, drainer)) = self.listeners.remove(&key) {
-                drainer.drain();
+            if let Some(serving) = self.listeners.remove(&key) {
+                serving.drainer.drain();
             }
         }
         Ok(())
@@ -158,7 +165,7 @@ impl<P: Program> Running<P> {
             // A worker that is gone has said why in the log; the others go on.
             let _ = sender.send(open.try_clone()?);
         }
-        self.listeners.insert(listen.key, (actual, drainer));
+        self.listeners.insert(listen.key.clone(), Serving { listen, actual, drainer });
         Ok(())
     }
 
@@ -222,14 +229,15 @@ pub(crate) fn supervised<P: Program>(
                 supervisor.send(&FromProgram::Prepared { generation, error });
             }
             ToProgram::Commit { generation } => {
-                if let Some(prepared) =
-                    pending.take().filter(|p: &Prepared<P>| p.number == generation)
-                {
-                    running
-                        .commit(prepared)
-                        .map_err(|error| format!("generation {generation}: {error}"))?;
-                    sys::release_free_memory();
-                }
+                // Without it this process serves nothing: better to end, and be started again.
+                let prepared = pending
+                    .take()
+                    .filter(|p: &Prepared<P>| p.number == generation)
+                    .ok_or_else(|| format!("generation {generation} was not prepared"))?;
+                running
+                    .commit(prepared)
+                    .map_err(|error| format!("generation {generation}: {error}"))?;
+                sys::release_free_memory();
                 if let Some(supervisor) = &running.context.0.supervisor {
                     supervisor.send(&FromProgram::Committed { generation });
                 }

@@ -93,7 +93,7 @@ impl<P: Program> Started<P> {
 
     /// The real address of a listener.
     pub fn address(&self, key: &str) -> Option<SocketAddr> {
-        Some(self.running.as_ref()?.listeners.get(key)?.0)
+        Some(self.running.as_ref()?.listeners.get(key)?.actual)
     }
 
     /// The program.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use sys::Inheritance;
@@ -20,6 +21,8 @@ use crate::events::Event;
 /// The first pause before a program that died is started again, and the longest.
 const BACK_OFF: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// A program that does not read its channel for so long is stuck.
+const SEND_MAX: Duration = Duration::from_secs(10);
 /// A program that lived this long begins with the first pause again.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -50,13 +53,27 @@ pub struct Kept {
     pub actual: Option<SocketAddr>,
 }
 
+impl Kept {
+    /// The same socket under another name.
+    ///
+    /// # Errors
+    /// Those of `dup(2)`.
+    pub fn renamed(&self, listen: &Listen) -> io::Result<Kept> {
+        let socket = self.socket.try_clone()?;
+        Ok(Kept { listen: listen.clone(), socket, actual: self.actual })
+    }
+}
+
 /// A program.
 #[derive(Debug)]
 pub struct Child {
     /// Which.
     pub id: ProgramId,
-    /// Counts processes, so that a late message of a dead one is not taken for the new one's.
+    /// Numbers processes, over all programs, so that a late message of a dead one is not taken for
+    /// the new one's, even if the program was removed and added again in between.
     pub incarnation: u32,
+    /// How often it was started.
+    pub starts: u32,
     /// The running process.
     pub process: Option<Process>,
     /// Its listeners by key.
@@ -102,6 +119,7 @@ impl Child {
         Child {
             id,
             incarnation: 0,
+            starts: 0,
             process: None,
             listeners: BTreeMap::new(),
             slice: serde_json::Value::Null,
@@ -117,8 +135,12 @@ impl Child {
     /// # Errors
     /// Those of `fork(2)` and `exec(2)`.
     pub fn start(&mut self, launch: Launch<'_>) -> io::Result<()> {
-        self.incarnation += 1;
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        self.incarnation = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.starts += 1;
         let (ours, theirs) = UnixStream::pair()?;
+        // One stuck program must not hold up the supervisor's only thread.
+        ours.set_write_timeout(Some(SEND_MAX))?;
         let program = launch.binaries.join(self.id.role.program());
         let log = open_log(&log_path(launch.state_dir, &self.id.to_string()))?;
         let mut command = Command::new(&program);
@@ -136,6 +158,7 @@ impl Child {
         // Ctrl-C on the terminal is for the supervisor, which stops programs in order.
         command.process_group(0);
         let inheritance = Inheritance {
+            hidden: launch.namespace.as_ref().map(|_| launch.state_dir.join("keys")),
             network: launch.namespace,
             descriptors: vec![(theirs.into(), 3)],
             unprivileged: true,
@@ -169,10 +192,12 @@ impl Child {
         })
     }
 
-    /// Sends a message; a program that cannot be written to is about to be reported dead.
+    /// Sends a message; a program that does not take it is dead or stuck, and is ended.
     pub fn send(&self, message: &ToProgram, descriptors: &[BorrowedFd<'_>]) {
         if let Some(process) = &self.process {
-            let _ = wire::send(&process.channel, message, descriptors);
+            if wire::send(&process.channel, message, descriptors).is_err() {
+                self.kill();
+            }
         }
     }
 

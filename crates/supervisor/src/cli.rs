@@ -216,6 +216,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    if !matches!(cli.command, Command::Up(_)) {
+        sys::end_on_broken_pipe();
+    }
     let state_dir = cli.state_dir.clone().unwrap_or_else(crate::state_dir::default);
     match cli.command {
         Command::Up(options) => up::run(UpArgs {

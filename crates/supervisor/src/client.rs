@@ -2,7 +2,7 @@
 
 use crate::protocol::{Ask, ExecRequest, Live, Reply, Session, Status};
 use crate::render;
-use crate::workload::{self, Entrance, Spec};
+use crate::workload::{self, Entrance, Identity, Spec};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -103,14 +103,40 @@ pub fn reload(state_dir: &Path) -> ExitCode {
 pub fn metrics(state_dir: &Path) -> ExitCode {
     outcome(ask(state_dir, &Ask::Metrics).and_then(|(reply, ..)| match reply {
         Reply::Metrics(texts) => {
-            for (program, text) in texts {
-                println!("# PROGRAM {program}\n{text}");
-            }
+            print!("{}", merged(&texts));
             Ok(ExitCode::SUCCESS)
         }
         Reply::Failed(error) => Err(error),
         _ => Err("the supervisor gave another answer than asked for".to_owned()),
     }))
+}
+
+/// One exposition of several programs': each family once, each sample with its program's name.
+fn merged(texts: &BTreeMap<String, String>) -> String {
+    let mut families: BTreeMap<&str, (Vec<&str>, Vec<String>)> = BTreeMap::new();
+    for (program, text) in texts {
+        let mut family = "";
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            if let Some(comment) = line.strip_prefix("# ") {
+                family = comment.split(' ').nth(1).unwrap_or_default();
+                let comments = &mut families.entry(family).or_default().0;
+                if !comments.contains(&line) {
+                    comments.push(line);
+                }
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+            let sample = match name.split_once('{') {
+                Some((name, labels)) => format!("{name}{{program=\"{program}\",{labels} {value}"),
+                None => format!("{name}{{program=\"{program}\"}} {value}"),
+            };
+            families.entry(family).or_default().1.push(sample);
+        }
+    }
+    let lines = families.into_values().flat_map(|(comments, samples)| {
+        comments.into_iter().map(str::to_owned).chain(samples).collect::<Vec<String>>()
+    });
+    lines.map(|line| line + "\n").collect()
 }
 
 /// `postern exec`.
@@ -149,6 +175,7 @@ fn run_session(
         state_dir,
         ca: session.ca,
         separate: session.separate,
+        identity: Identity::of(&session.workload),
     };
     let mut descriptors = descriptors.into_iter();
     let entrance =

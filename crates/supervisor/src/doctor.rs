@@ -21,6 +21,7 @@ pub fn make_namespaces() -> io::Result<()> {
 /// Does it work here? Tried in a child.
 pub fn namespaces_work() -> bool {
     tried_inside(|| sys::new_network_namespace().map(|_| ())).is_ok()
+        && tried_inside(crate::workload::trial_of_proc).is_ok()
 }
 
 /// Tries something inside the namespaces of a supervisor: in a child of the process that made
@@ -109,7 +110,7 @@ fn findings() -> Vec<Finding> {
         finding(
             "a fresh /proc for workloads",
             ok(tried_inside(crate::workload::trial_of_proc)),
-            "in a container: --security-opt systempaths=unconfined; without it workloads see the numbers of other processes",
+            "in a container: --security-opt systempaths=unconfined",
         ),
         finding(
             "loopback isolation",
@@ -139,7 +140,7 @@ fn findings() -> Vec<Finding> {
 /// Runs the command.
 pub fn run(json: bool) -> ExitCode {
     let findings = findings();
-    let netns = findings.iter().take(3).all(|finding| finding.works);
+    let netns = findings.iter().take(4).all(|finding| finding.works);
     if json {
         let value = serde_json::json!({
             "defaultIsolation": if netns { "netns" } else { "loopback" },
@@ -165,10 +166,11 @@ pub fn run(json: bool) -> ExitCode {
 }
 
 /// Said by `doctor`, so that nobody is surprised.
-const LOOPBACK_CANNOT_SHOW: [&str; 5] = [
+const LOOPBACK_CANNOT_SHOW: [&str; 6] = [
     "isolation by the kernel: only `exec` sessions (through their proxy) and the programs are in a network",
-    "raw DNS clients on port 53, UDP and ICMP from a session",
+    "name resolution by the system's resolver, raw DNS clients on port 53, UDP and ICMP from a session",
     "startup scripts of declared VMs",
     "Cloud Run instances with ports of their own: each gets a free port in PORT",
+    "identities that the kernel vouches for: any process of this machine that finds a session's proxy speaks as that session",
     "workloads that are kept from the state directory and from other processes",
 ];

@@ -57,8 +57,13 @@ fn world(state_dir: &Path, given: Option<&Path>) -> Result<(Topology, Option<Liv
         return Err(ExitCode::from(2));
     };
     let topology = live.topology;
-    let (connections, jwks, workloads) = (live.connections, live.jwks, live.workloads);
-    Ok((*topology, Some(Live { connections, jwks, workloads })))
+    let known = Live {
+        connections: live.connections,
+        jwks: live.jwks,
+        workloads: live.workloads,
+        services: live.services,
+    };
+    Ok((*topology, Some(known)))
 }
 
 /// `postern explain`.

@@ -20,12 +20,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use vpc::{Caller, Fabric, Reach};
 
 /// Request heads over this size are refused.
 const HEAD_MAX: usize = 64 * 1024;
 /// As long as a kernel tries to connect before it gives up.
 const SILENCE: Duration = Duration::from_secs(130);
+/// A head has to come within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections of one session at once.
+const CONNECTIONS_MAX: usize = 1_000;
 /// How long a name server may take.
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -118,16 +123,23 @@ async fn serve(opened: Opened, view: SharedView) {
     let Opened { listener, workload, mut closed } = opened;
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     let workload = Rc::new(workload);
+    // Dropped with the session, and its connections with it.
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             _ = &mut closed => return,
-            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
         };
-        if let Ok((client, _)) = accepted {
-            let (workload, view) = (Rc::clone(&workload), Arc::clone(&view));
-            tokio::task::spawn_local(async move {
-                let _ = carry(client, &workload, &view).await;
-            });
+        match accepted {
+            Ok((client, _)) => {
+                let (workload, view) = (Rc::clone(&workload), Arc::clone(&view));
+                connections.spawn_local(async move {
+                    let _ = carry(client, &workload, &view).await;
+                });
+            }
+            // Out of descriptors: others have to end first.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
@@ -135,7 +147,9 @@ async fn serve(opened: Opened, view: SharedView) {
 /// One connection of a session.
 async fn carry(mut client: TcpStream, workload: &Workload, view: &SharedView) -> io::Result<()> {
     let _ = client.set_nodelay(true);
-    let Some((head, rest)) = read_head(&mut client).await? else { return Ok(()) };
+    let head = tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut client));
+    let head = head.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let Some((head, rest)) = head else { return Ok(()) };
     let Some(wish) = Wish::parse(&head, client.local_addr()?) else {
         return refuse(&mut client, "400 Bad Request", "not a proxy request").await;
     };

@@ -4,7 +4,7 @@
 
 use names::NetworkId;
 use serde::{Deserialize, Serialize};
-use slice::{ConnectionState, Topology, Workload};
+use slice::{ConnectionState, ServiceState, Topology, Workload};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -91,6 +91,8 @@ pub struct Live {
     pub workloads: Vec<Workload>,
     /// Connection states with their history.
     pub connections: Vec<ConnectionState>,
+    /// States of Cloud Run services.
+    pub services: Vec<ServiceState>,
     /// The issuer's public keys.
     pub jwks: String,
 }
@@ -119,8 +121,8 @@ pub struct Status {
     pub workloads: Vec<WorkloadStatus>,
     /// PSC connections.
     pub connections: Vec<ConnectionState>,
-    /// Cloud Run services: name, ready instances, text.
-    pub services: Vec<(String, u32, String)>,
+    /// Cloud Run services.
+    pub services: Vec<ServiceState>,
     /// One line that works when pasted.
     pub try_it: Option<String>,
 }

@@ -65,6 +65,15 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text);
         text.push_str(&table(&rows));
     }
+    if !status.services.is_empty() {
+        let mut rows = vec![["CLOUD RUN SERVICE", "INSTANCES", "REVISION"].map(str::to_owned)];
+        for state in &status.services {
+            let (service, instances) = (state.service.to_string(), state.instances.to_string());
+            rows.push([service, instances, state.text.clone()]);
+        }
+        let _ = writeln!(text);
+        text.push_str(&table(&rows));
+    }
     if !status.connections.is_empty() {
         let mut rows =
             vec![["PSC ENDPOINT", "SERVICE ATTACHMENT", "STATUS", "NAT", "WHY"].map(str::to_owned)];

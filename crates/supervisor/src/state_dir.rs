@@ -41,8 +41,8 @@ pub fn take(dir: &Path) -> Result<Flock<File>, String> {
             dir.display()
         )
     })?;
-    // What a killed supervisor left behind.
-    clear(dir);
+    // What a killed supervisor left behind; the history of PSC connections is taken up again.
+    clear_but(dir, |name| name.starts_with("psc-"));
     let logs = dir.join("logs");
     keys::make_private(&logs)?;
     Ok(lock)
@@ -58,10 +58,14 @@ pub fn tidy(dir: &Path) {
 
 /// Removes everything but keys and the lock.
 pub fn clear(dir: &Path) {
+    clear_but(dir, |_| false);
+}
+
+fn clear_but(dir: &Path, keep: impl Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if name == "keys" || name == "lock" {
+        if name == "keys" || name == "lock" || keep(&name.to_string_lossy()) {
             continue;
         }
         let path = entry.path();

@@ -44,6 +44,7 @@ pub fn live(supervisor: &Supervisor) -> Reply {
             topology: Box::new(supervisor.topology.clone()),
             workloads: supervisor.workloads.iter().map(|r| r.workload.clone()).collect(),
             connections: supervisor.connections.values().flatten().cloned().collect(),
+            services: supervisor.services.clone(),
             jwks,
         })),
     }
@@ -75,7 +76,7 @@ fn program(child: &Child) -> ProgramStatus {
         network: child.id.network.clone(),
         state: state.to_owned(),
         pid: child.process.as_ref().and_then(|process| process.host_pid),
-        restarts: child.incarnation.saturating_sub(1),
+        restarts: child.starts.saturating_sub(1),
         generation: child.generation,
         listeners: child.listeners.values().map(listener).collect(),
     }

@@ -8,7 +8,7 @@ use crate::workloads::Workloads;
 use crate::{slices, status};
 use names::NetworkId;
 use runtime::wire::{FromProgram, ToProgram};
-use slice::{ConnectionState, Listen, Notice, Report, Role, Topology};
+use slice::{Bind, ConnectionState, Listen, Notice, Report, Role, Topology};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -69,7 +69,7 @@ pub struct Supervisor {
     pub(crate) workloads: Workloads,
     /// Connection states by producer network.
     pub(crate) connections: BTreeMap<NetworkId, Vec<ConnectionState>>,
-    pub(crate) services: Vec<(String, u32, String)>,
+    pub(crate) services: Vec<slice::ServiceState>,
     pub(crate) events: Sender<Event>,
     queue: Receiver<Event>,
     /// Questions that came in the middle of a transaction.
@@ -79,6 +79,8 @@ pub struct Supervisor {
     metrics: BTreeMap<ProgramId, String>,
     pings: u64,
     stopping: bool,
+    /// A generation is being prepared or committed.
+    installing: bool,
 }
 
 impl Supervisor {
@@ -112,6 +114,7 @@ impl Supervisor {
             metrics: BTreeMap::new(),
             pings: 0,
             stopping: false,
+            installing: false,
         })
     }
 
@@ -181,7 +184,12 @@ impl Supervisor {
         let until = Instant::now() + patience;
         while !done(self) {
             match self.next(Some(until)) {
-                Some(event @ (Event::Asked(..) | Event::Stop | Event::Reload)) => {
+                Some(
+                    event @ (Event::Asked(..)
+                    | Event::SessionClosed(_)
+                    | Event::Stop
+                    | Event::Reload),
+                ) => {
                     self.deferred.push_back(event);
                 }
                 Some(event) => self.handle(event),
@@ -349,11 +357,23 @@ impl Supervisor {
         let text: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
         let text = text.join("\n");
         let outcome = match loaded.topology {
-            Some(topology) => self.install(topology),
+            Some(topology) => self.check(&topology).and_then(|()| self.install(topology)),
             None => Err(text.clone()),
         };
         self.last_refusal = outcome.as_ref().err().cloned();
         outcome.map(|()| text)
+    }
+
+    /// What no program of its own would find: problems across programs, URL-map tests that fail
+    /// (private-connectivity 2.6 "update succeeds only if all pass"), and what this mode cannot do.
+    fn check(&self, topology: &Topology) -> Result<(), String> {
+        let world = path::World::compile(topology, None).map_err(|problems| problems.join("\n"))?;
+        let failures: Vec<String> =
+            world.url_map_test_failures().iter().map(ToString::to_string).collect();
+        if !failures.is_empty() {
+            return Err(failures.join("\n"));
+        }
+        self.surroundings.can_run(topology)
     }
 
     /// Puts a topology into force: prepare everything aside, commit, take away what is gone.
@@ -363,10 +383,14 @@ impl Supervisor {
     pub fn install(&mut self, topology: Topology) -> Result<(), String> {
         let generation = self.generation + 1;
         let fabric = Fabric::compile(&topology);
-        self.surroundings.grow(&topology, &self.plans(&fabric, &topology))?;
         let mut aside = BTreeMap::new();
-        let built = self.prepare(&topology, generation, &mut aside);
+        self.installing = true;
+        let built = self
+            .surroundings
+            .grow(&topology, &self.plans(&fabric, &topology))
+            .and_then(|()| self.prepare(&topology, generation, &mut aside));
         if let Err(error) = built {
+            self.installing = false;
             self.abort(generation, &aside);
             return Err(error);
         }
@@ -396,13 +420,20 @@ impl Supervisor {
                     child.send(&ToProgram::Commit { generation }, &[]);
                 }
             }
-            self.wait(ANSWER_MAX, |this| {
-                group.iter().all(|id| {
-                    this.children.get(id).is_none_or(|child| {
-                        child.generation == generation || child.process.is_none()
-                    })
-                })
-            });
+            let late = |this: &Self, id: &ProgramId| {
+                let child = this.children.get(id);
+                child.is_some_and(|child| child.generation != generation && child.process.is_some())
+            };
+            if !self.wait(ANSWER_MAX, |this| !group.iter().any(|id| late(this, id))) {
+                for id in group.iter().filter(|id| late(self, id)) {
+                    eprintln!(
+                        "postern: {id} did not commit generation {generation}; it is started again"
+                    );
+                    if let Some(child) = self.children.get(id) {
+                        child.kill();
+                    }
+                }
+            }
         }
         for id in gone.iter().rev() {
             if let Some(child) = self.children.remove(id) {
@@ -413,8 +444,12 @@ impl Supervisor {
             }
         }
         self.settle_workloads();
+        self.installing = false;
         let plans = self.plans(&self.fabric, &self.topology);
-        self.surroundings.shrink(&self.topology, &plans)?;
+        if let Err(error) = self.surroundings.shrink(&self.topology, &plans) {
+            // The generation is in force; what could not be taken away is tried again next time.
+            eprintln!("postern: {error}");
+        }
         self.connections_changed();
         Ok(())
     }
@@ -436,10 +471,14 @@ impl Supervisor {
             };
             let mut change = Change { slice, open: BTreeMap::new(), close: Vec::new() };
             for listen in wanted.iter().filter(|listen| !is(&listen.key, listen)) {
-                let kept = self
-                    .surroundings
-                    .bind(listen, &self.options.state_dir)
-                    .map_err(|error| format!("{id}: cannot listen on {}: {error}", listen.key))?;
+                // A socket that is already bound there goes on under its new name.
+                let same = |kept: &&Kept| kept.listen.bind == listen.bind;
+                let bound = self.children.values().flat_map(|child| child.listeners.values());
+                let kept = match bound.into_iter().find(same) {
+                    Some(kept) => kept.renamed(listen),
+                    None => self.surroundings.bind(listen, &self.options.state_dir),
+                };
+                let kept = kept.map_err(|error| cannot_listen(&id, listen, &error))?;
                 change.open.insert(listen.key.clone(), kept);
             }
             if let Some(child) = known {
@@ -454,8 +493,10 @@ impl Supervisor {
             if !self.children.contains_key(id) {
                 self.children.insert(id.clone(), Child::new(id.clone()));
             }
-            let running = self.children.get(id).is_some_and(|child| child.process.is_some());
-            if !running {
+            let child = self.children.get(id);
+            // A process that has committed nothing yet is given all that its predecessor had.
+            let settled = child.is_some_and(|c| c.process.is_some() && c.generation > 0);
+            if child.is_none_or(|child| child.process.is_none()) {
                 self.surroundings.ready_for(id, topology, &mut self.workloads)?;
                 self.launch(id).map_err(|error| format!("{id}: {error}"))?;
             }
@@ -467,8 +508,7 @@ impl Supervisor {
                 .values()
                 .map(|kept| (kept.listen.clone(), kept.socket.as_fd()))
                 .collect();
-            if !running {
-                // A process that had died in between is given what its predecessor had.
+            if !settled {
                 let old = child.listeners.values().filter(|kept| {
                     !change.close.contains(&kept.listen.key)
                         && !change.open.contains_key(&kept.listen.key)
@@ -512,6 +552,10 @@ impl Supervisor {
                 }
             } else if let Some(child) = self.children.get(id) {
                 child.send(&ToProgram::Abort { generation }, &[]);
+                if child.generation == 0 {
+                    // Started for the refused generation: it begins again with the one in force.
+                    child.kill();
+                }
             }
         }
         let plans = self.plans(&self.fabric, &self.topology);
@@ -552,7 +596,12 @@ impl Supervisor {
     /// Endpoints that became accepted answer; others fall silent; both ends are told.
     fn connections_changed(&mut self) {
         let plans = self.plans(&self.fabric, &self.topology);
-        if let Err(error) = self.surroundings.follow(&plans) {
+        // In the middle of a commit nothing is taken away: others still point at it.
+        let followed = match self.installing {
+            true => self.surroundings.grow(&self.topology, &plans),
+            false => self.surroundings.follow(&plans),
+        };
+        if let Err(error) = followed {
             eprintln!("postern: {error}");
         }
         self.show();
@@ -589,7 +638,7 @@ impl Supervisor {
                 child.process.is_none() || this.pongs.contains(&(child.id.clone(), number))
             })
         });
-        self.pongs.clear();
+        self.pongs.retain(|(_, pong)| *pong > number);
     }
 
     pub(crate) fn tell_workloads_to(&self, child: &Child) {
@@ -678,6 +727,17 @@ impl Supervisor {
     fn tidy(&self) {
         crate::state_dir::clear(&self.options.state_dir);
     }
+}
+
+fn cannot_listen(id: &ProgramId, listen: &Listen, error: &std::io::Error) -> String {
+    let (place, hint) = match &listen.bind {
+        Bind::Host(address) => {
+            (address.to_string(), "; `--northbound 127.0.0.1:0` takes any free port")
+        }
+        Bind::Tcp(_, address) | Bind::Udp(_, address) => (address.to_string(), ""),
+        Bind::Channel(name) => (name.clone(), ""),
+    };
+    format!("{id}: cannot listen on {place} ({}): {error}{hint}", listen.key)
 }
 
 /// What a generation changes in one program.

@@ -9,6 +9,7 @@ use crate::workloads::Workloads;
 use names::{NetworkId, SelfLink};
 use net::Network;
 use runtime::{listener, wire};
+use slice::run::Run;
 use slice::{Bind, Listen, Placement, Role, SERVERLESS_NETWORK, Topology, Workload};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -67,6 +68,22 @@ impl Surroundings {
             Surroundings::Namespaces { .. } => "netns",
             Surroundings::Loopback { .. } => "loopback",
         }
+    }
+
+    /// Can everything in a topology run in this mode?
+    ///
+    /// # Errors
+    /// What cannot, with what to do instead.
+    pub fn can_run(&self, topology: &Topology) -> Result<(), String> {
+        let Surroundings::Namespaces { .. } = self else { return Ok(()) };
+        let outside = topology.services.iter().find_map(|service| match &service.revision.run {
+            Run::Url(url) => Some(format!(
+                "{}: its image runs at {url} on the host, which no network namespace reaches; give the image a command, or use --isolation loopback",
+                service.self_link
+            )),
+            Run::Command { .. } => None,
+        });
+        outside.map_or(Ok(()), Err)
     }
 
     /// Makes room for a topology: what is new is added, nothing is taken away.

@@ -10,8 +10,10 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use slice::Workload;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,35 @@ pub struct Spec {
     pub ca: String,
     /// Separate it from the host: namespaces, no capabilities. Not in loopback isolation.
     pub separate: bool,
+    /// What it is called where it is.
+    pub identity: Identity,
+}
+
+/// A workload's own name in its network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Host name.
+    name: String,
+    /// Its address.
+    address: Ipv4Addr,
+    /// Domains in which its resolver looks for short names.
+    search: String,
+}
+
+impl Identity {
+    /// From what the network knows of it: Compute Engine's names for VMs and sessions.
+    pub fn of(workload: &Workload) -> Self {
+        let own = workload
+            .name
+            .rsplit_once('/')
+            .map_or(workload.name.as_str(), |(kind, name)| if kind == "vm" { name } else { kind });
+        let Workload { zone, project, address, .. } = workload;
+        Identity {
+            name: own.to_owned(),
+            address: *address,
+            search: format!("{zone}.c.{project}.internal c.{project}.internal google.internal"),
+        }
+    }
 }
 
 /// The namespaces that an outside process has to enter first (`postern exec`).
@@ -115,7 +146,12 @@ fn born(spec: &Spec, entrance: Entrance) -> io::Result<i32> {
 
 /// Makes the workload's own namespaces and its process 1.
 fn separate(spec: &Spec, signals: &SigSet) -> io::Result<i32> {
-    sys::unshare(&[NamespaceKind::Mount, NamespaceKind::Pid, NamespaceKind::Ipc])?;
+    sys::unshare(&[
+        NamespaceKind::Mount,
+        NamespaceKind::Pid,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+    ])?;
     match sys::fork()? {
         Fork::Parent(child) => attend(child, signals),
         Fork::Child => {
@@ -171,37 +207,69 @@ fn set_stage(spec: &Spec) -> io::Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    // Where parts of /proc are masked (inside some containers) the kernel refuses a fresh one;
-    // `doctor` says so. The old one then shows processes that this one may not touch anyway.
-    let _ = mount(Some("proc"), "/proc", Some("proc"), flags, none);
+    // Without a fresh /proc the workload would see, and reach through, the processes of others.
+    // Where parts of /proc are masked (inside some containers) the kernel refuses one: `doctor`.
+    mount(Some("proc"), "/proc", Some("proc"), flags, none)?;
+    mount(Some("/proc/sys"), "/proc/sys", none, MsFlags::MS_BIND, none)?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(none, "/proc/sys", none, read_only | flags, none)?;
+    hide_daemons(flags)?;
     let dir = spec.state_dir.as_path();
+    // It may have been below what has just been hidden.
+    std::fs::create_dir_all(dir)?;
     mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some("mode=0755,size=1m"))?;
     std::fs::write(dir.join(CA_FILE), &spec.ca)?;
-    let resolver = "# written by postern\nnameserver 169.254.169.254\noptions timeout:2\n";
-    shadow(dir, "resolv.conf", "/etc/resolv.conf", resolver)?;
+    let Identity { name, address, search } = &spec.identity;
+    nix::unistd::sethostname(name)?;
+    let resolver = format!(
+        "# written by postern\nnameserver 169.254.169.254\nsearch {search}\noptions timeout:2\n"
+    );
+    shadow(dir, "resolv.conf", "/etc/resolv.conf", &resolver)?;
     // Only files and DNS: no module that would ask a daemon of the host.
-    shadow(
-        dir,
-        "nsswitch.conf",
-        "/etc/nsswitch.conf",
-        "hosts: files dns\npasswd: files\ngroup: files\n",
-    )?;
-    shadow(dir, "hosts", "/etc/hosts", "127.0.0.1 localhost\n")?;
+    let modules = "hosts: files dns\npasswd: files\ngroup: files\n";
+    shadow(dir, "nsswitch.conf", "/etc/nsswitch.conf", modules)?;
+    let hosts = format!(
+        "127.0.0.1 localhost\n{address} {name}\n169.254.169.254 metadata.google.internal metadata\n"
+    );
+    shadow(dir, "hosts", "/etc/hosts", &hosts)?;
     let remount = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     Ok(mount(none, dir, none, remount, none)?)
+}
+
+/// Daemons of the host that would do the user's bidding outside of the network.
+fn hide_daemons(flags: MsFlags) -> io::Result<()> {
+    for folder in ["/run/user", "/run/dbus", "/run/systemd"] {
+        if Path::new(folder).is_dir() {
+            mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some("mode=0755,size=1m"))?;
+        }
+    }
+    for socket in ["/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"]
+    {
+        if Path::new(socket).exists() {
+            mount(Some("/dev/null"), socket, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a file of ours over one of the host's, if the host has it.
 fn shadow(dir: &Path, name: &str, over: &str, text: &str) -> io::Result<()> {
     let file = dir.join(name);
     std::fs::write(&file, text)?;
-    // /etc/resolv.conf may be a link into /run.
+    let none = None::<&str>;
+    // /etc/resolv.conf may be a link into a folder of /run that has just been hidden.
     match std::fs::canonicalize(over) {
-        Ok(target) => {
-            let none = None::<&str>;
-            Ok(mount(Some(&file), &target, none, MsFlags::MS_BIND, none)?)
-        }
-        Err(_) => Ok(()),
+        Ok(target) => Ok(mount(Some(&file), &target, none, MsFlags::MS_BIND, none)?),
+        Err(_) => match std::fs::read_link(over) {
+            Ok(link) => {
+                let target = Path::new(over).parent().unwrap_or(Path::new("/")).join(link);
+                if let Some(folder) = target.parent() {
+                    std::fs::create_dir_all(folder)?;
+                }
+                std::fs::write(target, text)
+            }
+            Err(_) => Ok(()),
+        },
     }
 }
 

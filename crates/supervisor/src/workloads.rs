@@ -7,7 +7,7 @@ use crate::gateway::{self, Gateway};
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
 use crate::surroundings::{Leaf, Surroundings, serverless};
-use crate::workload::{CA_FILE, Spec, trust_environment};
+use crate::workload::{CA_FILE, Identity, Spec, trust_environment};
 use names::NetworkId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -378,6 +378,7 @@ impl Supervisor {
             state_dir: self.options.state_dir.clone(),
             ca: self.store.ca_pem().to_owned(),
             separate: running.namespace.is_some(),
+            identity: Identity::of(&running.workload),
         };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let log = open_log(&log_path(&self.options.state_dir, label)).map_err(failed)?;
@@ -391,7 +392,7 @@ impl Supervisor {
             .process_group(0);
         let network = Surroundings::share(running.namespace.as_ref()).map_err(failed)?;
         let descriptors = vec![(theirs.into(), 3)];
-        sys::inherit(&mut process, Inheritance { network, descriptors, unprivileged: false });
+        sys::inherit(&mut process, Inheritance { network, descriptors, ..Inheritance::default() });
         let mut child = process.spawn().map_err(failed)?;
         drop(process);
         let text = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;

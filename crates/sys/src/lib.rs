@@ -15,6 +15,6 @@ pub use namespace::{
     NamespaceKind, current, enter, in_network_namespace, new_network_namespace, unshare,
 };
 pub use process::{
-    Fork, Inheritance, drop_capabilities, fork, inherit, kill_on_parent_death, no_new_privileges,
-    reap, write_identity_map,
+    Fork, Inheritance, drop_capabilities, end_on_broken_pipe, fork, inherit, kill_on_parent_death,
+    no_new_privileges, reap, write_identity_map,
 };

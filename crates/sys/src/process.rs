@@ -5,9 +5,12 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Which side of a fork this is.
@@ -43,18 +46,24 @@ pub struct Inheritance {
     pub network: Option<OwnedFd>,
     /// Descriptors, and the numbers under which it finds them.
     pub descriptors: Vec<(OwnedFd, RawFd)>,
+    /// A folder that it finds empty (needs the right to mount).
+    pub hidden: Option<PathBuf>,
     /// Give up every capability and the right to regain one.
     pub unprivileged: bool,
 }
 
 /// Arranges that the child of `command` starts with this inheritance, and dies with its parent.
 pub fn inherit(command: &mut Command, what: Inheritance) {
+    let hidden = what.hidden.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
     let prepare = move || {
         // Only system calls from here on: the child of a threaded process must not allocate.
         if let Some(network) = &what.network {
             nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET)?;
         }
         prctl::set_pdeathsig(Some(Signal::SIGKILL))?;
+        if let Some(hidden) = &hidden {
+            hide(hidden)?;
+        }
         // Above every number that is asked for, so that no `dup2` overwrites a source.
         for (descriptor, number) in &what.descriptors {
             if descriptor.as_raw_fd() == *number {
@@ -75,6 +84,16 @@ pub fn inherit(command: &mut Command, what: Inheritance) {
     unsafe {
         command.pre_exec(prepare);
     }
+}
+
+/// Puts an empty read-only folder over one, for this process and its children alone.
+fn hide(path: &CStr) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    let none = None::<&CStr>;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    Ok(mount(Some(c"tmpfs"), path, Some(c"tmpfs"), flags, none)?)
 }
 
 fn clear_close_on_exec(descriptor: &OwnedFd) -> io::Result<()> {
@@ -154,4 +173,12 @@ pub fn reap(child: Option<i32>) -> io::Result<Option<(i32, i32)>> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// A write to a closed pipe ends this process, as users of `| head` expect of a command.
+pub fn end_on_broken_pipe() {
+    // SAFETY: sets a default disposition; no handler code is installed.
+    #[allow(unsafe_code, reason = "SIG_DFL runs no code of ours")]
+    let _ =
+        unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
 }
