@@ -7,7 +7,7 @@ use crate::{CloudRun, Deployments};
 use names::SelfLink;
 use runtime::Worker;
 use runtime::log::{self, Severity};
-use slice::Report;
+use slice::{Report, ServiceState};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,6 +89,7 @@ struct Shown {
 struct Line {
     active: u32,
     idle: u32,
+    starts: bool,
     text: String,
 }
 
@@ -115,9 +116,14 @@ impl Shown {
         let mut lines: Vec<_> = self
             .services
             .iter()
-            .map(|(link, line)| (link.to_string(), line.active + line.idle, line.text.clone()))
+            .map(|(link, line)| ServiceState {
+                service: link.clone(),
+                instances: line.active + line.idle,
+                starts: line.starts,
+                text: line.text.clone(),
+            })
             .collect();
-        lines.sort();
+        lines.sort_by(|one, other| one.service.as_str().cmp(other.service.as_str()));
         Some(Report::Services(lines))
     }
 }
@@ -125,17 +131,18 @@ impl Shown {
 fn line(deployment: &Deployment) -> Line {
     let route = deployment.route();
     let current = &route.current;
-    let mut line = Line { active: 0, idle: 0, text: String::new() };
+    let mut line = Line { active: 0, idle: 0, starts: true, text: String::new() };
     for revision in route.revisions() {
         let counts = revision.counts();
         line.active += counts.active;
         line.idle += counts.idle;
     }
     let counts = current.counts();
+    line.starts = route.before.is_some() || !current.never_started();
     line.text = match &route.before {
         Some((before, _)) => format!("{} starting, {} serves", current.name(), before.name()),
         None if current.is_fixed() => format!("{} (runs elsewhere)", current.name()),
-        None if current.never_started() => format!("{} does not start", current.name()),
+        None if !line.starts => format!("{} does not start", current.name()),
         None if counts.starting > 0 && line.active + line.idle == 0 => {
             format!("{} starting", current.name())
         }

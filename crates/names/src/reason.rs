@@ -166,10 +166,8 @@ reasons! {
     NoAvailableInstance = "NO_AVAILABLE_INSTANCE", "Raise maxScale or containerConcurrency.";
     /// No instance became ready in time, although the service may have more.
     NoInstanceStarted = "NO_INSTANCE_STARTED", "Let the program listen sooner; see its log.";
-    /// The instance did not start.
-    InstanceStartFailed = "INSTANCE_START_FAILED", "Let the program listen on 0.0.0.0:$PORT; see its log.";
-    /// The revision does not start, and no earlier revision serves in its place.
-    CloudRunRevisionNotReady = "CLOUD_RUN_REVISION_NOT_READY", "Let the program listen on 0.0.0.0:$PORT; see its log.";
+    /// No instance of the revision starts.
+    InstanceStartFailed = "CLOUD_RUN_REVISION_NOT_READY", "Let the program listen on 0.0.0.0:$PORT; see its log.";
     /// The connection to the instance failed, or its answer was malformed.
     InstanceConnectionError = "INSTANCE_CONNECTION_ERROR", "See the program's own log.";
     /// The request ran into the service's timeout.

@@ -91,6 +91,11 @@ impl Walk<'_> {
         let revision = &service.revision;
         let to = format!("Cloud Run service {}", service.name);
         let text = format!("{to}, revision {}", revision.name);
+        if let Some(state) = self.world.does_not_start(&service.self_link) {
+            let refusal = Refusal::new(Reason::InstanceStartFailed, format!("{to}: {state}"));
+            let step = Step::new(State::StartInstance, text).on(&service.self_link);
+            return self.refuse(step, refusal, End::Answered { status: 500, location: None });
+        }
         self.push(Step::new(State::Deliver, text).on(&service.self_link).detail(
             "deliver",
             json!({

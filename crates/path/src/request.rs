@@ -77,7 +77,9 @@ impl Asked {
             Some((_, written)) => match written.parse() {
                 Ok(port) if port > 0 => port,
                 _ => {
-                    return Err(format!("`{url}`: `{written}` is no port; they go from 1 to 65535"));
+                    return Err(format!(
+                        "`{url}`: `{written}` is no port; they go from 1 to 65535"
+                    ));
                 }
             },
         };

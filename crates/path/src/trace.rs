@@ -145,6 +145,8 @@ states! {
     CheckRequest = "CHECK_REQUEST";
     /// IAM check of an ID token (ours).
     CheckInvoker = "CHECK_INVOKER";
+    /// An instance of the revision is to start (ours).
+    StartInstance = "START_INSTANCE";
     /// A redirect by the load balancer (ours).
     Redirect = "REDIRECT";
     /// The end: a program gets the request.

@@ -4,7 +4,7 @@ use crate::api_proxy::Runtime;
 use crate::token::Issuer;
 use names::{NetworkId, SelfLink};
 use policy_bundle::Platform;
-use slice::{ConnectionState, Topology, Workload};
+use slice::{ConnectionState, ServiceState, Topology, Workload};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -17,6 +17,8 @@ pub struct Live {
     pub jwks: String,
     /// Running workloads: `exec` sessions and instances by name.
     pub workloads: Vec<Workload>,
+    /// The state of every Cloud Run service that said something of itself.
+    pub services: Vec<ServiceState>,
 }
 
 /// A topology, compiled.
@@ -142,6 +144,13 @@ impl World {
 
     pub(crate) fn workloads(&self) -> &[Workload] {
         self.live.as_ref().map_or(&[], |live| &live.workloads)
+    }
+
+    /// What is wrong with the service's revision, if it is known not to start.
+    pub(crate) fn does_not_start(&self, service: &SelfLink) -> Option<&str> {
+        let services = self.live.iter().flat_map(|live| &live.services);
+        let mut failing = services.filter(|state| !state.starts && state.service == *service);
+        failing.next().map(|state| state.text.as_str())
     }
 
     pub(crate) fn jwks(&self) -> &str {

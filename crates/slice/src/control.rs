@@ -14,8 +14,8 @@ use std::path::PathBuf;
 pub enum Report {
     /// `service-attachment`: the state of every connection, after each change.
     Connections(Vec<ConnectionState>),
-    /// `cloud-run`: what `status` shows of a service: name → (ready instances, text).
-    Services(Vec<(String, u32, String)>),
+    /// `cloud-run`: the state of every service, after each change.
+    Services(Vec<ServiceState>),
 }
 
 /// From the supervisor to a program, without an answer.
@@ -54,6 +54,20 @@ pub struct ConnectionState {
     pub detail: String,
     /// The NAT address given to the endpoint.
     pub nat_address: Option<Ipv4Addr>,
+}
+
+/// The state of one Cloud Run service, as `status` and `explain` show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceState {
+    /// The service.
+    pub service: SelfLink,
+    /// Ready instances.
+    pub instances: u32,
+    /// False: every start of its revision failed so far, and no earlier revision serves.
+    pub starts: bool,
+    /// A few words: the revision that serves, or starts, or does not.
+    pub text: String,
 }
 
 /// `cloud-run` asks the supervisor to start an instance in a leaf namespace of its own.

@@ -380,3 +380,23 @@ fn what_no_client_can_send_and_nobody_can_be_aborts() {
         assert!(!explanation.answer.seen.is_empty());
     }
 }
+
+#[test]
+fn a_revision_that_does_not_start_answers_500() {
+    let topology = reference();
+    for (starts, expected) in
+        [(true, (None, None)), (false, (Some(500), Some(Reason::InstanceStartFailed)))]
+    {
+        let state = slice::ServiceState {
+            service: topology.services[0].self_link.clone(),
+            instances: 0,
+            starts,
+            text: "orders-00001-abc does not start".to_owned(),
+        };
+        let jwks = crate::token::NO_KEYS.to_owned();
+        let live = Live { jwks, services: vec![state], ..Live::default() };
+        let world = World::compile(&topology, Some(live)).expect("a good topology");
+        let explanation = crate::explain(&world, &ask_as(PROXY, Token::ForTarget));
+        assert_eq!(seen(&explanation), expected, "{explanation}");
+    }
+}
