@@ -2,7 +2,7 @@
 
 use crate::error::BodyError;
 use crate::h1::{Exchange, RequestBody};
-use crate::h2::OneRunning;
+use crate::h2::{self, OneRunning};
 use crate::upgrade::Upgrade;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -138,6 +138,8 @@ pub struct Incoming {
 enum Inner {
     Empty,
     Hyper(hyper::body::Incoming),
+    /// Of an HTTP/2 request to the server.
+    Stream(h2::RequestBody),
     /// Read from the server connection itself.
     Request(RequestBody),
     /// Owns the client connection until the end; none after it.
@@ -152,6 +154,10 @@ impl Incoming {
 
     pub(crate) fn hyper(body: hyper::body::Incoming) -> Self {
         Incoming::of(Inner::Hyper(body))
+    }
+
+    pub(crate) fn stream(body: h2::RequestBody) -> Self {
+        Incoming::of(Inner::Stream(body))
     }
 
     pub(crate) fn request(body: RequestBody) -> Self {
@@ -239,8 +245,8 @@ impl http_body::Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match &mut self.inner {
             Inner::Empty => None,
-            Inner::Hyper(body) => ready!(Pin::new(body).poll_frame(cx))
-                .map(|frame| frame.map_err(|_| BodyError::Closed)),
+            Inner::Hyper(body) => ready!(h2::poll_frame(body, cx)),
+            Inner::Stream(body) => ready!(body.poll_frame(cx)),
             Inner::Request(body) => ready!(body.poll_frame(cx)),
             Inner::Response(exchange) => ready!(Exchange::poll_frame(exchange, cx)),
         };
@@ -254,6 +260,7 @@ impl http_body::Body for Incoming {
         match &self.inner {
             Inner::Empty => true,
             Inner::Hyper(body) => body.is_end_stream(),
+            Inner::Stream(body) => body.is_end_stream(),
             Inner::Request(body) => body.is_end_stream(),
             Inner::Response(exchange) => {
                 exchange.as_ref().is_none_or(|exchange| exchange.is_done())
@@ -265,6 +272,7 @@ impl http_body::Body for Incoming {
         match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Hyper(body) => body.size_hint(),
+            Inner::Stream(body) => body.size_hint(),
             Inner::Request(body) => body.size_hint(),
             Inner::Response(Some(exchange)) => exchange.size_hint(),
             Inner::Response(None) => SizeHint::with_exact(0),

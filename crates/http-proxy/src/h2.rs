@@ -1,12 +1,22 @@
 //! HTTP/2 over hyper, in the shape that handlers and pools see.
 
 mod client;
+mod request;
 mod server;
 
 pub(crate) use client::{Client, Sender};
+pub(crate) use request::RequestBody;
 pub(crate) use server::serve;
 
+use crate::error::BodyError;
+use crate::headers::clean_trailers;
+use bytes::Bytes;
+use http_body::Frame;
+use request::Unread;
 use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 /// Spawns on the local set.
 #[derive(Clone)]
@@ -37,22 +47,50 @@ impl Running {
 }
 
 /// One exchange that runs.
-pub(crate) struct OneRunning(std::rc::Rc<Running>);
+pub(crate) struct OneRunning {
+    running: Rc<Running>,
+    /// The request's body, where it may outlive the response.
+    unread: Option<Rc<Unread>>,
+}
 
 impl OneRunning {
-    pub(crate) fn new(running: &std::rc::Rc<Running>) -> Self {
+    pub(crate) fn new(running: &Rc<Running>) -> Self {
         running.count.set(running.count.get() + 1);
         running.idle_since.set(None);
-        OneRunning(running.clone())
+        OneRunning { running: running.clone(), unread: None }
     }
 }
 
 impl Drop for OneRunning {
     fn drop(&mut self) {
-        let rest = self.0.count.get() - 1;
-        self.0.count.set(rest);
+        let rest = self.running.count.get() - 1;
+        self.running.count.set(rest);
         if rest == 0 {
-            self.0.idle_since.set(Some(tokio::time::Instant::now()));
+            self.running.idle_since.set(Some(tokio::time::Instant::now()));
         }
+        if let Some(unread) = self.unread.take() {
+            unread.answered();
+        }
+    }
+}
+
+/// The next frame, its trailers as clean as those of HTTP/1.1 are.
+pub(crate) fn poll_frame(
+    body: &mut hyper::body::Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    loop {
+        let mut frame = match ready!(http_body::Body::poll_frame(Pin::new(&mut *body), cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::Closed))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(trailers) = frame.trailers_mut() {
+            clean_trailers(trailers);
+            if trailers.is_empty() {
+                continue;
+            }
+        }
+        return Poll::Ready(Some(Ok(frame)));
     }
 }

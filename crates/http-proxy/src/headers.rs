@@ -1,8 +1,9 @@
 //! Hygiene of header fields between one connection and the next (RFC 9110 7.6.1).
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, FORWARDED,
+    HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -65,7 +66,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
         let values: Vec<HeaderValue> = values.collect();
         for name in values.iter().flat_map(tokens) {
             if name.eq_ignore_ascii_case("upgrade") {
-                upgrade = headers.remove(UPGRADE);
+                upgrade = headers.remove(UPGRADE).or(upgrade); // may be named more than once
             } else if name.eq_ignore_ascii_case("te") {
                 // kept below where it says `trailers`: gRPC needs it
             } else if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
@@ -138,20 +139,43 @@ pub fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr, balancer: O
     }
 }
 
-/// Names that no trailer section may carry on: what frames or routes a message.
+/// Names that no trailer section may carry on: what frames or routes a message, says who sends it,
+/// or how its content is to be read (RFC 9110 6.5.1). A proxy judges these in the head; what comes
+/// after the content has been judged by nobody.
 pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    [
-        CONNECTION,
-        CONTENT_LENGTH,
-        HOST,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ]
-    .contains(name)
+    let text = name.as_str();
+    matches!(
+        *name,
+        AUTHORIZATION
+            | CACHE_CONTROL
+            | CONNECTION
+            | COOKIE
+            | EXPECT
+            | FORWARDED
+            | HOST
+            | PROXY_AUTHORIZATION
+            | RANGE
+            | SET_COOKIE
+            | TE
+            | TRAILER
+            | TRANSFER_ENCODING
+            | UPGRADE
+            | VIA
+    ) || text.starts_with("content-")
+        || text.starts_with("x-forwarded-")
+        || text == "x-serverless-authorization"
+        || is_old_hop_by_hop(name)
+}
+
+/// Takes out of a trailer section what it must not carry on.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    if trailers.keys().any(is_forbidden_trailer) {
+        let forbidden: Vec<HeaderName> =
+            trailers.keys().filter(|name| is_forbidden_trailer(name)).cloned().collect();
+        for name in forbidden {
+            trailers.remove(name);
+        }
+    }
 }
 
 /// The comma-separated members of a list field, trimmed, empty ones left out.
@@ -211,6 +235,7 @@ mod tests {
                 &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")][..],
                 Some("websocket"),
             ),
+            (&[("connection", "upgrade, Upgrade"), ("upgrade", "websocket")], Some("websocket")),
             (&[("upgrade", "websocket")], None),
             (&[("connection", "upgrade")], None),
         ] {
@@ -219,6 +244,41 @@ mod tests {
             assert_eq!(found.as_ref().map(|value| value.as_bytes()), protocol.map(str::as_bytes));
             assert!(headers.is_empty(), "{sent:?}");
         }
+    }
+
+    #[test]
+    fn a_trailer_section_says_nothing_that_a_head_is_judged_by() {
+        let mut sent = map(&[("grpc-status", "0"), ("grpc-message", "x"), ("x-checksum", "1")]);
+        let kept = sent.clone();
+        for name in [
+            "authorization",
+            "x-serverless-authorization",
+            "proxy-authorization",
+            "cookie",
+            "set-cookie",
+            "host",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "forwarded",
+            "via",
+            "content-length",
+            "content-type",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "cache-control",
+            "expect",
+            "range",
+        ] {
+            sent.append(name, HeaderValue::from_static("x"));
+            sent.append(name, HeaderValue::from_static("y"));
+        }
+        clean_trailers(&mut sent);
+        assert_eq!(sent, kept);
     }
 
     #[test]

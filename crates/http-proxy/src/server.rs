@@ -13,7 +13,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a closing connection or stream is read empty, so that its last response is not lost to a reset:
+/// at most so long altogether (a client that sends a whole large body before it reads the refusal),
+/// and so long without a byte.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(30);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// What is known of a connection before its first request.
 #[derive(Clone, Debug, Default)]
@@ -107,12 +113,13 @@ pub async fn serve_boxed<H: Handler>(
     let mut drain = pin!(drain);
     let mut reader = Reader { buffer: prefix.into(), ..Reader::default() };
     let alpn = info.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+    let mut since = Instant::now();
     let h2 = match alpn {
         Some(protocol) => options.http2 && protocol == "h2",
         None if options.http2 => {
             tokio::select! {
                 biased;
-                h2 = timeout(options.keep_alive, has_preface(&mut io, &mut reader)) => h2.unwrap_or(false),
+                h2 = chooses_http2(&mut io, &mut reader, &mut since, options) => h2,
                 () = drain.as_mut() => return,
             }
         }
@@ -123,8 +130,28 @@ pub async fn serve_boxed<H: Handler>(
         // Boxed, so that the many HTTP/1.1 connections do not hold its room.
         Box::pin(crate::h2::serve(io, &info, &handler, options, drain)).await;
     } else {
-        crate::h1::serve(io, reader, &info, &handler, options, drain).await;
+        crate::h1::serve(io, reader, since, &info, &handler, options, drain).await;
     }
+}
+
+/// Waits for a first byte as long as for a request, and for what decides the version as long as for
+/// a head. In the end `since` is when the waiting began that is still not over.
+async fn chooses_http2(
+    io: &mut BoxIo,
+    reader: &mut Reader,
+    since: &mut Instant,
+    options: &ServerOptions,
+) -> bool {
+    if reader.buffer.is_empty() {
+        // Errors and the end come again, to whoever reads next.
+        let first = poll_fn(|cx| reader.poll_fill(&mut **io, cx));
+        if !matches!(timeout_at(*since + options.keep_alive, first).await, Ok(Ok(1..))) {
+            return false;
+        }
+        *since = Instant::now();
+    }
+    let deadline = *since + options.header_timeout;
+    timeout_at(deadline, has_preface(io, reader)).await.unwrap_or(false)
 }
 
 /// Reads until it is known whether the connection begins with HTTP/2's preface.

@@ -8,7 +8,7 @@ use http_proxy::tls::{
     CertifiedPem, SniPeek, TlsError, accept, client_config, client_hello_sni, connect,
     server_config,
 };
-use http_proxy::{Body, ConnectionInfo, Handler, Incoming, ServerOptions, serve};
+use http_proxy::{Body, ConnectionInfo, Handler, HeadError, Incoming, ServerOptions, serve};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -327,12 +327,52 @@ fn a_head_list_over_the_limit_is_431_and_h2_can_be_off() {
         );
         let (response, _) = client.send_request(request, true).expect("sent");
         assert_eq!(response.await.expect("a response").status(), 431);
+        // Nor does one that is larger than the whole limit in one field end the connection.
+        let large = "x".repeat(100_000);
+        let request = h2_request("http://h/", &[("x", large.as_str())]);
+        let (response, _) = client.send_request(request, true).expect("sent");
+        assert_eq!(response.await.expect("a response").status(), 431);
+        let (response, _) = client.send_request(h2_request("http://h/", &[]), true).expect("sent");
+        assert_eq!(response.await.expect("a response").status(), 200);
+        assert_eq!(*server.handler.refused.borrow(), [HeadError::TooLarge, HeadError::TooLarge]);
 
         let off = ServerOptions { http2: false, ..ServerOptions::default() };
         let server = support::server(off, echo).await;
         let mut raw = Raw::connect(server.address).await;
         raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         assert_eq!(raw.answer().await.status(), "400");
+    });
+}
+
+#[test]
+fn an_early_refusal_does_not_reset_the_upload_behind_it() {
+    run(async {
+        let server = server(ServerOptions::default(), async |_| {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = http::StatusCode::PAYLOAD_TOO_LARGE;
+            response
+        })
+        .await;
+        let mut client = h2_client(server.address).await;
+        let (response, mut upload) =
+            client.send_request(h2_request("http://h/", &[]), false).expect("sent");
+        let mut response = response.await.expect("a response");
+        assert_eq!(response.status(), 413);
+        assert!(response.body_mut().data().await.is_none());
+        // More than all windows together: it is read away, not only buffered.
+        for _ in 0..40 {
+            let mut rest = 64 * 1024;
+            while rest > 0 {
+                upload.reserve_capacity(rest);
+                let granted = std::future::poll_fn(|cx| upload.poll_capacity(cx)).await;
+                let granted = granted.expect("not reset").expect("capacity").min(rest);
+                upload.send_data(vec![0; granted].into(), false).expect("not reset");
+                rest -= granted;
+            }
+        }
+        upload.send_data(Bytes::new(), true).expect("not reset");
+        let (response, _) = client.send_request(h2_request("http://h/", &[]), true).expect("sent");
+        assert_eq!(response.await.expect("a response").status(), 413);
     });
 }
 

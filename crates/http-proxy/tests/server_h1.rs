@@ -196,6 +196,7 @@ fn a_malformed_head_is_answered_and_the_connection_ends() {
         for (bytes, status, text) in [
             ("GET / HTTP/1.1\r\n\r\n", "400", "Bad Request"),
             ("NONSENSE\r\n\r\n", "400", "Bad Request"),
+            ("GET / HTTP/1.1\nHost: h\n\n", "400", "Bad Request"),
             ("\x16\x03\x01\x02\x00\x01", "400", "Bad Request"),
             (
                 "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -221,7 +222,7 @@ fn a_malformed_head_is_answered_and_the_connection_ends() {
             .await;
         assert_eq!(client.answer().await.status(), "431");
         let refused = server.handler.refused.borrow();
-        assert_eq!((refused.len(), refused.last()), (6, Some(&HeadError::TooLarge)));
+        assert_eq!((refused.len(), refused.last()), (7, Some(&HeadError::TooLarge)));
     });
 }
 
@@ -231,17 +232,24 @@ fn time_out_of_a_head_is_answered_and_of_an_idle_connection_is_not() {
         let short = ServerOptions {
             header_timeout: Duration::from_millis(50),
             keep_alive: Duration::from_millis(100),
+            http2: true,
             ..options()
         };
         let server = server(short, echo).await;
         let mut slow = Raw::connect(server.address).await;
         slow.send("GET / HT").await;
         assert_eq!(slow.answer().await.status(), "408");
+        // The beginning of HTTP/2's preface is the beginning of a head as well.
+        let mut slow = Raw::connect(server.address).await;
+        slow.send("PRI * HT").await;
+        assert_eq!(slow.answer().await.status(), "408");
         let mut idle = Raw::connect(server.address).await;
         idle.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
         assert_eq!(idle.answer().await.status(), "200");
         assert_eq!(idle.end().await, b"");
-        assert_eq!(*server.handler.refused.borrow(), [HeadError::Timeout]);
+        let mut silent = Raw::connect(server.address).await;
+        assert_eq!(silent.end().await, b"");
+        assert_eq!(*server.handler.refused.borrow(), [HeadError::Timeout, HeadError::Timeout]);
     });
 }
 

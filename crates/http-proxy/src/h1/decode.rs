@@ -1,6 +1,7 @@
 //! From the bytes of a connection to the frames of a body (RFC 9112 6 and 7). Strict: a body that
 //! two readers could end at different places is refused.
 
+use super::head::has_bare_line_feed;
 use crate::error::BodyError;
 use crate::headers::is_forbidden_trailer;
 use bytes::{Buf, Bytes, BytesMut};
@@ -185,6 +186,9 @@ fn trailers(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<HeaderMap>
             if length > bytes_max {
                 return Err(BodyError::TooLarge);
             }
+            if has_bare_line_feed(&buffer[..length]) {
+                return Err(BAD);
+            }
             let mut trailers = HeaderMap::new();
             for field in fields {
                 let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BAD)?;
@@ -274,6 +278,8 @@ mod tests {
             " 5\r\nhello",
             "0\r\nbad field\r\n\r\n",
             "0\r\n: x\r\n\r\n",
+            "0\r\na: x\n\r\n",
+            "0\r\na: x\r\n\n",
         ] {
             for piece in [1, 1000] {
                 let found = decode(Decoder::CHUNKED, wire.as_bytes(), piece);

@@ -75,6 +75,9 @@ pub(crate) fn request(
     };
     let http11 = version == 1;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Malformed("method"))?;
+    if has_bare_line_feed(&bytes[..length]) {
+        return Err(Malformed("a line does not end with CR LF"));
+    }
     let target = range(bytes, target.as_bytes());
     let ranges = Ranges::of(bytes, parsed.headers);
 
@@ -102,11 +105,7 @@ pub(crate) fn request(
                 framing.coding(&value);
                 continue; // of this connection only
             }
-            CONNECTION => {
-                if connection.read(&value) {
-                    continue; // names no field
-                }
-            }
+            CONNECTION if connection.read(&value) => continue, // names no field
             EXPECT => {
                 expect_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
                 continue; // answered here
@@ -247,11 +246,7 @@ pub(crate) fn response(
                 framing.coding(&value);
                 continue; // of this connection only
             }
-            CONNECTION => {
-                if connection.read(&value) {
-                    continue; // names no field
-                }
-            }
+            CONNECTION if connection.read(&value) => continue, // names no field
             _ => {}
         }
         headers.append(name, value);
@@ -365,6 +360,14 @@ impl Ranges {
             (name.map_err(|_| ()), HeaderValue::from_maybe_shared(value).map_err(|_| ()))
         })
     }
+}
+
+/// Does a line end with LF alone? The parser takes that, as RFC 9112 2.2 allows; but where we see
+/// two lines, a neighbour that is strict sees one.
+pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
+    // Without an early end, so that many bytes are looked at at a time.
+    let bare = |bare, two: &[u8]| bare | ((two[1] == b'\n') & (two[0] != b'\r'));
+    head.windows(2).fold(head.first() == Some(&b'\n'), bare)
 }
 
 /// Where `part` stands in `whole`.
@@ -485,6 +488,10 @@ mod tests {
             "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n",
             "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n", // lines that end with LF alone
+            "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
             "GET /\r\n\r\n",
             "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n",

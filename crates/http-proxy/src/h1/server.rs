@@ -9,7 +9,7 @@ use super::wire::{BoxIo, Reader, Writer, closed_io};
 use crate::body::{Body, Incoming};
 use crate::error::HeadError;
 use crate::headers::{accepts_trailers, recycle};
-use crate::server::{ConnectionInfo, Handler, ReasonPhrase, ServerOptions};
+use crate::server::{ConnectionInfo, Handler, LINGER, LINGER_MAX, ReasonPhrase, ServerOptions};
 use crate::upgrade::{Promise, UpgradedIo};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
@@ -25,21 +25,19 @@ use tokio::time::{Instant, Sleep};
 const AHEAD_MAX: usize = 16 * 1024;
 /// An unread rest of a request body up to this size is read away to keep the connection.
 const DISCARD_MAX: u64 = 256 * 1024;
-/// How long a closing connection is read empty, so that its last response is not lost to a reset:
-/// at most so long altogether (a client that sends a whole large body before it reads the refusal),
-/// and so long without a byte.
-const LINGER_MAX: Duration = Duration::from_secs(30);
-const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves a connection to its end. `reader` holds what was read already.
+/// Serves a connection to its end. `reader` holds what was read already, `since` says when the
+/// waiting for it, or for its rest, began.
 pub(crate) async fn serve<H: Handler>(
     io: BoxIo,
     reader: Reader,
+    since: Instant,
     info: &Rc<ConnectionInfo>,
     handler: &Rc<H>,
     options: &ServerOptions,
     drain: Pin<&mut dyn Future<Output = ()>>,
 ) {
+    let phase = Some((reader.buffer.is_empty(), since));
     let shared = Shared {
         io,
         reader,
@@ -56,7 +54,7 @@ pub(crate) async fn serve<H: Handler>(
         shared: Rc::new(RefCell::new(shared)),
         options,
         drain: Some(drain),
-        clock: Clock::default(),
+        clock: Clock { phase, ..Clock::default() },
     };
     loop {
         let head = match poll_fn(|cx| connection.poll_head(cx)).await {

@@ -1,13 +1,13 @@
 //! The server's side of an HTTP/2 connection.
 
-use super::{LocalExecutor, OneRunning, Running};
+use super::{LocalExecutor, OneRunning, RequestBody, Running};
 use crate::body::{Body, Incoming};
 use crate::error::HeadError;
 use crate::flush::DelayedFlush;
 use crate::h1::is_authority;
 use crate::headers::strip_hop_by_hop;
 use crate::server::{ConnectionInfo, Handler, Prefixed, ServerOptions};
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -27,6 +27,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;
 /// Streams that a client may open and reset without an answer (rapid reset).
 const PENDING_RESETS_MAX: usize = 20;
+/// A head over `header_bytes_max` is answered on its stream; only one so many times as large ends
+/// the connection with all its streams, for nobody reads on without a bound.
+const HEADER_LIST_FACTOR: usize = 4;
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// How often an idle connection is looked at.
@@ -46,15 +49,18 @@ pub(crate) async fn serve<IO, H>(
     let running = Rc::new(Running::default());
     let service = service_fn({
         let (handler, info, running) = (handler.clone(), info.clone(), running.clone());
+        let bytes_max = options.header_bytes_max;
         move |request: Request<hyper::body::Incoming>| {
             let (handler, info) = (handler.clone(), info.clone());
             let one = OneRunning::new(&running);
             // Boxed: on its way into a task of its own a stream's future is moved several times.
-            Box::pin(
-                async move { Ok::<_, Infallible>(exchange(request, handler, info, one).await) },
-            )
+            Box::pin(async move {
+                let response = exchange(request, bytes_max, handler, info, one).await;
+                Ok::<_, Infallible>(response)
+            })
         }
     });
+    let list_max = options.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR);
     let mut builder = Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -63,7 +69,7 @@ pub(crate) async fn serve<IO, H>(
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(options.h2_streams_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_header_list_size(u32::try_from(options.header_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(list_max).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL);
     let io = TokioIo::new(DelayedFlush::new(io));
     let mut connection = pin!(builder.serve_connection(io, service));
@@ -94,25 +100,29 @@ async fn idle(running: &Running, keep_alive: Duration) {
 }
 
 async fn exchange<H: Handler>(
-    mut request: Request<hyper::body::Incoming>,
+    request: Request<hyper::body::Incoming>,
+    bytes_max: usize,
     handler: Rc<H>,
     info: Rc<ConnectionInfo>,
-    one: OneRunning,
+    mut one: OneRunning,
 ) -> Response<Body> {
     let head = *request.method() == Method::HEAD;
-    if let Err(what) = normalise(&mut request) {
-        handler.refused(&HeadError::Malformed(what));
-        let mut response = Response::new(Body::full("Bad Request"));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        return response;
-    }
-    let request = request.map(|body| {
+    let mut request = request.map(|body| {
         if hyper::body::Body::is_end_stream(&body) {
-            Incoming::empty()
-        } else {
-            Incoming::hyper(body)
+            return Incoming::empty();
         }
+        let body = RequestBody::new(body);
+        one.unread = Some(body.unread());
+        Incoming::stream(body)
     });
+    let refused = match head_bytes(&request) > bytes_max {
+        true => Err(HeadError::TooLarge),
+        false => normalise(&mut request).map_err(HeadError::Malformed),
+    };
+    if let Err(error) = refused {
+        handler.refused(&error);
+        return refusal(&error).map(|body| body.counted(one));
+    }
     let mut response = handler.handle(request, &info).await;
     strip_hop_by_hop(response.headers_mut());
     let status = response.status();
@@ -132,9 +142,28 @@ async fn exchange<H: Handler>(
     response.map(|body| body.counted(one))
 }
 
+/// The size of the head, as it would be in HTTP/1.1.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let fields = request.headers().iter();
+    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    request.method().as_str().len() + path + authority + fields
+}
+
+/// The answer to what is no request, as HTTP/1.1 has it.
+fn refusal(error: &HeadError) -> Response<Body> {
+    let status = error.status().unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = Response::new(Body::full(status.canonical_reason().unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
 /// From HTTP/2's request to the shape that handlers see: the authority in `host`, the URI in
 /// origin form, one `cookie` (RFC 9113 8.2.3, 8.3.1).
-fn normalise(request: &mut Request<hyper::body::Incoming>) -> Result<(), &'static str> {
+fn normalise<B>(request: &mut Request<B>) -> Result<(), &'static str> {
     let uri = std::mem::take(request.uri_mut());
     if *request.method() == Method::CONNECT {
         *request.uri_mut() = uri;
@@ -164,7 +193,13 @@ fn normalise(request: &mut Request<hyper::body::Incoming>) -> Result<(), &'stati
         Some(host) if !is_authority(host.as_bytes()) => return Err("host is no authority"),
         Some(_) => {}
     }
-    *request.uri_mut() = parts.path_and_query.map(Uri::from).ok_or("no path")?;
+    let path = parts.path_and_query.ok_or("no path")?;
+    if !path.as_str().starts_with('/')
+        && (path.as_str() != "*" || *request.method() != Method::OPTIONS)
+    {
+        return Err(":path does not begin with a slash"); // RFC 9113 8.3.1
+    }
+    *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     if headers.get_all(COOKIE).iter().nth(1).is_some() {
         let crumbs: Vec<&[u8]> =
@@ -173,4 +208,35 @@ fn normalise(request: &mut Request<hyper::body::Incoming>) -> Result<(), &'stati
         headers.insert(COOKIE, joined);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::uri::PathAndQuery;
+
+    #[test]
+    fn a_path_begins_with_a_slash_or_is_the_asterisk_of_options() {
+        for (method, path, good) in [
+            (Method::GET, "/x?y", true),
+            (Method::OPTIONS, "*", true),
+            (Method::GET, "*", false),
+            (Method::OPTIONS, "*x", false),
+            (Method::GET, "x", false),
+        ] {
+            // Where the URI type takes none of these any more, HTTP/2 cannot bring them either.
+            let Ok(path) = PathAndQuery::try_from(path) else {
+                assert!(!good, "{path}");
+                continue;
+            };
+            let mut parts = http::uri::Parts::default();
+            parts.path_and_query = Some(path.clone());
+            let Ok(uri) = Uri::from_parts(parts) else { continue };
+            let mut request = Request::new(());
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri;
+            request.headers_mut().insert(HOST, HeaderValue::from_static("h"));
+            assert_eq!(normalise(&mut request).is_ok(), good, "{method} {path}");
+        }
+    }
 }
