@@ -41,7 +41,6 @@ fn endpoint() -> Endpoint {
         ports: vec![443],
         target: SelfLink::regional("producer", REGION, "serviceAttachments", "apps"),
         producer_network: Some(producer()),
-        producer_region: Some(REGION.to_owned()),
         psc_connection_id: ID,
         allow_psc_global_access: false,
     }

@@ -27,7 +27,6 @@ pub(crate) fn slice_of(network: NetworkId) -> MetadataSlice {
             region: "europe-west1".into(),
             range: "10.0.0.0/24".parse().expect("a range"),
             purpose: Purpose::Private,
-            private_ip_google_access: true,
         }],
         service_accounts: vec![ServiceAccount {
             email: EMAIL.into(),

@@ -55,8 +55,6 @@ pub struct Project {
     pub id: String,
     /// The project number; digits only, declared or derived stably from the id.
     pub number: u64,
-    /// The default region of the documents that name the project.
-    pub default_region: Option<String>,
 }
 
 /// A VPC network with what sits in it.
@@ -85,8 +83,6 @@ pub struct Subnetwork {
     pub range: Ipv4Net,
     /// What it is for.
     pub purpose: Purpose,
-    /// May its workloads without external address reach Google's front ends?
-    pub private_ip_google_access: bool,
 }
 
 /// The purpose of a subnetwork.

@@ -37,8 +37,6 @@ pub struct Endpoint {
     pub target: SelfLink,
     /// The producer network, which names the channel; none if the target does not exist.
     pub producer_network: Option<NetworkId>,
-    /// Region of the service attachment.
-    pub producer_region: Option<String>,
     /// Stable connection id; its low 32 bits are the address (1.5).
     pub psc_connection_id: u64,
     /// May clients of other regions use it?

@@ -58,7 +58,7 @@ impl<T> Deref for At<T> {
 
 pub(crate) type Text = At<String>;
 
-pub(crate) use crate::scalars::{Int, TextOrNumber};
+pub(crate) use crate::scalars::{Int, Number, TextOrNumber};
 
 /// What can be read from a node. `None` means: a mistake was reported.
 pub(crate) trait Decode: Sized {

@@ -156,6 +156,8 @@ pub(crate) fn lower(service: KnativeService, findings: &mut Findings) -> Option<
         invoker_iam_disabled: flag("run.googleapis.com/invoker-iam-disabled"),
         default_uri_disabled: flag("run.googleapis.com/default-url-disabled"),
         custom_audiences: audiences(get("run.googleapis.com/custom-audiences").as_ref(), findings),
+        // An annotation, judged with the others.
+        binary_authorization: None,
     })
 }
 

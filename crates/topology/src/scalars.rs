@@ -101,6 +101,28 @@ impl Decode for TextOrNumber {
     }
 }
 
+/// A number that is not negative, whole or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Number(pub(crate) f64);
+
+impl Decode for Number {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let number = match &node.kind {
+            Kind::Scalar { text, .. } => text.parse::<f64>().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+        if number.is_none() {
+            wrong_type(node, "a number, zero or more", findings);
+        }
+        number.map(Number)
+    }
+
+    fn schema(_: &mut Schema) -> Value {
+        json!({"type": ["number", "string"], "minimum": 0})
+    }
+}
+
 /// An integer between two bounds. As everywhere in Google's JSON it may stand in quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Int<const MIN: i64, const MAX: i64>(pub(crate) i64);

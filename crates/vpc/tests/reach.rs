@@ -21,7 +21,6 @@ fn network(name: &str, ranges: &[(&str, Purpose)], peers: &[(&str, bool)]) -> Ne
             region: "europe-west1".to_owned(),
             range: range.parse().expect("a range"),
             purpose: *purpose,
-            private_ip_google_access: false,
         })
         .collect();
     let peerings = peers
@@ -95,7 +94,6 @@ fn topology() -> Topology {
         ports: vec![443],
         target: SelfLink::new("sa"),
         producer_network: None,
-        producer_region: None,
         psc_connection_id: 1,
         allow_psc_global_access: false,
     };

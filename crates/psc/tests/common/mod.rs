@@ -59,7 +59,6 @@ pub fn endpoint(project: &str, name: &str) -> Endpoint {
         ports: vec![443],
         target: attachment().self_link,
         producer_network: Some(attachment().network),
-        producer_region: Some(REGION.to_owned()),
         psc_connection_id: number(&format!("{project}/{name}")),
         allow_psc_global_access: false,
     }

@@ -57,8 +57,11 @@ record! {
         req name: Text = "name";
         opt deployment_type: At<DeploymentType> = "deploymentType";
     }
-    descriptive ["displayName", "description", "type", "apiProxyType"]
+    descriptive ["displayName", "description"]
     not_yet [
+        // A BASE environment takes no extensible proxies, a CONFIGURABLE one no bundles.
+        "type" ("ENVIRONMENT_TYPE_UNSPECIFIED", "INTERMEDIATE", "COMPREHENSIVE"),
+        "apiProxyType" ("API_PROXY_TYPE_UNSPECIFIED", "PROGRAMMABLE"),
         "targetservers", "keyvaluemaps", "caches", "flowhooks", "resourcefiles", "forwardProxyUri", "nodeConfig", "properties",
         "clientIpResolutionConfig"
     ]
@@ -155,8 +158,11 @@ record! {
         opt quota_time_unit: Text = "quotaTimeUnit";
         def attributes: Vec<Attribute> = "attributes";
     }
-    descriptive ["description", "approvalType", "space"]
-    not_yet ["scopes", "quotaCounterScope" ("QUOTA_COUNTER_SCOPE_UNSPECIFIED", "PROXY")]
+    descriptive ["description", "space"]
+    not_yet [
+        // Under `manual` a key is pending until approved; here one without `status` is approved.
+        "approvalType" ("auto"), "scopes", "quotaCounterScope" ("QUOTA_COUNTER_SCOPE_UNSPECIFIED", "PROXY")
+    ]
     refused [
         "operationGroup": "without it keys would open other operations; list proxies and apiResources",
         "graphqlOperationGroup": "without it keys would open other operations",
@@ -211,8 +217,9 @@ record! {
         def attributes: Vec<Attribute> = "attributes";
         def credentials: Vec<Credential> = "credentials";
     }
-    descriptive ["callbackUrl", "appFamily", "keyExpiresIn", "apiProducts"]
-    not_yet ["scopes"]
+    descriptive ["callbackUrl", "appFamily"]
+    // The latter two describe the key that Google makes with the app; keys are `credentials` here.
+    not_yet ["scopes", "keyExpiresIn" ("-1"), "apiProducts"]
     output_only ["appId", "createdAt", "lastModifiedAt"]
 }
 
@@ -225,8 +232,7 @@ record! {
         opt expires_at: At<Int<-1, 9223372036854775807>> = "expiresAt";
         def api_products: Vec<CredentialProduct> = "apiProducts";
     }
-    descriptive ["attributes"]
-    not_yet ["scopes"]
+    not_yet ["scopes", "attributes"]
     output_only ["issuedAt", "expiresInSeconds"]
 }
 

@@ -24,9 +24,10 @@ record! {
         opt invoker_iam_disabled: bool = "invokerIamDisabled";
         opt default_uri_disabled: bool = "defaultUriDisabled";
         def custom_audiences: Vec<Text> = "customAudiences";
+        opt binary_authorization: BinaryAuthorization = "binaryAuthorization";
     }
     descriptive [
-        "description", "labels", "annotations", "client", "clientVersion", "launchStage", "binaryAuthorization", "buildConfig"
+        "description", "labels", "annotations", "client", "clientVersion", "launchStage", "buildConfig"
     ]
     not_yet ["threatDetectionEnabled" ("false"), "multiRegionSettings"]
     refused ["iapEnabled" ("false"): "without it requests would pass without a sign-in"]
@@ -35,6 +36,16 @@ record! {
         "lastModifier", "urls", "uri", "trafficStatuses", "latestReadyRevision", "latestCreatedRevision",
         "terminalCondition", "conditions", "reconciling", "etag", "satisfiesPzs"
     ]
+}
+
+record! {
+    /// Which images may be run. The default policy is the project's; none can be declared here, and
+    /// Google's initial one allows every image.
+    BinaryAuthorization {}
+    // Says that the policy is not enforced, as none is here.
+    descriptive ["breakglassJustification"]
+    not_yet ["useDefault" ("true", "false")]
+    refused ["policy": "without it images would run that it denies"]
 }
 
 words! {
@@ -95,10 +106,14 @@ record! {
         opt max_instance_request_concurrency: At<Int<0, 4294967295>> = "maxInstanceRequestConcurrency";
     }
     descriptive [
-        "labels", "annotations", "executionEnvironment", "encryptionKey", "encryptionKeyRevocationAction",
+        "labels", "annotations", "encryptionKey", "encryptionKeyRevocationAction",
         "encryptionKeyShutdownDuration", "gpuZonalRedundancyDisabled", "client", "clientVersion"
     ]
-    not_yet ["volumes", "sessionAffinity" ("false"), "healthCheckDisabled" ("false"), "nodeSelector", "serviceMesh"]
+    not_yet [
+        // Instances are processes of this machine's kernel, as those of the second generation are.
+        "executionEnvironment" ("EXECUTION_ENVIRONMENT_UNSPECIFIED", "EXECUTION_ENVIRONMENT_GEN2"),
+        "volumes", "sessionAffinity" ("false"), "healthCheckDisabled" ("false"), "nodeSelector", "serviceMesh"
+    ]
 }
 
 record! {

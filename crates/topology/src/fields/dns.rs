@@ -16,14 +16,22 @@ record! {
         opt private_visibility_config: PrivateVisibilityConfig = "privateVisibilityConfig";
         opt peering_config: PeeringConfig = "peeringConfig";
         def rrsets: Vec<ResourceRecordSet> = "rrsets";
+        opt cloud_logging_config: CloudLoggingConfig = "cloudLoggingConfig";
     }
-    descriptive ["description", "labels", "cloudLoggingConfig"]
+    descriptive ["description", "labels"]
     not_yet ["dnssecConfig", "reverseLookupConfig", "nameServerSet"]
     refused [
         "forwardingConfig": "without it names would be resolved otherwise",
         "serviceDirectoryConfig": "without it names would be resolved otherwise",
     ]
     output_only ["id", "kind", "creationTime", "nameServers"]
+}
+
+record! {
+    /// Query logs of a zone; queries are logged alike for every zone here.
+    CloudLoggingConfig {}
+    not_yet ["enableLogging" ("false")]
+    output_only ["kind"]
 }
 
 record! {

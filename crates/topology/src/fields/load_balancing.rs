@@ -2,7 +2,7 @@
 //! (private-connectivity 2 and 3).
 
 use super::network::Port;
-use crate::decode::{At, Int, Text, record, words};
+use crate::decode::{At, Int, Number, Text, record, words};
 use std::net::Ipv4Addr;
 
 record! {
@@ -240,10 +240,10 @@ record! {
 record! {
     /// Request logs of a backend service.
     LogConfig {}
-    descriptive [
-        "sampleRate", "optionalMode", "optionalFields", "loggingHttpRequestHeaders", "loggingHttpResponseHeaders", "optional"
+    not_yet [
+        "enable" ("false"), "sampleRate" ("1", "1.0"), "optionalMode" ("EXCLUDE_ALL_OPTIONAL"), "optional" ("EXCLUDE_ALL_OPTIONAL"),
+        "optionalFields", "loggingHttpRequestHeaders", "loggingHttpResponseHeaders"
     ]
-    not_yet ["enable" ("false")]
 }
 
 record! {
@@ -253,14 +253,21 @@ record! {
 }
 
 record! {
-    /// A backend of a backend service. Balancing modes are accepted without effect (2.10).
+    /// A backend of a backend service. Balancing modes and capacities are without effect for
+    /// serverless groups in the real product too (2.10); for others `lower` warns.
     Backend {
         req group: Text = "group";
+        opt balancing_mode: Text = "balancingMode";
+        opt capacity_scaler: At<Number> = "capacityScaler";
+        opt max_utilization: At<Number> = "maxUtilization";
+        opt max_rate: At<Number> = "maxRate";
+        opt max_rate_per_endpoint: At<Number> = "maxRatePerEndpoint";
+        opt max_rate_per_instance: At<Number> = "maxRatePerInstance";
+        opt max_connections: At<Number> = "maxConnections";
+        opt max_connections_per_endpoint: At<Number> = "maxConnectionsPerEndpoint";
+        opt max_connections_per_instance: At<Number> = "maxConnectionsPerInstance";
     }
-    descriptive [
-        "description", "balancingMode", "capacityScaler", "maxUtilization", "maxRate", "maxRatePerEndpoint",
-        "maxRatePerInstance", "maxConnections", "maxConnectionsPerEndpoint", "maxConnectionsPerInstance"
-    ]
+    descriptive ["description"]
     not_yet [
         "failover" ("false"), "preference" ("DEFAULT", "PREFERENCE_UNSPECIFIED"), "customMetrics", "trafficDuration",
         "maxInFlightRequests", "maxInFlightRequestsPerEndpoint", "maxInFlightRequestsPerInstance"

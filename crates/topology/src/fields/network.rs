@@ -1,6 +1,10 @@
 //! Networks, subnetworks, addresses, declared VMs (private-connectivity 5).
 
-use crate::decode::{At, Int, Mapping, Text, record, words};
+use crate::decode::{At, Decode, Int, Mapping, Text, record, words};
+use crate::diagnostic::{Code, Findings};
+use crate::node::Node;
+use crate::schema::Schema;
+use serde_json::Value;
 use std::net::Ipv4Addr;
 
 record! {
@@ -10,8 +14,13 @@ record! {
         opt self_link: Text = "selfLink";
         def peerings: Vec<Peering> = "peerings";
     }
-    descriptive ["description", "params", "networkFirewallPolicyEnforcementOrder", "routingConfig"]
+    descriptive [
+        "description", "params",
+        // Concerns dynamic routes only; what would make them (`routers`) is itself warned about.
+        "routingConfig"
+    ]
     not_yet [
+        "networkFirewallPolicyEnforcementOrder" ("AFTER_CLASSIC_FIREWALL"),
         "autoCreateSubnetworks" ("false"), "mtu" ("1460"), "enableUlaInternalIpv6" ("false"),
         "internalIpv6Range", "firewallPolicy", "networkProfile", "IPv4Range", "gatewayIPv4"
     ]
@@ -66,11 +75,11 @@ record! {
         req ip_cidr_range: Text = "ipCidrRange";
         opt purpose: At<SubnetPurpose> = "purpose";
         opt role: At<SubnetRole> = "role";
-        opt private_ip_google_access: bool = "privateIpGoogleAccess";
     }
     descriptive ["description", "params"]
     not_yet [
-        "secondaryIpRanges", "stackType" ("IPV4_ONLY"), "enableFlowLogs" ("false"), "logConfig", "ipv6AccessType",
+        // Google's front ends answer every workload, with and without it.
+        "privateIpGoogleAccess" ("true"), "secondaryIpRanges", "stackType" ("IPV4_ONLY"), "enableFlowLogs" ("false"), "logConfig", "ipv6AccessType",
         "privateIpv6GoogleAccess" ("DISABLE_GOOGLE_ACCESS"), "reservedInternalRange", "externalIpv6Prefix",
         "internalIpv6Prefix", "allowSubnetCidrRoutesOverlap" ("false"), "ipCollection", "aggregationInterval",
         "resolveSubnetMask", "drainTimeoutSeconds"
@@ -131,11 +140,14 @@ record! {
     descriptive [
         "description", "labels", "machineType", "disks", "scheduling", "minCpuPlatform", "deletionProtection",
         "displayDevice", "shieldedInstanceConfig", "shieldedInstanceIntegrityPolicy", "confidentialInstanceConfig",
-        "guestAccelerators", "resourcePolicies", "reservationAffinity", "advancedMachineFeatures", "hostname",
+        "guestAccelerators", "resourcePolicies", "reservationAffinity", "advancedMachineFeatures",
         "keyRevocationActionType", "networkPerformanceConfig", "params", "sourceMachineImage",
         "sourceMachineImageEncryptionKey", "startRestricted", "instanceEncryptionKey"
     ]
-    not_yet ["canIpForward" ("false"), "privateIpv6GoogleAccess" ("INHERIT_FROM_SUBNETWORK"), "workloadIdentityConfig"]
+    not_yet [
+        "canIpForward" ("false"), "privateIpv6GoogleAccess" ("INHERIT_FROM_SUBNETWORK"), "workloadIdentityConfig",
+        "hostname"
+    ]
     output_only [
         "id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "labelFingerprint", "status",
         "statusMessage", "cpuPlatform", "lastStartTimestamp", "lastStopTimestamp", "lastSuspendedTimestamp",
@@ -150,8 +162,9 @@ record! {
         opt subnetwork: Text = "subnetwork";
         opt network_ip: Text = "networkIP";
     }
-    descriptive ["nicType", "queueCount", "networkAttachment"]
+    descriptive ["nicType", "queueCount"]
     not_yet ["accessConfigs", "aliasIpRanges", "ipv6AccessConfigs", "stackType" ("IPV4_ONLY"), "ipv6Address"]
+    refused ["networkAttachment": "the interface would be in another network than it says"]
     output_only ["name", "kind", "fingerprint", "ipv6AccessType", "internalIpv6PrefixLength"]
 }
 
@@ -159,8 +172,8 @@ record! {
     /// The service account of a declared VM.
     InstanceServiceAccount {
         req email: Text = "email";
+        opt scopes: Scopes = "scopes";
     }
-    descriptive ["scopes"]
 }
 
 record! {
@@ -207,6 +220,31 @@ record! {
         req protocol: Text = "IPProtocol";
     }
     descriptive ["ports"]
+}
+
+/// The access scopes of a VM's account, judged when they are read: its access tokens always carry
+/// `cloud-platform`, which includes every other scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Scopes;
+
+impl Decode for Scopes {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let scopes = Vec::<Text>::decode(node, findings)?;
+        let whole = ["https://www.googleapis.com/auth/cloud-platform", "cloud-platform"];
+        if !scopes.is_empty() && !scopes.iter().any(|scope| whole.contains(&scope.as_str())) {
+            findings.warning(
+                Code::NotYetHonoured,
+                node.at,
+                "`scopes` is known, but has no effect in this release; access tokens have cloud-platform",
+                format!("write [{}] to silence this warning", whole[0]),
+            );
+        }
+        Some(Scopes)
+    }
+
+    fn schema(schema: &mut Schema) -> Value {
+        Vec::<Text>::schema(schema)
+    }
 }
 
 /// Labels and other free texts.

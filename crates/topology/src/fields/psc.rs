@@ -33,8 +33,10 @@ record! {
         opt allow_psc_global_access: bool = "allowPscGlobalAccess";
         opt backend_service: Text = "backendService";
     }
-    descriptive ["description", "labels", "networkTier", "serviceLabel"]
+    descriptive ["description", "labels", "networkTier"]
     not_yet [
+        // Makes an internal DNS name.
+        "serviceLabel",
         "allPorts" ("false"), "noAutomateDnsZone", "isMirroringCollector" ("false"), "sourceIpRanges",
         "ipVersion" ("IPV4", "UNSPECIFIED_VERSION"), "metadataFilters", "allowPscPacketInjection" ("false"),
         "ipCollection", "externalManagedBackendBucketMigrationState", "externalManagedBackendBucketMigrationTestingPercentage"

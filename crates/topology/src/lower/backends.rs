@@ -4,7 +4,7 @@ use super::Lowering;
 use crate::decode::Text;
 use crate::diagnostic::{Code, Findings};
 use crate::fields::load_balancing::{
-    BackendService, CloudRun, NetworkEndpointGroup, NetworkEndpointType, Protocol,
+    Backend, BackendService, CloudRun, NetworkEndpointGroup, NetworkEndpointType, Protocol,
 };
 use crate::fields::psc::LoadBalancingScheme;
 use crate::model::Item;
@@ -115,7 +115,10 @@ impl Lowering<'_> {
             }
             if group.raw.network_endpoint_type.value == NetworkEndpointType::Serverless {
                 serverless += 1;
+            } else {
+                not_balanced(backend, findings);
             }
+            capacity(backend, findings);
             groups.push(group.link.clone());
         }
         if raw.backends.is_empty() && !raw.faulty {
@@ -397,5 +400,53 @@ impl Lowering<'_> {
             url_mask: text(&raw.url_mask),
             services: Arc::default(),
         })
+    }
+}
+
+/// A capacity other than the whole one. Zero drains the backend, and ignoring that would send it
+/// requests.
+fn capacity(backend: &Backend, findings: &mut Findings) {
+    let Some(scaler) = &backend.capacity_scaler else { return };
+    if scaler.value.0 == 0.0 {
+        findings.error(
+            Code::NotYetSupported,
+            scaler.at,
+            "`capacityScaler` 0 is not supported yet; without it a drained backend would get requests",
+            "remove the backend, or write 1",
+        );
+    } else if scaler.value.0 != 1.0 {
+        findings.warning(
+            Code::NotYetHonoured,
+            scaler.at,
+            "`capacityScaler` is known, but has no effect in this release",
+            "write 1 to silence this warning",
+        );
+    }
+}
+
+/// Warns of what would distribute requests over groups that are not serverless. RATE alone, which
+/// such groups need, distributes nothing; its maximum does.
+fn not_balanced(backend: &Backend, findings: &mut Findings) {
+    let mode = backend.balancing_mode.as_ref();
+    let mode = mode.filter(|mode| mode.as_str() != "RATE").map(|mode| ("balancingMode", mode.at));
+    let maxima = [
+        ("maxUtilization", &backend.max_utilization),
+        ("maxRate", &backend.max_rate),
+        ("maxRatePerEndpoint", &backend.max_rate_per_endpoint),
+        ("maxRatePerInstance", &backend.max_rate_per_instance),
+        ("maxConnections", &backend.max_connections),
+        ("maxConnectionsPerEndpoint", &backend.max_connections_per_endpoint),
+        ("maxConnectionsPerInstance", &backend.max_connections_per_instance),
+    ];
+    let maxima = maxima.into_iter().filter_map(|(name, max)| Some((name, max.as_ref()?.at)));
+    for (name, at) in mode.into_iter().chain(maxima) {
+        findings.warning(
+            Code::NotYetHonoured,
+            at,
+            format!(
+                "`{name}` is known, but has no effect in this release; requests go round robin"
+            ),
+            "remove it to silence this warning; nothing else depends on it here",
+        );
     }
 }

@@ -21,7 +21,6 @@ pub(crate) struct Subnet {
     pub(crate) purpose: Purpose,
     /// A backup proxy-only subnetwork: its range is taken, but nothing uses it here.
     pub(crate) backup: bool,
-    pub(crate) private_ip_google_access: bool,
     pub(crate) at: Mark,
 }
 
@@ -174,7 +173,6 @@ fn subnetworks(model: &Model, fabric: &mut Fabric, findings: &mut Findings) {
             range,
             purpose,
             backup,
-            private_ip_google_access: raw.private_ip_google_access.unwrap_or(false),
             at: raw.ip_cidr_range.at,
         });
         net.starts.entry(u32::from(range.network())).or_insert(index);

@@ -107,11 +107,10 @@ pub(crate) fn lower(
 
 impl Lowering<'_> {
     fn projects(&mut self) {
-        for (id, project) in &self.model.projects {
+        for id in self.model.projects.keys() {
             let id = id.to_string();
             let number = self.model.project_number(&id);
-            let default_region = project.region.as_ref().map(|region| region.to_string());
-            self.topology.projects.insert(id.clone(), Project { id, number, default_region });
+            self.topology.projects.insert(id.clone(), Project { id, number });
         }
     }
 
@@ -164,7 +163,6 @@ impl Lowering<'_> {
                         region: subnet.region.to_string(),
                         range: subnet.range,
                         purpose: subnet.purpose,
-                        private_ip_google_access: subnet.private_ip_google_access,
                     })
                     .collect(),
                 peerings: net

@@ -442,7 +442,6 @@ impl Lowering<'_> {
             ports: published.map(|p| p.target.ports.clone()).unwrap_or_default(),
             target,
             producer_network: published.map(|published| published.network.clone()),
-            producer_region: published.map(|published| published.region.clone()),
             psc_connection_id: id,
             allow_psc_global_access: new.allow_psc_global_access,
         };

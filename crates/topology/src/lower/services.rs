@@ -289,7 +289,15 @@ fn concurrency(item: &Item<Service>, findings: &mut Findings) -> u32 {
                 format!("`{}` is no number of CPUs", value.value),
                 "write \"1\", \"2\" or \"500m\"",
             ),
-            "cpu" => {}
+            // One CPU and 512 MiB are what no limit says too.
+            "cpu" if cpu(value) == Some(1.0) => {}
+            "cpu" => findings.warning(
+                Code::NotYetHonoured,
+                key.at,
+                "the limit `cpu` only decides on the concurrency; it is not enforced in this release",
+                "write \"1\" to silence this warning",
+            ),
+            "memory" if value.as_str() == "512Mi" => {}
             _ => findings.warning(
                 Code::NotYetHonoured,
                 key.at,
