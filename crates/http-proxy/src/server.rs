@@ -62,6 +62,8 @@ pub struct ServerOptions {
     pub keep_alive: Duration,
     /// How long a client may neither send nor take a byte of a body that waits for it.
     pub stall_timeout: Duration,
+    /// How long an upgraded connection goes on after the drain has begun.
+    pub upgraded_grace: Duration,
     /// Take HTTP/2, by ALPN or, without TLS, by its preface.
     pub http2: bool,
     /// Requests at once on an HTTP/2 connection.
@@ -76,6 +78,7 @@ impl Default for ServerOptions {
             header_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(610),
             stall_timeout: Duration::from_secs(300),
+            upgraded_grace: Duration::from_secs(5),
             http2: true,
             h2_streams_max: 100,
         }
@@ -84,7 +87,7 @@ impl Default for ServerOptions {
 
 /// Serves one connection until it ends. `prefix` is what was already read from it. When `drain`
 /// resolves, requests in flight end and nothing new is taken: HTTP/1.1 answers with
-/// `connection: close`, HTTP/2 sends GOAWAY.
+/// `connection: close`, HTTP/2 sends GOAWAY. An upgraded connection is served until it ends.
 pub fn serve<IO, H>(
     io: IO,
     prefix: Bytes,

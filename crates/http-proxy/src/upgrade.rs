@@ -3,10 +3,12 @@
 
 use crate::h1::{BoxIo, Reader};
 use bytes::{Buf, Bytes};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
@@ -44,11 +46,81 @@ impl Upgrade {
 pub struct UpgradedIo {
     io: BoxIo,
     ahead: Bytes,
+    /// Of the server's side.
+    lease: Option<Lease>,
 }
 
 impl UpgradedIo {
     pub(crate) fn new(io: BoxIo, ahead: Bytes) -> Self {
-        UpgradedIo { io, ahead }
+        UpgradedIo { io, ahead, lease: None }
+    }
+
+    /// A connection that the server still answers for: it learns of its end, and can end it.
+    pub(crate) fn leased(io: BoxIo, ahead: Bytes) -> (Self, Lessor) {
+        let terms = Rc::new(Terms::default());
+        let lease = Some(Lease(terms.clone()));
+        (UpgradedIo { io, ahead, lease }, Lessor(terms))
+    }
+
+    /// An error once the server has ended the connection.
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        let Some(Lease(terms)) = &self.lease else { return Ok(()) };
+        if terms.cut.get() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let mut user = terms.user.borrow_mut();
+        if !user.as_ref().is_some_and(|user| user.will_wake(cx.waker())) {
+            *user = Some(cx.waker().clone());
+        }
+        Ok(())
+    }
+}
+
+/// What the two sides of a leased connection share.
+#[derive(Default)]
+struct Terms {
+    cut: Cell<bool>,
+    given_back: Cell<bool>,
+    /// Whoever reads or writes.
+    user: RefCell<Option<Waker>>,
+    /// Whoever waits for the end.
+    owner: RefCell<Option<Waker>>,
+}
+
+/// The user's side; its drop tells the owner.
+struct Lease(Rc<Terms>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.given_back.set(true);
+        if let Some(owner) = self.0.owner.take() {
+            owner.wake();
+        }
+    }
+}
+
+/// The server's side of an upgraded connection.
+pub(crate) struct Lessor(Rc<Terms>);
+
+impl Lessor {
+    /// Resolves when the connection has ended.
+    pub(crate) async fn ended(&self) {
+        poll_fn(|cx| {
+            if self.0.given_back.get() {
+                return Poll::Ready(());
+            }
+            self.0.owner.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends the connection: whoever uses it gets an error.
+    pub(crate) fn cut(&self) {
+        self.0.cut.set(true);
+        if let Some(user) = self.0.user.take() {
+            user.wake();
+        }
     }
 }
 
@@ -58,6 +130,7 @@ impl AsyncRead for UpgradedIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         if self.ahead.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
@@ -73,6 +146,7 @@ impl AsyncWrite for UpgradedIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -81,6 +155,7 @@ impl AsyncWrite for UpgradedIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -184,6 +184,61 @@ fn an_upgrade_is_bridged_with_early_bytes_and_half_close() {
 }
 
 #[test]
+fn an_upgraded_connection_is_served_until_it_ends_and_ends_after_a_drain() {
+    run(async {
+        let backend = server(ServerOptions::default(), upgrading).await;
+        for drained in [false, true] {
+            let (backend_address, options) = (
+                backend.address,
+                ServerOptions {
+                    upgraded_grace: Duration::from_millis(50),
+                    ..ServerOptions::default()
+                },
+            );
+            let pool = Rc::new(Pool::new(PoolOptions::default()));
+            let proxy = server(options, move |mut request: Request<Incoming>| {
+                let pool = pool.clone();
+                async move {
+                    let client = request.body_mut().take_upgrade().expect("an upgrade");
+                    headers::strip_hop_by_hop(request.headers_mut());
+                    request.headers_mut().insert(UPGRADE, HeaderValue::from_static("echo"));
+                    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                    let dial = || tokio::net::TcpStream::connect(backend_address);
+                    let request = request.map(Body::from);
+                    let mut response =
+                        pool.send(&(), Version::H1, dial, request).await.expect("a response");
+                    let target = response.body_mut().take_upgrade().expect("an upgrade");
+                    let hour = Duration::from_secs(3600);
+                    tokio::task::spawn_local(bridge_upgrade(client, target, hour));
+                    response.map(|_| Body::empty())
+                }
+            })
+            .await;
+            let mut client = Raw::connect(proxy.address).await;
+            client
+                .send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                .await;
+            assert_eq!(client.answer().await.status(), "101");
+            client.send("x").await;
+            while client.buffer != b"x" {
+                client.stream.read_buf(&mut client.buffer).await.expect("read");
+            }
+            assert_eq!(*proxy.accepted.borrow(), (1, 0));
+            if drained {
+                proxy.drain.notify_waiters();
+                assert_eq!(client.end().await, b"x");
+            } else {
+                client.stream.shutdown().await.expect("shutdown");
+                assert_eq!(client.end().await, b"xbye");
+            }
+            while proxy.accepted.borrow().1 == 0 {
+                proxy.ended.notified().await;
+            }
+        }
+    });
+}
+
+#[test]
 fn connect_opens_a_tunnel() {
     run(async {
         let server = server(ServerOptions::default(), async |mut request: Request<Incoming>| {

@@ -10,7 +10,7 @@ use crate::body::{Body, Incoming};
 use crate::error::HeadError;
 use crate::headers::{accepts_trailers, recycle};
 use crate::server::{ConnectionInfo, Handler, LINGER, LINGER_MAX, ReasonPhrase, ServerOptions};
-use crate::upgrade::{Promise, UpgradedIo};
+use crate::upgrade::{Lessor, Promise, UpgradedIo};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use std::cell::RefCell;
@@ -74,7 +74,7 @@ pub(crate) async fn serve<H: Handler>(
                 break;
             }
             After::Close => break,
-            After::Upgraded => return,
+            After::Upgraded(lessor) => return connection.outlive(&lessor).await,
         }
     }
     // TLS says good-bye; a peer that does not take it does not hold the task.
@@ -95,7 +95,7 @@ enum After {
     /// The response is complete, the client may still be sending.
     Linger,
     Close,
-    Upgraded,
+    Upgraded(Lessor),
 }
 
 impl Connection<'_> {
@@ -375,8 +375,26 @@ impl Connection<'_> {
         let mut shared = self.shared.borrow_mut();
         let io = std::mem::replace(&mut shared.io, closed_io());
         let ahead = std::mem::take(&mut shared.reader.buffer).freeze();
-        promise.keep(UpgradedIo::new(io, ahead));
-        After::Upgraded
+        let (io, lessor) = UpgradedIo::leased(io, ahead);
+        promise.keep(io);
+        After::Upgraded(lessor)
+    }
+
+    /// Stays until the upgraded connection has ended, which is still this one. What runs on it
+    /// knows nothing of a drain: it gets a while, and then the end.
+    async fn outlive(&mut self, upgraded: &Lessor) {
+        tokio::select! {
+            () = upgraded.ended() => return,
+            () = poll_fn(|cx| match poll_drain(&mut self.drain, cx) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }) => {}
+        }
+        if tokio::time::timeout(self.options.upgraded_grace, upgraded.ended()).await.is_err() {
+            upgraded.cut();
+            // Whoever has it and does not look at it does not hold this task.
+            let _ = tokio::time::timeout(LINGER, upgraded.ended()).await;
+        }
     }
 
     /// Answers what is no request, as Envoy does: status, its reason as text, and the end.
