@@ -12,12 +12,15 @@ use slice::psc::{ConnectionStatus, ServiceAttachmentSlice, Target};
 use slice::{ConnectionState, Report, Role};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The program.
 pub struct ServiceAttachment {
     context: Context,
     history: History,
+    /// TCP connections that were handed over and have not ended, whatever became of them.
+    pub(crate) handed_over: Places,
     kept: Mutex<Kept>,
 }
 
@@ -38,12 +41,29 @@ pub(crate) struct Cuts {
     pub(crate) near: Cut,
     /// Of clients elsewhere: cut when `allowPscGlobalAccess` is turned off.
     pub(crate) far: Cut,
+    /// TCP connections in progress, those whose target is still being dialled included.
+    pub(crate) open: Places,
 }
 
-impl Cuts {
-    /// TCP connections in progress.
-    pub(crate) fn carrying(&self) -> usize {
-        self.near.carrying() + self.far.carrying()
+/// Places of TCP connections, counted over all threads.
+#[derive(Clone, Default)]
+pub(crate) struct Places(Arc<AtomicUsize>);
+
+/// One of them, given back on drop.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    /// Takes a place, and tells how many were taken already. Both at once, so that of two
+    /// connections that come together only one can be the last.
+    pub(crate) fn take(&self) -> (Place, usize) {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        (Place(Arc::clone(&self.0)), before)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -114,7 +134,7 @@ impl Program for ServiceAttachment {
             Vec::new()
         });
         let kept = Mutex::new(Kept { states, ..Kept::default() });
-        Ok(ServiceAttachment { context, history, kept })
+        Ok(ServiceAttachment { context, history, handed_over: Places::default(), kept })
     }
 
     fn compile(&self, slice: ServiceAttachmentSlice) -> Result<Snapshot, String> {
@@ -140,10 +160,11 @@ impl Program for ServiceAttachment {
             let id = connection.psc_connection_id;
             // A handle that was used stays used: what comes later gets a new one.
             let fresh = |cut: &Cut| if cut.is_cut() { Cut::default() } else { cut.clone() };
-            let cuts = kept
-                .cuts
-                .get(&id)
-                .map(|cuts| Cuts { near: fresh(&cuts.near), far: fresh(&cuts.far) });
+            let cuts = kept.cuts.get(&id).map(|cuts| Cuts {
+                near: fresh(&cuts.near),
+                far: fresh(&cuts.far),
+                open: cuts.open.clone(),
+            });
             let connected = Connected {
                 log_fields: record::log_fields(&connection),
                 attachment: by_link.get(&connection.service_attachment).map(|one| Arc::clone(one)),
@@ -232,5 +253,25 @@ fn report_changes(before: &[ConnectionState], now: &[ConnectionState]) {
             .field("serviceAttachment", state.service_attachment.as_str())
             .field("pscConnectionId", Shown(state.psc_connection_id))
             .emit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_from_before_the_dial_to_the_end_and_for_every_holder() {
+        let cuts = Cuts::default();
+        let later_generation = cuts.clone();
+        let (first, none) = cuts.open.take();
+        let (second, one) = later_generation.open.take();
+        assert_eq!((none, one), (0, 1));
+        drop(first);
+        let (_third, one) = cuts.open.take();
+        assert_eq!(one, 1);
+        drop(second);
+        assert_eq!(later_generation.open.take().1, 1);
+        assert_eq!(cuts.near.carrying(), 0); // nothing was dialled yet
     }
 }

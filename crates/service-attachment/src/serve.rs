@@ -25,6 +25,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The product's fixed timer for established TCP connections (private-connectivity 1.4).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
+/// More sockets than this at once are not taken over. (Connections on the channels themselves are
+/// bounded by the runtime.)
+const HANDED_OVER_MAX: usize = 50_000;
+
 /// Serves one channel to its end, and returns when everything that came over it has ended.
 pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accepted) {
     let Accepted { stream: Stream::Unix(channel), drain, .. } = accepted else {
@@ -49,10 +53,18 @@ pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accep
         };
         match taken {
             Ok(Some((head, socket))) => {
+                let (place, before) = worker.program.handed_over.take();
+                if before >= HANDED_OVER_MAX {
+                    reset(&socket);
+                    log::entry(Severity::Warning, "a connection was not taken over")
+                        .field("error", Shown(format_args!("there are {before} of them already")))
+                        .emit();
+                    continue; // dropping the socket resets it
+                }
                 let (worker, alive) = (Rc::clone(&worker), alive.clone());
                 tokio::task::spawn_local(async move {
                     connection(&worker, &head, socket).await;
-                    drop(alive);
+                    drop((place, alive));
                 });
             }
             Ok(None) => break,
@@ -103,7 +115,8 @@ async fn carry_call(
         return record.refused(Reason::PscConnectionNotAccepted, None);
     };
     let port = call.destination.port();
-    let open = connected.cuts.carrying();
+    // Until the end of this connection; the dial is a part of it.
+    let (_place, open) = connected.cuts.open.take();
     let (source, to) = match psc::admit(&connected.connection, &attachment.target, port, open) {
         Admission::Admitted { source, target } => (source, target),
         Admission::Refused(reason) => {
