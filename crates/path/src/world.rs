@@ -3,9 +3,10 @@
 use crate::api_proxy::Runtime;
 use crate::token::Issuer;
 use names::{NetworkId, SelfLink};
-use policy_bundle::Platform;
+use policy_bundle::{BundleError, Platform};
 use slice::{ConnectionState, ServiceState, Topology, Workload};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// What runs, where something runs: history that a topology alone does not tell.
@@ -89,8 +90,7 @@ impl World {
                     runtimes.push(Runtime { organization: organization.clone(), platform });
                 }
                 Err(errors) => {
-                    let name = &organization.name;
-                    problems.extend(errors.iter().map(|e| format!("api-proxy of {name}: {e}")));
+                    problems.extend(errors.into_iter().map(|e| from_here(e).to_string()));
                 }
             }
         }
@@ -137,9 +137,10 @@ impl World {
         maps.flat_map(url_map::Snapshot::run_tests).collect()
     }
 
-    /// What the user should know about the API proxy bundles.
-    pub fn bundle_warnings(&self) -> impl Iterator<Item = &policy_bundle::BundleError> {
-        self.runtimes.iter().flat_map(|runtime| &runtime.platform.warnings)
+    /// What the user should know about the API proxy bundles, one line each.
+    pub fn bundle_warnings(&self) -> impl Iterator<Item = String> {
+        let warnings = self.runtimes.iter().flat_map(|runtime| &runtime.platform.warnings);
+        warnings.map(|warning| from_here(warning.clone()).as_warning().to_string())
     }
 
     pub(crate) fn workloads(&self) -> &[Workload] {
@@ -156,4 +157,14 @@ impl World {
     pub(crate) fn jwks(&self) -> &str {
         self.live.as_ref().map_or(crate::token::NO_KEYS, |live| &live.jwks)
     }
+}
+
+/// Files below the working directory are named from there, as editors and people take them.
+fn from_here(mut error: BundleError) -> BundleError {
+    if let Ok(here) = std::env::current_dir()
+        && let Ok(inner) = Path::new(&*error.file).strip_prefix(here)
+    {
+        error.file = inner.display().to_string().into();
+    }
+    error
 }

@@ -21,15 +21,35 @@ pub struct BundleError {
     pub fix: String,
 }
 
+impl BundleError {
+    /// Prints as `file:line:column: warning CODE: what fix`: the bundle runs nevertheless.
+    pub fn as_warning(&self) -> impl fmt::Display + '_ {
+        Line { severity: "warning", error: self }
+    }
+}
+
 impl fmt::Display for BundleError {
+    /// `file:line:column: error CODE: what fix`, as diagnostics of a topology begin.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
-        if self.line > 0 {
-            write!(f, ":{}:{}", self.line, self.column)?;
+        Line { severity: "error", error: self }.fmt(f)
+    }
+}
+
+struct Line<'a> {
+    severity: &'static str,
+    error: &'a BundleError,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line { severity, error } = self;
+        write!(f, "{}", error.file)?;
+        if error.line > 0 {
+            write!(f, ":{}:{}", error.line, error.column)?;
         }
-        write!(f, ": {}: {}", self.code, self.what)?;
-        if !self.fix.is_empty() {
-            write!(f, " {}", self.fix)?;
+        write!(f, ": {severity} {}: {}", error.code, error.what)?;
+        if !error.fix.is_empty() {
+            write!(f, " {}", error.fix)?;
         }
         Ok(())
     }

@@ -128,7 +128,7 @@ pub fn check(path: &Path, json: bool) -> ExitCode {
             Ok(world) => {
                 let tests = world.url_map_test_failures();
                 findings.extend(tests.iter().map(ToString::to_string));
-                warnings.extend(world.bundle_warnings().map(ToString::to_string));
+                warnings.extend(world.bundle_warnings());
                 expectations = path::check_expectations(&world, &topology.expectations, now());
             }
         }

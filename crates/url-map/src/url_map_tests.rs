@@ -26,9 +26,11 @@ pub struct TestFailure {
 }
 
 impl std::fmt::Display for TestFailure {
+    /// `file:line:column: error CODE: …`, as diagnostics of a topology begin.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let TestFailure { url_map, host, path, expected, actual, .. } = self;
+        let TestFailure { at, url_map, host, path, expected, actual, .. } = self;
         let name = url_map.name();
+        write!(f, "{at}: error URL_MAP_TEST_FAILED: ")?;
         write!(f, "URL map `{name}`: {host}{path} leads to {actual}, not to {expected}")?;
         if !self.description.is_empty() {
             write!(f, " ({})", self.description)?;

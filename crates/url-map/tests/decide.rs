@@ -382,10 +382,10 @@ fn a_maps_own_tests_run_offline() {
     assert_eq!(
         texts,
         [
-            "URL map `lb`: x/payments leads to backend service \
+            "lb.yaml:1:1: error URL_MAP_TEST_FAILED: URL map `lb`: x/payments leads to backend service \
              `projects/p/regions/europe-west1/backendServices/apps` and 404 \
              CLOUD_RUN_SERVICE_NOT_FOUND, not to Cloud Run service `payments`",
-            "URL map `lb`: api.example.com/old/x leads to a 308 to \
+            "lb.yaml:1:1: error URL_MAP_TEST_FAILED: URL map `lb`: api.example.com/old/x leads to a 308 to \
              http://api.example.com/orders/x, not to backend service \
              `projects/p/regions/europe-west1/backendServices/orders`",
         ]

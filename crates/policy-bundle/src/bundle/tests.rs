@@ -145,11 +145,12 @@ fn all_mistakes_are_reported_at_once_in_order() {
         ],
         "{errors:#?}"
     );
-    assert!(
-        errors[0].to_string().starts_with("apiproxy/policies/p.xml:2:1: InvalidAllowedRate: "),
-        "{}",
-        errors[0]
-    );
+    for (line, severity) in
+        [(errors[0].to_string(), "error"), (errors[0].as_warning().to_string(), "warning")]
+    {
+        let begin = format!("apiproxy/policies/p.xml:2:1: {severity} InvalidAllowedRate: ");
+        assert!(line.starts_with(&begin), "{line}");
+    }
 }
 
 /// An unknown element in any place must be refused, wherever it stands.
