@@ -6,6 +6,7 @@ use crate::h2::{self, OneRunning};
 use crate::upgrade::Upgrade;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,7 +16,12 @@ pub struct Body {
     kind: Kind,
     /// Kept until the body ends: what counts the exchange as running.
     running: Option<OneRunning>,
+    /// See [`Body::until`].
+    limit: Option<Limit>,
 }
+
+/// Resolves when an exchange must end.
+pub(crate) type Limit = Pin<Box<dyn Future<Output = ()>>>;
 
 #[derive(Default)]
 enum Kind {
@@ -28,14 +34,14 @@ enum Kind {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Body { kind, running: None }
+        Body { kind, running: None, limit: None }
     }
 }
 
 impl Body {
     /// No body at all.
     pub const fn empty() -> Self {
-        Body { kind: Kind::Empty, running: None }
+        Body { kind: Kind::Empty, running: None, limit: None }
     }
 
     /// A body that is known whole; it can be sent again by a retry.
@@ -47,6 +53,17 @@ impl Body {
     /// Any other body.
     pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Kind::Boxed(Box::pin(body)).into()
+    }
+
+    /// A response body whose exchange ends when `limit` resolves, even while a client that takes
+    /// nothing keeps the body from being polled. The body is dropped then, without its end.
+    pub fn until(mut self, limit: impl Future<Output = ()> + 'static) -> Self {
+        self.limit = Some(Box::pin(limit));
+        self
+    }
+
+    pub(crate) fn limit(&mut self) -> &mut Option<Limit> {
+        &mut self.limit
     }
 
     /// Counts as running until the body has ended or is dropped.

@@ -376,6 +376,44 @@ fn an_early_refusal_does_not_reset_the_upload_behind_it() {
     });
 }
 
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = http_proxy::BodyError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let data = Bytes::from_static(&[0; 16 * 1024]);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(data))))
+    }
+}
+
+#[test]
+fn a_client_that_grants_no_window_does_not_outlast_the_limit() {
+    run(async {
+        let server = server(ServerOptions::default(), async |_| {
+            let limit = tokio::time::sleep(Duration::from_millis(50));
+            Response::new(Body::boxed(Endless).until(limit))
+        })
+        .await;
+        let mut client = h2_client(server.address).await;
+        let (response, _) = client.send_request(h2_request("http://h/", &[]), true).expect("sent");
+        // The first window fills, and nothing of it is given back.
+        let mut body = response.await.expect("a response").into_body();
+        let end = loop {
+            match body.data().await {
+                Some(Ok(_)) => {}
+                end => break end,
+            }
+        };
+        let error = end.expect("not the end").expect_err("a reset");
+        assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+    });
+}
+
 #[test]
 fn a_reset_stream_cancels_its_handler_and_no_other() {
     run(async {

@@ -310,6 +310,10 @@ impl Connection<'_> {
                 Poll::Ready(Ok(())) => self.clock.blocked = None,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut)),
                 Poll::Pending => {
+                    let limit = body.limit().as_mut();
+                    if limit.is_some_and(|limit| limit.as_mut().poll(cx).is_ready()) {
+                        return Poll::Ready(Err(Cut));
+                    }
                     let stall = self.options.stall_timeout;
                     return self.clock.poll_stall(stall, cx).map(|()| Err(Cut));
                 }

@@ -1,7 +1,7 @@
 //! The server's side of an HTTP/2 connection.
 
-use super::{LocalExecutor, OneRunning, RequestBody, Running};
-use crate::body::{Body, Incoming};
+use super::{OneRunning, RequestBody, Running};
+use crate::body::{Body, Incoming, Limit};
 use crate::error::HeadError;
 use crate::flush::DelayedFlush;
 use crate::h1::is_authority;
@@ -12,10 +12,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -61,7 +63,7 @@ pub(crate) async fn serve<IO, H>(
         }
     });
     let list_max = options.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR);
-    let mut builder = Builder::new(LocalExecutor);
+    let mut builder = Builder::new(Streams);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -139,7 +141,38 @@ async fn exchange<H: Handler>(
             response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
         }
     }
+    if let Some(limit) = response.body_mut().limit().take() {
+        LIMIT.set(Some(limit));
+    }
     response.map(|body| body.counted(one))
+}
+
+thread_local! {
+    /// The limit that the exchange being polled has just got, on its way to [`Streams`].
+    static LIMIT: Cell<Option<Limit>> = const { Cell::new(None) };
+}
+
+/// Spawns streams. While a client grants no window hyper polls no body, so the limit of the body is
+/// watched around the stream; what is dropped here is reset.
+#[derive(Clone)]
+struct Streams;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(async move {
+            let mut stream = pin!(stream);
+            let mut limit = None;
+            poll_fn(|cx| {
+                if stream.as_mut().poll(cx).is_ready() {
+                    LIMIT.take();
+                    return Poll::Ready(());
+                }
+                limit = LIMIT.take().or(limit.take());
+                limit.as_mut().map_or(Poll::Pending, |limit| limit.as_mut().poll(cx))
+            })
+            .await;
+        });
+    }
 }
 
 /// The size of the head, as it would be in HTTP/1.1.
