@@ -8,7 +8,7 @@ use crate::{CloudRun, Entry};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::header::{REFERER, USER_AGENT, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_proxy::headers::strip_hop_by_hop;
 use http_proxy::{Body, ConnectionInfo, Handler, HeadError, Incoming};
 use names::{Origin, Reason};
@@ -32,17 +32,21 @@ pub struct Connection {
     /// `SELF_LINK[#TAG]`; without it the Host names the service.
     service: Option<String>,
     client: Option<Ipv4Addr>,
+    /// The client speaks HTTP/2 to the load balancer, in whichever version that speaks here.
+    http2: bool,
 }
 
 impl Connection {
-    /// `service` is what a serverless endpoint group resolved; `client` the other end.
+    /// `service` is what a serverless endpoint group resolved; `client` the other end; `http2` what
+    /// that speaks, where a load balancer stands between.
     pub fn new(
         worker: Rc<Worker<CloudRun>>,
         origin: Origin,
         service: Option<String>,
         client: Option<Ipv4Addr>,
+        http2: bool,
     ) -> Self {
-        Connection { worker, origin, service, client }
+        Connection { worker, origin, service, client, http2 }
     }
 
     fn sender(&self) -> Sender {
@@ -103,7 +107,7 @@ impl Handler for Connection {
             method: parts.method.clone(),
             host,
             target,
-            version: parts.version,
+            version: if self.http2 { Version::HTTP_2 } else { parts.version },
             user_agent: parts.headers.get(USER_AGENT).cloned(),
             referer: parts.headers.get(REFERER).cloned(),
             remote: client,

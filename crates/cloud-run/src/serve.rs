@@ -7,7 +7,7 @@ use crate::{CloudRun, Snapshot};
 use bytes::Bytes;
 use http_proxy::{ConnectionInfo, ServerOptions};
 use names::Origin;
-use proxy_protocol::{HEADER_BYTES_MAX, Header};
+use proxy_protocol::{HEADER_BYTES_MAX, Header, Tlv};
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Drain, Stream, Worker};
 use std::fmt;
@@ -159,7 +159,8 @@ fn connection(worker: &Rc<Worker<CloudRun>>, header: &Header) -> Result<Connecti
         None => link.to_string(),
     });
     let client = header.source_v4().map(|source| *source.ip());
-    Ok(Connection::new(Rc::clone(worker), origin, service, client))
+    let http2 = header.tlv(Tlv::ALPN) == Some(b"h2");
+    Ok(Connection::new(Rc::clone(worker), origin, service, client, http2))
 }
 
 fn info(header: &Header, tls: Option<http_proxy::tls::TlsInfo>) -> Rc<ConnectionInfo> {

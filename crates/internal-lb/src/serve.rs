@@ -229,6 +229,7 @@ fn gone() -> Response<Body> {
     response
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Is this gRPC, by its content type?
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

@@ -296,7 +296,7 @@ fn backends_over_tls_and_http2_are_not_verified() {
                         let info =
                             Rc::new(ConnectionInfo { tls: Some(tls), ..ConnectionInfo::default() });
                         let options = ServerOptions::default();
-                        let handler = Rc::new(Said("backend".to_owned()));
+                        let handler = Rc::new(Said("backend".to_owned(), String::new()));
                         serve(
                             stream,
                             Bytes::new(),

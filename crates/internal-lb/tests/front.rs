@@ -56,7 +56,7 @@ fn refusals_have_the_documented_status_and_body() {
 }
 
 #[test]
-fn https_speaks_both_versions_and_grpc_is_refused_in_its_own_way() {
+fn https_speaks_both_versions_and_grpc_stays_http2_and_is_refused_in_its_own_way() {
     run(async {
         let slice = slice(
             &[("apps.example.com", to("apps"))],
@@ -85,15 +85,26 @@ fn https_speaks_both_versions_and_grpc_is_refused_in_its_own_way() {
                 .body(Body::empty())
                 .expect("a request")
         };
-        for version in [Version::H1, Version::H2] {
-            let response = ask(version, request("/login")).await;
+        for (client, kind, te, version) in [
+            (Version::H1, "text/plain", "", "HTTP/1.1"),
+            (Version::H2, "text/plain", "", "HTTP/1.1"),
+            (Version::H2, "text/plain", "trailers", "HTTP/2.0"),
+            (Version::H2, "application/grpc+proto", "", "HTTP/2.0"),
+        ] {
+            let mut request = request("/login");
+            for (name, value) in [("content-type", kind), ("te", te)] {
+                if !value.is_empty() {
+                    request.headers_mut().insert(name, value.parse().expect("a value"));
+                }
+            }
+            let response = ask(client, request).await;
             let headers = response.headers();
             assert_eq!(
                 headers["x-service"],
                 "projects/p/locations/europe-west1/services/login#blue"
             );
-            let as_the_client = if version == Version::H2 { "HTTP/2.0" } else { "HTTP/1.1" };
-            assert_eq!(headers["x-version"], as_the_client);
+            assert_eq!(headers["x-version"], version, "{client:?} {kind} {te}");
+            assert_eq!(headers["x-alpn"], if client == Version::H2 { "h2" } else { "http/1.1" });
             let text = response.into_body().collect(10_000).await.expect("a body");
             let text = String::from_utf8_lossy(&text).into_owned();
             assert!(
@@ -102,7 +113,7 @@ fn https_speaks_both_versions_and_grpc_is_refused_in_its_own_way() {
                 "{text}"
             );
         }
-        assert_eq!(cloud_run.connections.lock().expect("lock").len(), 2);
+        assert_eq!(cloud_run.connections.lock().expect("lock").len(), 3);
         let mut grpc = request("/unknown");
         *grpc.method_mut() = Method::POST;
         grpc.headers_mut().insert("content-type", "application/grpc".parse().expect("a value"));

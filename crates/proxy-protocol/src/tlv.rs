@@ -13,6 +13,8 @@ pub struct Tlv<'a> {
 }
 
 impl Tlv<'_> {
+    /// `PP2_TYPE_ALPN`: the application protocol that the client speaks, by its ALPN name.
+    pub const ALPN: u8 = 0x01;
     /// `PP2_TYPE_CRC32C`: the checksum of the whole header.
     pub const CRC32C: u8 = 0x03;
     /// `PP2_TYPE_NOOP`: padding.
@@ -31,7 +33,10 @@ impl Tlv<'_> {
 
     /// May a header have only one of these? What somebody decides by must not be said twice.
     const fn only_once(kind: u8) -> bool {
-        matches!(kind, Self::CRC32C | Self::GCP | Self::ORIGIN | Self::SERVICE | Self::REGION)
+        matches!(
+            kind,
+            Self::ALPN | Self::CRC32C | Self::GCP | Self::ORIGIN | Self::SERVICE | Self::REGION
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use id_token::{Claims, SigningKey};
 use names::{FrontEnd, NetworkId, Origin, SelfLink};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use proxy_protocol::Header;
+use proxy_protocol::{Header, Tlv};
 use runtime::testing::{Place, Started};
 use slice::run::{CloudRunSlice, Ingress, Revision, Run, Service, ServiceAccount};
 use slice::{CLOUD_RUN_CHANNEL, SpawnInstance, SpawnedInstance};
@@ -59,11 +59,16 @@ impl Stage {
 
     /// A connection whose PROXY header says this.
     pub fn connect(&self, origin: &Origin, service: Option<&str>) -> UnixStream {
+        self.connect_for(origin, service, "http/1.1")
+    }
+
+    /// For a client that speaks this to the load balancer.
+    pub fn connect_for(&self, origin: &Origin, service: Option<&str>, alpn: &str) -> UnixStream {
         let context = self.started.context().expect("running");
         let mut stream =
             UnixStream::connect(context.channel(CLOUD_RUN_CHANNEL)).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-        stream.write_all(&head(origin, service)).expect("written");
+        stream.write_all(&head(origin, service, alpn)).expect("written");
         stream
     }
 
@@ -95,9 +100,10 @@ pub fn get(path: &str, headers: &str) -> String {
     )
 }
 
-pub fn head(origin: &Origin, service: Option<&str>) -> Vec<u8> {
+pub fn head(origin: &Origin, service: Option<&str>, alpn: &str) -> Vec<u8> {
     let client: SocketAddrV4 = "10.0.0.7:4000".parse().expect("an address");
     let header = Header::tcp(client, "10.0.0.5:443".parse().expect("an address"));
+    let header = header.with_tlv(Tlv::ALPN, alpn.as_bytes()).expect("a protocol");
     let mut header = header.with_origin(origin).expect("an origin");
     if let Some(service) = service {
         header = header.with_service(&SelfLink::new(service), None).expect("a service");

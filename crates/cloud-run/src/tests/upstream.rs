@@ -87,9 +87,16 @@ fn says() -> SocketAddr {
     address
 }
 
-/// One HTTP/2 request of the load balancer: what came back, and its `grpc-status`.
-fn ask_h2(stage: &Stage, service: &Service, kind: &'static str, body: Body) -> (String, String) {
-    let stream = stage.connect(&balancer(), Some(service.self_link.as_str()));
+/// One request of a client that speaks HTTP/2, in the load balancer's version: what came back, and
+/// its `grpc-status`.
+fn ask(
+    stage: &Stage,
+    version: Version,
+    service: &Service,
+    kind: &'static str,
+    body: Body,
+) -> (String, String) {
+    let stream = stage.connect_for(&balancer(), Some(service.self_link.as_str()), "h2");
     stream.set_nonblocking(true).expect("non-blocking");
     let mut answer = (String::new(), String::new());
     alone(|| async {
@@ -101,7 +108,7 @@ fn ask_h2(stage: &Stage, service: &Service, kind: &'static str, body: Body) -> (
             .body(body)
             .expect("a request");
         let connect = || async { tokio::net::UnixStream::from_std(stream) };
-        let response = pool.send(&(), Version::H2, connect, request).await.expect("an answer");
+        let response = pool.send(&(), version, connect, request).await.expect("an answer");
         answer.0 = format!("{} ", response.status().as_u16());
         let mut body = response.into_body();
         while let Some(Ok(frame)) = body.frame().await {
@@ -131,10 +138,10 @@ fn http2_goes_to_the_container_for_h2c_and_for_grpc_only() {
         (&plain, "application/grpc+proto", "200 HTTP/2.0 3"),
         (&h2c, "text/plain", "200 HTTP/2.0 3"),
     ] {
-        let (text, _) = ask_h2(&stage, service, kind, Body::full("abc"));
+        let (text, _) = ask(&stage, Version::H2, service, kind, Body::full("abc"));
         assert_eq!(text, seen, "{} {kind}", service.name);
     }
-    let (_, status) = ask_h2(&stage, &plain, "application/grpc", Body::full("abc"));
+    let (_, status) = ask(&stage, Version::H2, &plain, "application/grpc", Body::full("abc"));
     assert_eq!(status, "0", "trailers are kept");
 }
 
@@ -146,8 +153,28 @@ fn only_http2_from_end_to_end_has_no_limit_of_size() {
     h2c.revision.h2c = true;
     let stage = Stage::new(vec![plain.clone(), h2c.clone()]);
     let large = || Body::full(vec![b'x'; (32 << 20) + 1]);
-    assert!(ask_h2(&stage, &plain, "text/plain", large()).0.starts_with("413 "));
-    assert_eq!(ask_h2(&stage, &h2c, "text/plain", large()).0, "200 HTTP/2.0 33554433");
+    // What the load balancer speaks does not matter, only what the client does.
+    for version in [Version::H1, Version::H2] {
+        assert!(ask(&stage, version, &plain, "text/plain", large()).0.starts_with("413 "));
+        let (text, _) = ask(&stage, version, &h2c, "text/plain", large());
+        assert_eq!(text, "200 HTTP/2.0 33554433");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_over_http2_is_told_to_the_container() {
+    let backend = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}", backend.local_addr().expect("bound"));
+    let waits = at("waits", Run::Url(url));
+    let stage = Stage::new(vec![waits.clone()]);
+    let mut leaving = stage.connect_for(&balancer(), Some(waits.self_link.as_str()), "h2");
+    leaving.write_all(get("/", "").as_bytes()).expect("written");
+    let (mut stream, _) = backend.accept().expect("accepted");
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).expect("a timeout");
+    let mut head = [0; 1024];
+    assert!(stream.read(&mut head).expect("a request") > 0);
+    drop(leaving);
+    while stream.read(&mut head).expect("the end, not silence") > 0 {}
 }
 
 #[test]
@@ -223,7 +250,9 @@ fn a_front_end_hands_sockets_over_with_tls_inside() {
         ] {
             let client = tokio::net::TcpStream::connect(address).await.expect("connected");
             let (accepted, _) = listener.accept().expect("accepted");
-            net::hand_over(&channel, &head(&origin, None), accepted.as_fd()).await.expect("given");
+            net::hand_over(&channel, &head(&origin, None, "http/1.1"), accepted.as_fd())
+                .await
+                .expect("given");
             drop(accepted);
             let config = http_proxy::tls::client_config(&trust, &[alpn]).expect("a config");
             let host = "orders-77.europe-west1.run.app";

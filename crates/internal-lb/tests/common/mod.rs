@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_proxy::{Body, ConnectionInfo, Handler, Incoming, ServerOptions, serve};
 use internal_lb::InternalLb;
 use names::{NetworkId, Origin, SelfLink};
-use proxy_protocol::Header;
+use proxy_protocol::{Header, Tlv};
 use runtime::testing::{Place, Started};
 use slice::Placement;
 use slice::load_balancer::{
@@ -175,7 +175,8 @@ pub struct CloudRun {
     pub connections: Arc<Mutex<Vec<(Origin, String, SocketAddrV4)>>>,
 }
 
-pub struct Said(pub String);
+/// Service, and what the client speaks by the header's word.
+pub struct Said(pub String, pub String);
 
 impl Handler for Said {
     async fn handle(
@@ -185,10 +186,11 @@ impl Handler for Said {
     ) -> Response<Body> {
         let version = request.version();
         let mut response = mirror(request).await;
-        response.headers_mut().insert("x-service", self.0.parse().expect("a value"));
-        response
-            .headers_mut()
-            .insert("x-version", format!("{version:?}").parse().expect("a value"));
+        for (name, value) in
+            [("x-service", &self.0), ("x-alpn", &self.1), ("x-version", &format!("{version:?}"))]
+        {
+            response.headers_mut().insert(name, value.parse().expect("a value"));
+        }
         response
     }
 }
@@ -217,8 +219,10 @@ pub fn cloud_run(started: &Started<InternalLb>) -> CloudRun {
                 let origin = header.origin().expect("a TLV").expect("an origin");
                 let source = header.source_v4().expect("a source");
                 seen.lock().expect("lock").push((origin, service.clone(), source));
+                let alpn = header.tlv(Tlv::ALPN).map(String::from_utf8_lossy);
+                let alpn = alpn.unwrap_or_default().into_owned();
                 let rest = Bytes::from(read).split_off(length);
-                let handler = Rc::new(Said(service));
+                let handler = Rc::new(Said(service, alpn));
                 let options = ServerOptions::default();
                 serve(stream, rest, Rc::default(), handler, &options, std::future::pending()).await;
             });
