@@ -167,8 +167,7 @@ async fn admit(
             call.set_request_content(content(bytes));
             Ok(())
         }
-        Err(BodyError::TooLarge) => Err(Fault::too_big_body(false)),
-        Err(_) => Err(Fault::request_timed_out()),
+        Err(error) => Err(target::of_client_body(&error)),
     }
 }
 

@@ -184,9 +184,21 @@ fn failure(error: SendError, request: &TargetRequest) -> Failure {
         }
         SendError::Timeout => Fault::service_unavailable(Some("TARGET_CONNECT_TIMEOUT")),
         SendError::Closed { .. } | SendError::Protocol(_) => Fault::unexpected_eof_at_target(),
-        SendError::Body(_) => Fault::request_timed_out(),
+        SendError::Body(error) => of_client_body(error),
     };
     Failure::new(fault, detail)
+}
+
+/// The fault for a payload that did not come whole from the client: 408 is for those that are slow,
+/// a payload that is no HTTP or breaks off is the client's mistake (8.2).
+pub(crate) fn of_client_body(error: &BodyError) -> Fault {
+    match error {
+        BodyError::Timeout => Fault::request_timed_out(),
+        BodyError::TooLarge => Fault::too_big_body(false),
+        BodyError::Malformed(_) | BodyError::Closed | BodyError::Cancelled(_) => {
+            Fault::bad_request_body()
+        }
+    }
 }
 
 /// A connection of any kind.
@@ -327,5 +339,25 @@ impl http_body::Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_client_body;
+    use http_proxy::BodyError;
+    use names::Reason;
+
+    #[test]
+    fn only_a_slow_client_timed_out() {
+        for (error, status, reason) in [
+            (BodyError::Timeout, 408, Reason::ClientTimeout),
+            (BodyError::Malformed("chunk size"), 400, Reason::HttpMalformed),
+            (BodyError::Closed, 400, Reason::HttpMalformed),
+            (BodyError::TooLarge, 413, Reason::BodyBufferOverflow),
+        ] {
+            let fault = of_client_body(&error);
+            assert_eq!((fault.status, fault.reason()), (status, reason), "{error}");
+        }
     }
 }

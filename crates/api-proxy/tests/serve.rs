@@ -412,6 +412,22 @@ fn payloads_are_limited_unless_they_are_streamed() {
         assert_eq!(status, 200);
         assert!(body.starts_with('[') && body.ends_with("changed]"), "{body}");
         assert!(body.contains("x-was: before"), "{body}");
+        // What is no chunk is the client's mistake, not its slowness.
+        for path in ["/limited", "/reads", "/streamed"] {
+            let mut stream = client.connect(Version::H1).await.expect("a connection");
+            let head = "host: api.example.com\r\ntransfer-encoding: chunked\r\n\r\n";
+            let request = format!("POST {path} HTTP/1.1\r\n{head}3\r\nabc\r\nZZ\r\n");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}}") {
+                assert!(stream.read_buf(&mut answer).await.is_ok_and(|read| read > 0), "{path}");
+            }
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains("BadFormData"),
+                "{answer}"
+            );
+        }
     });
 }
 
@@ -640,7 +656,10 @@ fn a_reload_is_one_swap_and_forgets_no_count() {
             &[key, quota, "<AssignMessage name=\"A\">\n<Nope/></AssignMessage>"],
         );
         let error = started.reload(slice.clone()).expect_err("a bad bundle");
-        assert!(error.contains("apiproxy/policies/p2.xml:2:1: UNSUPPORTED_ELEMENT"), "{error}");
+        assert!(
+            error.contains("apiproxy/policies/p2.xml:2:1: error UNSUPPORTED_ELEMENT"),
+            "{error}"
+        );
         assert_eq!(call().await, (200, "one".to_owned()));
         // A good one is in force at once; the quota of two is used up.
         folder.bundle("r", proxy, "", &[key, quota, &say("two")]);
