@@ -165,6 +165,10 @@ impl<F: OnEnd> Drop for ResponseBody<F> {
         match self.inner.take() {
             None => self.end(End::Complete, None),
             Some(rest) if rest.is_end_stream() => self.end(End::Complete, None),
+            // Dropped at its deadline by whoever could not send it, or by a client that left.
+            Some(rest) if self.deadline.deadline() <= Instant::now() => {
+                self.end(End::TimedOut, Some(rest));
+            }
             Some(rest) => self.end(End::Abandoned, Some(rest)),
         }
     }

@@ -116,7 +116,9 @@ pub async fn forward(admitted: Admitted) -> Response<Body> {
         return Response::from_parts(parts, Body::empty());
     }
     let finish = Finish { status: parts.status.as_u16(), log, slot };
-    Response::from_parts(parts, Body::boxed(ResponseBody::new(body, deadline, finish)))
+    let body = Body::boxed(ResponseBody::new(body, deadline, finish));
+    // A client that takes nothing does not hold the slot for longer either.
+    Response::from_parts(parts, body.until(tokio::time::sleep_until(deadline)))
 }
 
 /// The request as it goes out, and the client's promise of a raw connection.

@@ -132,8 +132,11 @@ pub async fn forward(
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let status = parts.status.as_u16();
+    let limit = clock.clone();
     let body = ResponseBody { inner: Some(body), clock, status, bytes: 0, record: Some(record) };
-    Ok(Response::from_parts(parts, Body::boxed(body)))
+    // A client that takes nothing does not hold the backend for longer either.
+    let body = Body::boxed(body).until(poll_fn(move |cx| limit.poll(cx)));
+    Ok(Response::from_parts(parts, body))
 }
 
 async fn upgraded(client: Upgrade, upstream: Upgrade, idle: Duration, mut record: Record) {
@@ -249,10 +252,13 @@ fn timeout_detail(timeout: Duration) -> String {
     format!("no complete answer within {} s", timeout.as_secs())
 }
 
-/// The deadline of one request: it begins to run when the request has been sent (2.6).
+/// The deadline of one request: it begins to run when the request has been sent (2.6). Before that
+/// it runs while the backend takes nothing of what the client has sent.
 struct Clock {
     timeout: Duration,
     began: Cell<Option<Instant>>,
+    /// Since when the client waits for the backend; none while it is the other way round.
+    held_up: Cell<Option<Instant>>,
     sleep: RefCell<Option<Pin<Box<Sleep>>>>,
     /// Who waits for the beginning.
     waiter: RefCell<Option<Waker>>,
@@ -263,6 +269,7 @@ impl Clock {
         Clock {
             timeout,
             began: Cell::new(began),
+            held_up: Cell::new(began.is_none().then(Instant::now)),
             sleep: RefCell::default(),
             waiter: RefCell::default(),
         }
@@ -277,16 +284,35 @@ impl Clock {
         }
     }
 
+    fn deadline(&self) -> Instant {
+        let since = self.began.get().or(self.held_up.get());
+        since.unwrap_or_else(Instant::now) + self.timeout
+    }
+
+    /// Has the deadline come?
+    fn is_over(&self) -> bool {
+        self.deadline() <= Instant::now()
+    }
+
     /// Ready when the deadline has come.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(began) = self.began.get() else {
+        if self.began.get().is_none() {
             self.waiter.replace(Some(cx.waker().clone()));
-            return Poll::Pending;
-        };
+        }
+        let deadline = self.deadline();
         let mut sleep = self.sleep.borrow_mut();
-        let sleep =
-            sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(began + self.timeout)));
-        sleep.as_mut().poll(cx)
+        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // Moved only to an earlier time; a later one is seen when it runs down.
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 }
 
@@ -305,7 +331,11 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            self.clock.held_up.set(None);
+            return Poll::Pending;
+        };
+        self.clock.held_up.set(Some(Instant::now()));
         if let Some(Ok(frame)) = &frame {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.bytes.set(self.bytes.get() + length);
@@ -394,8 +424,32 @@ impl Drop for ResponseBody {
         // A body without a byte is not polled: it is complete as it is.
         if self.is_end_stream() {
             self.end(None);
+        } else if self.clock.is_over() {
+            self.end(Some(&respond::timed_out()));
         } else if let Some(record) = self.record.take() {
             record.abandoned(self.status, self.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_runs_while_the_backend_takes_nothing_and_not_while_the_client_sends_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let clock = Clock::new(Duration::from_millis(20), None);
+            poll_fn(|cx| clock.poll(cx)).await; // nobody has asked for the body
+            assert!(clock.is_over());
+            clock.held_up.set(None); // asked for, and the client has sent nothing
+            assert!(!clock.is_over());
+            assert!(poll_fn(|cx| Poll::Ready(clock.poll(cx))).await.is_pending());
+            clock.held_up.set(Some(Instant::now())); // a piece was taken, and no other
+            poll_fn(|cx| clock.poll(cx)).await;
+            clock.begin();
+            poll_fn(|cx| clock.poll(cx)).await;
+        });
     }
 }
