@@ -17,4 +17,4 @@ mod hello;
 mod program;
 
 pub use hello::{HELLO_BYTES_MAX, Hello, peek};
-pub use program::{GoogleFrontEnd, Snapshot, is_run_app};
+pub use program::{GoogleFrontEnd, Snapshot};

@@ -1,7 +1,7 @@
 //! One accepted connection: who is it for, where does it come from.
 
 use crate::hello::{Hello, peek};
-use names::{FrontEnd, NetworkId, Origin, Reason};
+use names::{FrontEnd, NetworkId, Origin, Reason, is_run_app};
 use net::Channel;
 use net::splice::reset;
 use proxy_protocol::Header;
@@ -120,11 +120,6 @@ fn origin(network: &NetworkId, workload: Option<&Workload>, front_end: FrontEnd)
     }
 }
 
-/// Is this the name of a Cloud Run service (or of none, but in Cloud Run's domain)?
-pub fn is_run_app(name: &str) -> bool {
-    name.strip_suffix(".run.app").is_some_and(|service| !service.is_empty())
-}
-
 /// Everybody else's names are answered like a host that Google does not know; who looks for the
 /// reason finds it here.
 fn note_unknown(name: Option<&str>, client: SocketAddrV4, destination: SocketAddrV4) {
@@ -133,24 +128,4 @@ fn note_unknown(name: Option<&str>, client: SocketAddrV4, destination: SocketAdd
         .field("src", Shown(client))
         .field("dst", Shown(destination))
         .emit();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn run_app_names() {
-        for (name, is) in [
-            ("orders-123.europe-west1.run.app", true),
-            ("a.run.app", true),
-            ("run.app", false),
-            (".run.app", false),
-            ("evilrun.app", false),
-            ("orders.run.app.example.com", false),
-            ("storage.googleapis.com", false),
-        ] {
-            assert_eq!(is_run_app(name), is, "{name}");
-        }
-    }
 }

@@ -5,9 +5,11 @@
 
 mod origin;
 mod reason;
+mod region;
 
-pub use origin::{FrontEnd, Origin};
+pub use origin::{FrontEnd, Origin, is_run_app};
 pub use reason::Reason;
+pub use region::region_admits;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -42,3 +42,31 @@ pub enum FrontEnd {
     /// The public addresses of `*.run.app`.
     Public,
 }
+
+/// Is this the name of a Cloud Run service (or of none, but in Cloud Run's domain)? In lower case;
+/// the dot of the root may stand at its end.
+pub fn is_run_app(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.strip_suffix(".run.app").is_some_and(|service| !service.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_run_app;
+
+    #[test]
+    fn run_app_names() {
+        for (name, is) in [
+            ("orders-123.europe-west1.run.app", true),
+            ("orders-123.europe-west1.run.app.", true),
+            ("a.run.app", true),
+            ("run.app", false),
+            (".run.app", false),
+            ("evilrun.app", false),
+            ("orders.run.app.example.com", false),
+            ("storage.googleapis.com", false),
+        ] {
+            assert_eq!(is_run_app(name), is, "{name}");
+        }
+    }
+}

@@ -4,14 +4,9 @@ use crate::request::{Asked, Token};
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
 use id_token::VerifiedCache;
-use names::{Origin, Reason};
+use names::{Origin, Reason, is_run_app};
 use serde_json::json;
 use serverless::{AuthorizationHeaders, HeaderValues, RequestHead, Target};
-
-/// Is this one of Cloud Run's own host names?
-pub(crate) fn is_run_app(host: &str) -> bool {
-    host.trim_end_matches('.').ends_with(".run.app")
-}
 
 impl Walk<'_> {
     /// A connection to a Google front end.

@@ -231,7 +231,7 @@ impl Walk<'_> {
     /// A client outside of every network: the API proxy's northbound host, or `*.run.app`.
     fn call_from_internet(&mut self, asked: &Asked) -> End {
         self.push(Step::new(State::StartFromInternet, "a client outside of every network"));
-        if crate::cloud_run::is_run_app(&asked.host) {
+        if names::is_run_app(&asked.host) {
             return self.front_end(asked, Origin::Internet);
         }
         self.api_proxy(asked)

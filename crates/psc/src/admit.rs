@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use names::Reason;
 use slice::ConnectionState;
-use slice::psc::{ConnectionStatus, Endpoint, Target};
+use slice::psc::{Endpoint, Target};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// May a client of this region open a connection to the endpoint? `Some` is why not.
@@ -12,12 +12,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 /// (private-connectivity 1.6). A client whose region nobody knows (a deployment without declared
 /// workloads) is taken for one of the endpoint's region.
 pub fn reach(endpoint: &Endpoint, client_region: Option<&str>) -> Option<Reason> {
-    match client_region {
-        Some(region) if region != endpoint.region && !endpoint.allow_psc_global_access => {
-            Some(Reason::ForwardingRuleRegionMismatch)
-        }
-        _ => None,
-    }
+    let global = endpoint.allow_psc_global_access;
+    names::region_admits(&endpoint.region, global, client_region?).err()
 }
 
 /// What the endpoint does with one new TCP connection: `Some` is why it goes no further.
@@ -29,7 +25,6 @@ pub fn enter(
     client_region: Option<&str>,
     state: Option<&ConnectionState>,
 ) -> Option<Reason> {
-    use ConnectionStatus::{Accepted, NeedsAttention};
     if endpoint.producer_network.is_none() {
         return Some(Reason::PscServiceAttachmentNotFound);
     }
@@ -37,7 +32,7 @@ pub fn enter(
         return Some(reason);
     }
     match state {
-        Some(state) if !matches!(state.status, Accepted | NeedsAttention) => {
+        Some(state) if !state.status.carries_traffic() => {
             Some(state.reason.unwrap_or(Reason::PscConnectionNotAccepted))
         }
         _ => None,
@@ -64,17 +59,16 @@ pub const TCP_CONNECTIONS_MAX: usize = 64_512;
 /// Decides about one new TCP connection to `port` of the endpoint behind `connection`, which has
 /// `open` of them already.
 pub fn admit(connection: &Connection, target: &Target, port: u16, open: usize) -> Admission {
-    use ConnectionStatus::{Accepted, Closed, NeedsAttention, Pending, Rejected};
-    match (connection.status, connection.nat_address()) {
-        (Accepted | NeedsAttention, Some(_)) if open >= TCP_CONNECTIONS_MAX => {
-            Admission::Refused(Reason::PscNatPortsExhausted)
-        }
-        (Accepted | NeedsAttention, Some(source)) if target.ports.contains(&port) => {
+    let refused = |reason| Admission::Refused(reason);
+    if !connection.status.carries_traffic() {
+        return refused(connection.reason().unwrap_or(Reason::PscConnectionNotAccepted));
+    }
+    match connection.nat_address() {
+        None => refused(connection.reason().unwrap_or(Reason::PscNatSubnetExhausted)),
+        Some(_) if open >= TCP_CONNECTIONS_MAX => refused(Reason::PscNatPortsExhausted),
+        Some(_) if !target.ports.contains(&port) => refused(Reason::ForwardingRuleMismatch),
+        Some(source) => {
             Admission::Admitted { source, target: SocketAddrV4::new(target.address, port) }
-        }
-        (Accepted | NeedsAttention, Some(_)) => Admission::Refused(Reason::ForwardingRuleMismatch),
-        (Accepted | NeedsAttention | Pending | Rejected | Closed, _) => {
-            Admission::Refused(connection.reason().unwrap_or(Reason::PscNatSubnetExhausted))
         }
     }
 }

@@ -106,8 +106,7 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn was_accepted(&self) -> bool {
-        use ConnectionStatus::{Accepted, NeedsAttention};
-        self.past.is_some_and(|past| matches!(past.status, Accepted | NeedsAttention))
+        self.past.is_some_and(|past| past.status.carries_traffic())
     }
 
     fn was_rejected(&self) -> bool {

@@ -8,7 +8,7 @@ use net::splice::Cut;
 use psc::Connection;
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Worker};
-use slice::psc::{ConnectionStatus, ServiceAttachmentSlice, Target};
+use slice::psc::{ServiceAttachmentSlice, Target};
 use slice::{ConnectionState, Report, Role};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -95,8 +95,7 @@ pub(crate) struct Connected {
 
 impl Connected {
     fn is_accepted(&self) -> bool {
-        use ConnectionStatus::{Accepted, NeedsAttention};
-        matches!(self.connection.status, Accepted | NeedsAttention)
+        self.connection.status.carries_traffic()
     }
 }
 

@@ -160,6 +160,13 @@ pub enum ConnectionStatus {
     Closed,
 }
 
+impl ConnectionStatus {
+    /// May a connection in this state carry traffic (1.3)?
+    pub const fn carries_traffic(self) -> bool {
+        matches!(self, ConnectionStatus::Accepted | ConnectionStatus::NeedsAttention)
+    }
+}
+
 impl std::fmt::Display for ConnectionStatus {
     /// The API's word: `NEEDS_ATTENTION`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

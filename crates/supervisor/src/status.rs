@@ -4,13 +4,7 @@ use crate::child::Child;
 use crate::protocol::{ListenerStatus, Live, ProgramStatus, Reply, Status, WorkloadStatus};
 use crate::supervise::Supervisor;
 use slice::Bind;
-use slice::psc::ConnectionStatus;
 use std::path::Path;
-
-/// May a connection in this state carry traffic (private-connectivity 1.3)?
-pub fn carries_traffic(status: ConnectionStatus) -> bool {
-    matches!(status, ConnectionStatus::Accepted | ConnectionStatus::NeedsAttention)
-}
 
 /// Everything that runs.
 pub fn of(supervisor: &Supervisor) -> Status {

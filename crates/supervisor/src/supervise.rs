@@ -571,7 +571,7 @@ impl Supervisor {
             .connections
             .values()
             .flatten()
-            .filter(|state| status::carries_traffic(state.status))
+            .filter(|state| state.status.carries_traffic())
             .map(|state| state.endpoint.as_str())
             .collect();
         topology
@@ -588,7 +588,7 @@ impl Supervisor {
     /// The gateways of loopback isolation decide by the world as it is.
     fn show(&self) {
         let states = self.connections.values().flatten();
-        let carrying = states.filter(|state| status::carries_traffic(state.status));
+        let carrying = states.filter(|state| state.status.carries_traffic());
         self.surroundings
             .show(&self.fabric, carrying.map(|state| state.endpoint.clone()).collect());
     }

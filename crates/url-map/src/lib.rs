@@ -23,7 +23,6 @@ mod mask;
 mod near;
 mod paths;
 mod redirect;
-mod region;
 mod table;
 mod url_map_tests;
 
@@ -36,5 +35,4 @@ pub use header::{CustomHeader, HeaderError, Piece, Variable};
 pub use hosts::{HostMatch, HostPatternError};
 pub use mask::{Captures, MaskError, Mismatch, Part, Placeholder, UrlMask, is_legal_name};
 pub use paths::{PathMatch, PathPatternError};
-pub use region::region_admits;
 pub use url_map_tests::TestFailure;

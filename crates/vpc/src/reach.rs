@@ -242,9 +242,9 @@ impl Owner {
                         format!("{link} has {to} with port {own}, not {port}"),
                     ));
                 }
-                if !global && region != caller.region {
+                if let Err(reason) = names::region_admits(region, *global, caller.region) {
                     return Err(dropped(
-                        Reason::ForwardingRuleRegionMismatch,
+                        reason,
                         format!(
                             "{link} is in {region} without allowGlobalAccess, the client in {}",
                             caller.region
@@ -276,9 +276,9 @@ impl Owner {
                         ),
                     ));
                 }
-                if !global && region != caller.region {
+                if let Err(reason) = names::region_admits(region, *global, caller.region) {
                     return Err(dropped(
-                        Reason::ForwardingRuleRegionMismatch,
+                        reason,
                         format!(
                             "{link} is in {region} without allowPscGlobalAccess, the client in {}",
                             caller.region

@@ -1,9 +1,9 @@
 //! Who may reach a regional forwarding rule at all (private-connectivity 2.1).
 
-use names::Reason;
+use crate::Reason;
 
 /// Clients of the forwarding rule's own region, and of all regions where it has
-/// `allowGlobalAccess`. A client of another region gets no answer: its packets are dropped.
+/// `allowGlobalAccess` (`allowPscGlobalAccess` on an endpoint, 1.6). A client of another region gets no answer: its packets are dropped.
 pub fn region_admits(
     rule_region: &str,
     allow_global_access: bool,
@@ -18,7 +18,7 @@ pub fn region_admits(
 #[cfg(test)]
 mod tests {
     use super::region_admits;
-    use names::Reason;
+    use crate::Reason;
 
     #[test]
     fn other_regions_need_global_access() {
