@@ -23,6 +23,7 @@ pub mod headers;
 mod pool;
 mod server;
 pub mod tls;
+pub mod trace;
 mod upgrade;
 
 pub use body::{Body, Incoming};

@@ -7,6 +7,7 @@ use http_proxy::ConnectionInfo;
 use http_proxy::headers::{
     TRACEPARENT, X_CLOUD_TRACE_CONTEXT, X_FORWARDED_FOR, X_FORWARDED_PROTO, append_forwarded_for,
 };
+use http_proxy::trace::{Trace, parse_cloud_trace, parse_traceparent};
 use std::cell::Cell;
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
@@ -43,7 +44,7 @@ pub type Fields = [(HeaderName, HeaderValue)];
 /// The same for a request that brings none of these fields, as most do: nothing is looked up, and
 /// the map stays as it is. Returns the fields and the trace.
 pub fn fresh(forwarded: &Forwarded, ids: &Ids) -> Option<(Box<Fields>, HeaderValue)> {
-    let (cloud, parent) = ids.trace().written();
+    let (cloud, parent) = written(&ids.trace());
     let (cloud, parent) = (cloud?, parent?);
     let fields = [
         (X_FORWARDED_FOR, forwarded.alone.clone()?),
@@ -117,7 +118,7 @@ fn trace(headers: &mut HeaderMap, ids: &Ids) -> Option<HeaderValue> {
         cloud.as_ref().and_then(parse_cloud_trace).or_else(|| parent.and_then(parse_traceparent));
     let missing_parent = parent.is_none();
     let trace = said.unwrap_or_else(|| ids.trace());
-    let (in_cloud, in_parent) = trace.written();
+    let (in_cloud, in_parent) = written(&trace);
     if missing_parent {
         headers.insert(TRACEPARENT, in_parent?);
     }
@@ -129,46 +130,36 @@ fn trace(headers: &mut HeaderMap, ids: &Ids) -> Option<HeaderValue> {
     cloud
 }
 
-/// A request's place in a distributed trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Trace {
-    id: u128,
-    span: u64,
-    sampled: bool,
-}
-
-impl Trace {
-    /// As `x-cloud-trace-context` and as `traceparent`, without the machinery of formatting: most
-    /// requests begin a trace.
-    fn written(&self) -> (Option<HeaderValue>, Option<HeaderValue>) {
-        let sampled = b'0' + u8::from(self.sampled);
-        // Both in one piece of memory: 00-ID-SPAN-0F, then ID/SPAN;o=F.
-        let mut text = *b"00-................................-................-0.................................../....................;o=.";
-        hexadecimal_of(self.id, &mut text[3..35]);
-        // A span id of zero is illegal here.
-        hexadecimal_of(self.span.max(1).into(), &mut text[36..52]);
-        text[54] = sampled;
-        let (parent, cloud) = text.split_at_mut(55);
-        cloud[..32].copy_from_slice(&parent[3..35]);
-        cloud[32] = b'/';
-        let mut digits = [0; 20];
-        let mut span = self.span;
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (span % 10) as u8;
-            span /= 10;
-            if span == 0 {
-                break;
-            }
+/// As `x-cloud-trace-context` and as `traceparent`, without the machinery of formatting: most
+/// requests begin a trace.
+fn written(trace: &Trace) -> (Option<HeaderValue>, Option<HeaderValue>) {
+    let sampled = b'0' + u8::from(trace.sampled);
+    // Both in one piece of memory: 00-ID-SPAN-0F, then ID/SPAN;o=F.
+    let mut text = *b"00-................................-................-0.................................../....................;o=.";
+    hexadecimal_of(trace.id, &mut text[3..35]);
+    // A span id of zero is illegal here.
+    hexadecimal_of(trace.span.max(1).into(), &mut text[36..52]);
+    text[54] = sampled;
+    let (parent, cloud) = text.split_at_mut(55);
+    cloud[..32].copy_from_slice(&parent[3..35]);
+    cloud[32] = b'/';
+    let mut digits = [0; 20];
+    let mut span = trace.span;
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (span % 10) as u8;
+        span /= 10;
+        if span == 0 {
+            break;
         }
-        let end = 33 + digits.len() - at;
-        cloud[33..end].copy_from_slice(&digits[at..]);
-        cloud[end..end + 4].copy_from_slice(&[b';', b'o', b'=', sampled]);
-        let text = Bytes::copy_from_slice(&text[..55 + end + 4]);
-        let value = |range| HeaderValue::from_maybe_shared(text.slice(range)).ok();
-        (value(55..text.len()), value(0..55))
     }
+    let end = 33 + digits.len() - at;
+    cloud[33..end].copy_from_slice(&digits[at..]);
+    cloud[end..end + 4].copy_from_slice(&[b';', b'o', b'=', sampled]);
+    let text = Bytes::copy_from_slice(&text[..55 + end + 4]);
+    let value = |range| HeaderValue::from_maybe_shared(text.slice(range)).ok();
+    (value(55..text.len()), value(0..55))
 }
 
 fn hexadecimal_of(mut number: u128, digits: &mut [u8]) {
@@ -176,38 +167,6 @@ fn hexadecimal_of(mut number: u128, digits: &mut [u8]) {
         *digit = b"0123456789abcdef"[(number & 15) as usize];
         number >>= 4;
     }
-}
-
-/// `TRACE_ID[/SPAN_ID][;o=OPTIONS]`: 32 hexadecimal digits, a decimal number, bit 0 of the options.
-fn parse_cloud_trace(value: &HeaderValue) -> Option<Trace> {
-    let text = value.to_str().ok()?;
-    let (text, sampled) = match text.split_once(";o=") {
-        Some((text, options)) => (text, options.parse::<u8>().ok()? & 1 == 1),
-        None => (text, false),
-    };
-    let (id, span) = match text.split_once('/') {
-        Some((id, span)) => (id, span.parse().ok()?),
-        None => (text, 0),
-    };
-    Some(Trace { id: hexadecimal(id, 32)?, span, sampled })
-}
-
-/// W3C Trace Context, version 00.
-fn parse_traceparent(value: &HeaderValue) -> Option<Trace> {
-    let mut parts = value.to_str().ok()?.strip_prefix("00-")?.split('-');
-    let (id, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() || flags.len() != 2 {
-        return None;
-    }
-    let flags = u8::from_str_radix(flags, 16).ok()?;
-    let span = u64::try_from(hexadecimal(span, 16)?).ok()?;
-    Some(Trace { id: hexadecimal(id, 32)?, span, sampled: flags & 1 == 1 })
-}
-
-/// So many hexadecimal digits, not all zero.
-fn hexadecimal(text: &str, digits: usize) -> Option<u128> {
-    let all = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u128::from_str_radix(text, 16).ok().filter(|number| all && *number != 0)
 }
 
 /// Numbers that need to differ, not to be secret (SplitMix64, seeded by the system); one source per
