@@ -70,26 +70,31 @@ fn a_workload_cannot_walk_out() {
         return;
     }
     let up = Up::start(MAIN, &[]);
-    let script = format!(
-        "grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; ls {} ; ls /proc | grep -c '^[0-9]'; \
-         nsenter -t 1 -n true 2>&1; unshare -n true 2>&1 | head -1; mount -t tmpfs none /mnt 2>&1 | head -1; \
-         ls /proc/1/root/{}/keys 2>&1",
-        up.state_dir.display(),
-        up.state_dir.display()
-    );
-    let text =
-        String::from_utf8_lossy(&up.exec(&["--network", TENANT], &script).stdout).into_owned();
-    let text = text.replace('\t', " ");
-    assert!(text.contains("CapEff: 0000000000000000"), "{text}");
-    assert!(text.contains("NoNewPrivs: 1"), "{text}");
-    assert!(
-        !text.contains("keys\n") && !text.contains("control"),
-        "the state directory shows: {text}"
-    );
-    assert!(!text.contains("ca.key"), "the keys show: {text}");
-    let processes: u32 =
-        text.lines().find_map(|line| line.trim().parse().ok()).expect("a count of processes");
-    assert!(processes < 10, "{text}");
+    let dir = up.state_dir.display();
+    for attempt in [
+        "nsenter -t 1 -n true",
+        "unshare -n true",
+        "mount -t tmpfs none /mnt",
+        "umount /proc/sys",
+        "sh -c 'echo x > /proc/sys/kernel/core_pattern'",
+        "sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'",
+        "ip link set eth0 down",
+        &format!("test -e {dir}/control"),
+        &format!("test -e {dir}/keys"),
+        &format!("test -e /proc/1/root/{dir}/keys"),
+        "sh -c 'hostname other'",
+    ] {
+        let script = format!("{attempt} >/dev/null 2>&1 && echo allowed || echo denied");
+        assert_eq!(up.text(&["--network", TENANT], &script).trim(), "denied", "{attempt}");
+    }
+    let status = up.text(&["--network", TENANT], "cat /proc/self/status").replace('\t', " ");
+    assert!(status.contains("CapEff: 0000000000000000"), "{status}");
+    assert!(status.contains("CapBnd: 0000000000000000"), "{status}");
+    assert!(status.contains("NoNewPrivs: 1"), "{status}");
+    let seen = up.text(&["--network", TENANT], "ls -d /proc/[0-9]* | wc -l");
+    assert!(seen.trim().parse::<u32>().is_ok_and(|seen| seen < 10), "{seen} processes");
+    let names = up.text(&["--network", TENANT], "hostname; getent hosts metadata");
+    assert!(names.starts_with("exec-") && names.contains("169.254.169.254"), "{names}");
 }
 
 #[test]
