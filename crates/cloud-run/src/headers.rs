@@ -6,6 +6,7 @@ use http_proxy::headers::{
     TRACEPARENT, X_CLOUD_TRACE_CONTEXT, X_FORWARDED_FOR, X_FORWARDED_PROTO, append_forwarded_for,
 };
 use http_proxy::trace::{parse_cloud_trace, parse_traceparent};
+use runtime::log;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
@@ -126,10 +127,11 @@ pub fn for_client(headers: &mut HeaderMap, trace: Trace) {
 /// The headers that Google's front end puts on every response.
 pub fn own(headers: &mut HeaderMap, trace: Trace) {
     headers.insert(SERVER, HeaderValue::from_static("Google Frontend"));
-    let text = match trace.sampled {
-        true => format!("{:032x};o=1", trace.id),
-        false => format!("{:032x}", trace.id),
-    };
+    let mut text = Vec::with_capacity(36);
+    log::hexadecimal(trace.id, 32, &mut text);
+    if trace.sampled {
+        text.extend_from_slice(b";o=1");
+    }
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(X_CLOUD_TRACE_CONTEXT, value);
     }

@@ -7,13 +7,14 @@ use http::uri::PathAndQuery;
 use http::{Method, Version};
 use metrics::{Counter, Histogram};
 use names::Reason;
-use runtime::log::{self, Severity, Shown};
+use runtime::log::{self, Severity, Shown, Value};
 use slice::run::Service;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A request, as its log entry shows it.
@@ -69,18 +70,48 @@ pub struct Served {
     pub revision: Option<Arc<Service>>,
 }
 
-/// Handles of metrics of one thread: made at the first use, looked up by number afterwards.
+/// One thread's metrics and texts: made at the first use, looked up by number afterwards.
 #[derive(Default)]
 pub struct Meters {
-    requests: RefCell<HashMap<(u64, u16), (Counter, Histogram)>>,
+    deployments: RefCell<HashMap<u64, Kept>>,
     refusals: RefCell<HashMap<Reason, Counter>>,
 }
 
-impl Meters {
-    fn request(&self, served: &Served, status: u16, seconds: f64) {
-        let mut requests = self.requests.borrow_mut();
-        let (count, latencies) = requests.entry((served.deployment, status)).or_insert_with(|| {
-            let service = &served.service;
+/// What is the same for every request of a service.
+struct Kept {
+    /// JSON up to the value of the revision's name.
+    head: String,
+    /// JSON up to a trace id.
+    trace: String,
+    /// By status: a service has a few.
+    answers: Vec<(u16, Counter, Histogram)>,
+}
+
+impl Kept {
+    fn new(service: &Service) -> Self {
+        let text = |value: &str| {
+            let mut text = Vec::new();
+            value.write(&mut text);
+            String::from_utf8(text).unwrap_or_default()
+        };
+        let (project, name) = (&service.project, text(&service.name));
+        let log_name = text(&format!("projects/{project}/logs/run.googleapis.com%2Frequests"));
+        let (project_id, location) = (text(project), text(&service.region));
+        let trace = text(&format!("projects/{project}/traces/"));
+        Kept {
+            head: format!(
+                ",\"logName\":{log_name},\"resource\":{{\"type\":\"cloud_run_revision\",\
+                 \"labels\":{{\"project_id\":{project_id},\"location\":{location},\
+                 \"service_name\":{name},\"configuration_name\":{name},\"revision_name\":"
+            ),
+            trace: format!(",\"trace\":{}", trace.trim_end_matches('"')),
+            answers: Vec::new(),
+        }
+    }
+
+    fn count(&mut self, service: &Service, status: u16, seconds: f64) {
+        let known = self.answers.iter().position(|(known, ..)| *known == status);
+        let known = known.unwrap_or_else(|| {
             let labels = [
                 ("project_id", service.project.clone()),
                 ("location", service.region.clone()),
@@ -88,15 +119,20 @@ impl Meters {
                 ("response_code", status.to_string()),
                 ("response_code_class", format!("{}xx", status / 100)),
             ];
-            (
+            self.answers.push((
+                status,
                 metrics::counter!("run_googleapis_com_request_count", &labels),
                 metrics::histogram!("run_googleapis_com_request_latencies", &labels),
-            )
+            ));
+            self.answers.len() - 1
         });
+        let (_, count, latencies) = &self.answers[known];
         count.increment(1);
         latencies.record(seconds * 1000.0); // milliseconds, as Google's metric
     }
+}
 
+impl Meters {
     /// Counts a refusal.
     pub fn refusal(&self, reason: Reason) {
         let mut refusals = self.refusals.borrow_mut();
@@ -118,43 +154,40 @@ pub fn request(
     detail: Option<&dyn fmt::Display>,
 ) {
     let latency = asked.at.elapsed();
-    meters.request(served, ended.status, latency.as_secs_f64());
     if let Some(reason) = ended.reason {
         meters.refusal(reason);
     }
     let service = &served.service;
     let revision = &served.revision.as_ref().unwrap_or(service).revision.name;
-    let project = &service.project;
+    let mut deployments = meters.deployments.borrow_mut();
+    let kept = deployments.entry(served.deployment).or_insert_with(|| Kept::new(service));
+    kept.count(service, ended.status, latency.as_secs_f64());
     log::entry(severity, text)
-        .field(
-            "logName",
-            Plain(format_args!("projects/{project}/logs/run.googleapis.com%2Frequests")),
-        )
-        .nested("resource", |resource| {
-            resource.field("type", "cloud_run_revision").nested("labels", |labels| {
-                labels
-                    .field("project_id", project)
-                    .field("location", &service.region)
-                    .field("service_name", &service.name)
-                    .field("revision_name", revision)
-                    .field("configuration_name", &service.name)
-            })
+        .rendered(|text| {
+            text.extend_from_slice(kept.head.as_bytes());
+            revision.write(text);
+            text.extend_from_slice(b"}}");
         })
         .nested("labels", |labels| labels.field("instanceId", served.instance.as_deref()))
-        .field("trace", Plain(format_args!("projects/{project}/traces/{:032x}", asked.trace.id)))
-        .field("spanId", Plain(format_args!("{:016x}", asked.trace.span)))
+        .rendered(|text| {
+            text.extend_from_slice(kept.trace.as_bytes());
+            log::hexadecimal(asked.trace.id, 32, text);
+            text.extend_from_slice(b"\",\"spanId\":\"");
+            log::hexadecimal(asked.trace.span.into(), 16, text);
+            text.push(b'"');
+        })
         .field("traceSampled", asked.trace.sampled)
         .nested("httpRequest", |entry| {
             entry
                 .field("requestMethod", asked.method.as_str())
-                .field("requestUrl", Shown(Url(asked)))
-                .field("requestSize", Plain(ended.request_bytes))
+                .field("requestUrl", Url(asked))
+                .field("requestSize", Quoted(ended.request_bytes))
                 .field("status", ended.status)
-                .field("responseSize", Plain(ended.response_bytes))
+                .field("responseSize", Quoted(ended.response_bytes))
                 .field("userAgent", text_of(asked.user_agent.as_ref()))
                 .field("remoteIp", asked.remote.as_deref())
                 .field("referer", text_of(asked.referer.as_ref()))
-                .field("latency", Plain(format_args!("{:.6}s", latency.as_secs_f64())))
+                .field("latency", Seconds(latency))
                 .field("protocol", protocol(asked.version))
         })
         .field("reason", ended.reason)
@@ -179,7 +212,7 @@ pub fn unlogged(
         .field("detail", Shown(detail))
         .field("service", service)
         .field("method", asked.method.as_str())
-        .field("url", Shown(Url(asked)))
+        .field("url", Url(asked))
         .field("status", status)
         .field("remoteIp", asked.remote.as_deref())
         .emit();
@@ -194,23 +227,38 @@ pub fn severity(status: u16) -> Severity {
     }
 }
 
-/// Text that needs no escape in JSON: numbers, project ids. Written without a detour.
-struct Plain<T>(T);
+/// A number that Google's JSON has in quotes.
+struct Quoted(u64);
 
-impl<T: fmt::Display> log::Value for Plain<T> {
+impl Value for Quoted {
     fn write(&self, text: &mut Vec<u8>) {
-        use std::io::Write;
-        // Writing to a `Vec` does not fail.
-        let _ = write!(text, "\"{}\"", self.0);
+        text.push(b'"');
+        log::decimal(self.0, text);
+        text.push(b'"');
+    }
+}
+
+/// `0.004321s`.
+struct Seconds(Duration);
+
+impl Value for Seconds {
+    fn write(&self, text: &mut Vec<u8>) {
+        text.push(b'"');
+        log::decimal(self.0.as_secs(), text);
+        text.push(b'.');
+        log::micros(self.0.subsec_micros(), text);
+        text.extend_from_slice(b"s\"");
     }
 }
 
 struct Url<'a>(&'a Asked);
 
-impl fmt::Display for Url<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = text_of(self.0.host.as_ref()).unwrap_or_default();
-        write!(f, "https://{host}{}", self.0.target)
+impl Value for Url<'_> {
+    fn write(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"\"https://");
+        log::escape(text_of(self.0.host.as_ref()).unwrap_or_default(), text);
+        log::escape(self.0.target.as_str(), text);
+        text.push(b'"');
     }
 }
 

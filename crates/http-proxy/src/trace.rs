@@ -43,6 +43,12 @@ pub fn parse_traceparent(value: &HeaderValue) -> Option<Trace> {
 
 /// So many hexadecimal digits, not all zero.
 fn hexadecimal(text: &str, digits: usize) -> Option<u128> {
-    let all = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u128::from_str_radix(text, 16).ok().filter(|number| all && *number != 0)
+    if text.len() != digits {
+        return None;
+    }
+    let mut number = 0;
+    for byte in text.bytes() {
+        number = number << 4 | u128::from(char::from(byte).to_digit(16)?);
+    }
+    (number != 0).then_some(number)
 }

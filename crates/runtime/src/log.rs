@@ -294,6 +294,18 @@ pub fn decimal(mut number: u64, text: &mut Vec<u8>) {
     text.extend_from_slice(&digits[at..]);
 }
 
+/// Writes the last so many hexadecimal digits of a number, at most 32, without the machinery of
+/// formatting.
+pub fn hexadecimal(mut number: u128, digits: usize, text: &mut Vec<u8>) {
+    let mut all = [b'0'; 32];
+    let from = all.len().saturating_sub(digits);
+    for digit in all[from..].iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+    text.extend_from_slice(&all[from..]);
+}
+
 impl Value for Ipv4Addr {
     fn write(&self, text: &mut Vec<u8>) {
         text.push(b'"');
@@ -452,6 +464,17 @@ mod tests {
         let mut text = Vec::new();
         "über „\u{10ffff}“".write(&mut text);
         assert_eq!(text, "\"über „\u{10ffff}“\"".as_bytes());
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_print() {
+        for number in [0, 7, 10, 0xabc, u64::MAX] {
+            let mut text = Vec::new();
+            decimal(number, &mut text);
+            hexadecimal(number.into(), 16, &mut text);
+            hexadecimal(number.into(), 32, &mut text);
+            assert_eq!(text, format!("{number}{number:016x}{number:032x}").as_bytes());
+        }
     }
 
     #[test]
