@@ -157,7 +157,7 @@ fn a_reload_with_a_mistake_changes_nothing_and_a_good_one_takes_effect() {
     );
     assert!(text.contains("generation 1 stays in force"), "{text}");
     assert_eq!(up.status()["generation"], 1);
-    assert_eq!(up.text(&["--network", TENANT], &format!("{ask}")), "403");
+    assert_eq!(up.text(&["--network", TENANT], ask), "403");
 
     edit(&producer, "natSubnets: [psc-nat, nowhere]\n  typo: 1", "natSubnets: [psc-nat]");
     edit(

@@ -60,7 +60,7 @@ fn every_example_holds_what_it_expects_by_the_static_decisions() {
     each(|folder, topology| {
         let world = path::World::compile(&topology, None).unwrap_or_else(|why| panic!("{why:#?}"));
         assert_eq!(world.url_map_test_failures(), [], "{}", folder.display());
-        let warnings: Vec<_> = world.bundle_warnings().map(ToString::to_string).collect();
+        let warnings: Vec<_> = world.bundle_warnings().collect();
         assert!(warnings.is_empty(), "{}", warnings.join("\n"));
         let now = 1_764_000_000;
         let results = path::check_expectations(&world, &topology.expectations, now);

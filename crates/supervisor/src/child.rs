@@ -194,10 +194,9 @@ impl Child {
 
     /// Sends a message; a program that does not take it is dead or stuck, and is ended.
     pub fn send(&self, message: &ToProgram, descriptors: &[BorrowedFd<'_>]) {
-        if let Some(process) = &self.process {
-            if wire::send(&process.channel, message, descriptors).is_err() {
-                self.kill();
-            }
+        let Some(process) = &self.process else { return };
+        if wire::send(&process.channel, message, descriptors).is_err() {
+            self.kill();
         }
     }
 
