@@ -1,7 +1,7 @@
 //! A load balancer on a free loopback port, for load generators and profilers: hosts `svc-0..100`
 //! lead to one backend. Prints the port, serves until its standard input ends.
 //!
-//! `cargo run --release -p internal-lb --example load -- BACKEND_ADDRESS [tls]`
+//! `cargo run --release -p internal-lb --example profile -- BACKEND_ADDRESS [tls]`
 
 use internal_lb::InternalLb;
 use names::{NetworkId, SelfLink};
