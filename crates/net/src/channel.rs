@@ -18,12 +18,15 @@ const LANES: usize = 4;
 const RETRY_FIRST: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(250);
 
+/// See [`hand_over`] why the reactor does not know it.
+type Lane = std::os::unix::net::UnixStream;
+
 /// A channel to one program, for one thread.
 #[derive(Debug)]
 pub struct Channel {
     path: PathBuf,
     /// A message must not be interrupted by another one: who sends holds the lane.
-    lanes: [Mutex<Option<UnixStream>>; LANES],
+    lanes: [Mutex<Option<Lane>>; LANES],
     next: Cell<usize>,
 }
 
@@ -31,6 +34,10 @@ impl Channel {
     /// The channel whose listener is bound at `path`. Nothing is opened yet.
     pub fn new(path: PathBuf) -> Self {
         Channel { path, lanes: Default::default(), next: Cell::new(0) }
+    }
+
+    async fn open(&self) -> io::Result<Lane> {
+        UnixStream::connect(&self.path).await?.into_std()
     }
 
     /// Hands a socket over, and waits at most `patience` for a program that is restarting or busy.
@@ -57,7 +64,7 @@ impl Channel {
                 let was_open = kept.is_some();
                 let sent = match kept {
                     Some(open) => hand_over(&open, head, socket).await.map(|()| open),
-                    None => match UnixStream::connect(&self.path).await {
+                    None => match self.open().await {
                         Ok(open) => hand_over(&open, head, socket).await.map(|()| open),
                         Err(error) => Err(error),
                     },

@@ -14,11 +14,14 @@ const FIRST_READ: usize = 512;
 
 /// Hands a socket over. The caller may close its own copy afterwards.
 ///
+/// The channel is a non-blocking socket of the standard library, not one of the reactor's: that
+/// would wake this thread whenever the other end has read something.
+///
 /// # Errors
 /// `InvalidInput` for a head over [`HEAD_MAX`]; those of `sendmsg(2)`. After an error the channel
 /// must not be used again.
 pub async fn hand_over(
-    channel: &UnixStream,
+    channel: &std::os::unix::net::UnixStream,
     head: &[u8],
     socket: BorrowedFd<'_>,
 ) -> io::Result<()> {
@@ -32,10 +35,15 @@ pub async fn hand_over(
     while sent < message.len() {
         let attach = [socket];
         let attach = if sent == 0 { &attach[..] } else { &[] };
-        let rest = &message[sent..];
-        sent += channel
-            .async_io(Interest::WRITABLE, || sys::send(channel.as_fd(), rest, attach))
-            .await?;
+        match sys::send(channel.as_fd(), &message[sent..], attach) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The reactor may know it for as long as it is full.
+                UnixStream::from_std(channel.try_clone()?)?.writable().await?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -104,9 +112,17 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    /// A sending and a receiving end.
+    fn channel() -> (std::os::unix::net::UnixStream, UnixStream) {
+        let (left, right) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        left.set_nonblocking(true).expect("non-blocking");
+        right.set_nonblocking(true).expect("non-blocking");
+        (left, UnixStream::from_std(right).expect("a stream"))
+    }
+
     #[tokio::test]
     async fn sockets_arrive_in_order_with_their_heads() {
-        let (left, right) = UnixStream::pair().expect("a pair");
+        let (left, right) = channel();
         let mut far_ends = Vec::new();
         for number in 0..3u8 {
             let (near, far) = UnixStream::pair().expect("a pair");
@@ -131,9 +147,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_channel_is_waited_for() {
+        let (left, right) = channel();
+        let (near, _far) = UnixStream::pair().expect("a pair");
+        const MESSAGES: usize = 500;
+        let give = async {
+            for _ in 0..MESSAGES {
+                hand_over(&left, &[0; HEAD_MAX], near.as_fd()).await.expect("handed over");
+            }
+        };
+        let take = async {
+            for _ in 0..MESSAGES {
+                let (head, _) = take_over(&right).await.expect("whole").expect("one more");
+                assert_eq!(head.len(), HEAD_MAX);
+            }
+        };
+        tokio::join!(give, take);
+    }
+
+    #[tokio::test]
     async fn a_message_in_pieces_is_put_together_and_its_end_told_from_the_next_one() {
         for cut in 1..4 {
-            let (left, right) = UnixStream::pair().expect("a pair");
+            let (left, right) = channel();
             let (near, _far) = UnixStream::pair().expect("a pair");
             let message = [0, 2, b'a', b'b'];
             let taken = async { take_over(&right).await.map(|taken| taken.map(|(head, _)| head)) };
