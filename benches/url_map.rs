@@ -68,19 +68,18 @@ fn load_balancing(hosts: usize) -> LoadBalancing {
     let services = 100;
     let backend = |n: usize| SelfLink::new(&format!("backendServices/b{n}"));
     let path_matchers: Vec<_> = (0..services)
-        .map(|n| PathMatcher {
-            name: format!("m{n}"),
-            default: RouteAction::Service(backend(n)),
-            path_rules: vec![
+        .map(|n| {
+            let rules = vec![
                 PathRule {
                     paths: vec!["/a/*".to_owned(), "/a/b/*".to_owned()],
-                    action: RouteAction::Service(backend(n)),
+                    route: Route::service(backend(n)),
                 },
                 PathRule {
                     paths: vec!["/video/hd".to_owned(), "/video/hd/*".to_owned()],
-                    action: RouteAction::Service(backend((n + 1) % services)),
+                    route: Route::service(backend((n + 1) % services)),
                 },
-            ],
+            ];
+            PathMatcher::new(format!("m{n}"), Route::service(backend(n)), Rules::PathRules(rules))
         })
         .collect();
     let host_rules = (0..hosts).map(|n| HostRule {
@@ -109,31 +108,27 @@ fn load_balancing(hosts: usize) -> LoadBalancing {
             address: Ipv4Addr::LOCALHOST,
             port: 443,
             allow_global_access: false,
+            proxy_address: None,
             target: TargetProxy {
-                self_link: SelfLink::new("t"),
-                url_map: SelfLink::new("u"),
-                ssl_certificates: vec![],
                 https: true,
-                http_keep_alive_timeout_sec: 610,
+                ..TargetProxy::new(SelfLink::new("t"), SelfLink::new("u"))
             },
         }],
         url_maps: vec![UrlMap {
-            self_link: SelfLink::new("u"),
-            default: RouteAction::Service(backend(services)),
             host_rules: host_rules.collect(),
             path_matchers,
-            tests: vec![],
+            ..UrlMap::new(SelfLink::new("u"), Route::service(backend(services)))
         }],
         backend_services: (0..=services)
             .map(|n| BackendService {
-                self_link: backend(n),
-                protocol: "HTTPS".to_owned(),
-                timeout_sec: None,
-                backends: vec![SelfLink::new(&format!("networkEndpointGroups/g{n}"))],
-                custom_request_headers: vec![],
-                custom_response_headers: vec![],
+                protocol: Protocol::Https,
+                ..BackendService::new(
+                    backend(n),
+                    SelfLink::new(&format!("networkEndpointGroups/g{n}")),
+                )
             })
             .collect(),
         network_endpoint_groups: (0..=services).map(group).collect(),
+        health_checks: vec![],
     }
 }

@@ -27,7 +27,7 @@ fn main() {
     let certificate = params.self_signed(&key).expect("a certificate");
     let declared = |n: u8| SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, n), 80);
     let services = || (0..100u8).map(|n| (n, format!("svc-{n}")));
-    let service = |name: &str| RouteAction::Service(link("backendServices", name));
+    let service = |name: &str| Route::service(link("backendServices", name));
     let slice = InternalLbSlice {
         network: network.clone(),
         load_balancing: LoadBalancing {
@@ -38,9 +38,8 @@ fn main() {
                 address: Ipv4Addr::new(10, 0, 0, 5),
                 port: 443,
                 allow_global_access: true,
+                proxy_address: None,
                 target: TargetProxy {
-                    self_link: link("targetHttpsProxies", "proxy"),
-                    url_map: link("urlMaps", "map"),
                     ssl_certificates: vec![SslCertificate {
                         self_link: link("sslCertificates", "c"),
                         certificate: certificate.pem(),
@@ -48,12 +47,10 @@ fn main() {
                         domains: Vec::new(),
                     }],
                     https,
-                    http_keep_alive_timeout_sec: 610,
+                    ..TargetProxy::new(link("targetHttpsProxies", "proxy"), link("urlMaps", "map"))
                 },
             }],
             url_maps: vec![UrlMap {
-                self_link: link("urlMaps", "map"),
-                default: service("svc-0"),
                 host_rules: services()
                     .map(|(_, name)| HostRule {
                         hosts: vec![format!("{name}.example.com")],
@@ -61,30 +58,26 @@ fn main() {
                     })
                     .collect(),
                 path_matchers: services()
-                    .map(|(_, name)| PathMatcher {
-                        default: service(&name),
-                        name,
-                        path_rules: Vec::new(),
+                    .map(|(_, name)| {
+                        let default = service(&name);
+                        PathMatcher::new(name, default, Rules::PathRules(Vec::new()))
                     })
                     .collect(),
-                tests: Vec::new(),
+                ..UrlMap::new(link("urlMaps", "map"), service("svc-0"))
             }],
             backend_services: services()
-                .map(|(_, name)| BackendService {
-                    self_link: link("backendServices", &name),
-                    protocol: "HTTP".to_owned(),
-                    timeout_sec: None,
-                    backends: vec![link("networkEndpointGroups", &name)],
-                    custom_request_headers: Vec::new(),
-                    custom_response_headers: Vec::new(),
+                .map(|(_, name)| {
+                    let group = link("networkEndpointGroups", &name);
+                    BackendService::new(link("backendServices", &name), group)
                 })
                 .collect(),
             network_endpoint_groups: services()
-                .map(|(n, name)| NetworkEndpointGroup {
-                    self_link: link("networkEndpointGroups", &name),
-                    endpoints: Endpoints::NonGcpPrivateIpPort(vec![declared(n)]),
+                .map(|(n, name)| {
+                    let group = link("networkEndpointGroups", &name);
+                    NetworkEndpointGroup::addresses(group, vec![declared(n)])
                 })
                 .collect(),
+            health_checks: Vec::new(),
         },
     };
     let placements = services()

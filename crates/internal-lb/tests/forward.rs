@@ -9,6 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_proxy::tls::{CertifiedPem, accept, server_config};
 use http_proxy::{Body, ConnectionInfo, Incoming, ServerOptions, serve};
 use names::{Origin, SelfLink};
+use slice::load_balancer::Protocol;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 fn a_request_reaches_an_address_with_the_load_balancers_headers() {
     run(async {
         let backend = support::server(ServerOptions::default(), mirror).await;
-        let mut with_headers = service("plain", "HTTP", "group");
+        let mut with_headers = service("plain", Protocol::Http, "group");
         with_headers.custom_request_headers =
             vec!["X-Client: {client_ip_address}".to_owned(), "X-Fixed: yes".to_owned()];
         with_headers.custom_response_headers = vec!["X-Proto: {client_protocol}".to_owned()];
@@ -85,9 +86,9 @@ fn requests_take_turns_and_a_dead_backend_is_passed_over() {
                 ("dead.example.com", to("dead")),
             ],
             vec![
-                service("turns", "HTTP", "turns"),
-                service("half", "HTTP", "half"),
-                service("dead", "HTTP", "dead"),
+                service("turns", Protocol::Http, "turns"),
+                service("half", Protocol::Http, "half"),
+                service("dead", Protocol::Http, "dead"),
             ],
             vec![
                 group("turns", &[declared(1), declared(2)]),
@@ -137,7 +138,7 @@ fn bodiless_requests_that_get_503_are_sent_once_more_and_post_never() {
         .await;
         let slice = slice(
             &[("a.example.com", to("a"))],
-            vec![service("a", "HTTP", "a")],
+            vec![service("a", Protocol::Http, "a")],
             vec![group("a", &[declared(1)])],
         );
         let started = start("retry", slice, &[(1, backend.address)]);
@@ -161,7 +162,7 @@ fn a_backend_that_is_late_is_cut_off() {
                 Response::new(Body::boxed(Stuck(false)))
             })
             .await;
-        let mut late = service("late", "HTTP", "late");
+        let mut late = service("late", Protocol::Http, "late");
         late.timeout_sec = Some(1);
         let slice = slice(
             &[("a.example.com", to("late"))],
@@ -201,7 +202,7 @@ fn cloud_run_learns_origin_and_service_and_never_from_http() {
     run(async {
         let slice = slice(
             &[("apps.example.com", to("apps"))],
-            vec![service("apps", "HTTP", "apps")],
+            vec![service("apps", Protocol::Http, "apps")],
             vec![serverless("apps", "apps.example.com/<service>")],
         );
         let started = start("cloud-run", slice, &[]);
@@ -252,7 +253,7 @@ fn a_websocket_passes_and_other_upgrades_are_ordinary_requests() {
             .await;
         let slice = slice(
             &[("ws.example.com", to("ws"))],
-            vec![service("ws", "HTTP", "ws")],
+            vec![service("ws", Protocol::Http, "ws")],
             vec![group("ws", &[declared(1)])],
         );
         let started = start("websocket", slice, &[(1, backend.address)]);
@@ -327,10 +328,10 @@ fn backends_over_tls_and_http2_are_not_verified() {
                 ("wrong", to("wrong")),
             ],
             vec![
-                service("https", "HTTPS", "https"),
-                service("http2", "HTTP2", "http2"),
-                service("h2c", "H2C", "h2c"),
-                service("wrong", "HTTPS", "h2c"),
+                service("https", Protocol::Https, "https"),
+                service("http2", Protocol::Http2, "http2"),
+                service("h2c", Protocol::H2c, "h2c"),
+                service("wrong", Protocol::Https, "h2c"),
             ],
             vec![
                 group("https", &[declared(1)]),
@@ -390,7 +391,7 @@ fn grpc_passes_with_its_trailers() {
             .await;
         let slice = slice(
             &[("grpc.example.com", to("grpc"))],
-            vec![service("grpc", "H2C", "grpc")],
+            vec![service("grpc", Protocol::H2c, "grpc")],
             vec![group("grpc", &[declared(1)])],
         );
         let (chain, key) = certificate(&["grpc.example.com"]);

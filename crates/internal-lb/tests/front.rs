@@ -7,7 +7,7 @@ use common::*;
 use http::{Method, Request};
 use http_proxy::tls::{client_config, connect};
 use http_proxy::{Body, Pool, PoolOptions, ServerOptions, Version};
-use slice::load_balancer::{Endpoints, RouteAction, UrlRedirect};
+use slice::load_balancer::{Destination, NetworkEndpointGroup, Protocol, Route, UrlRedirect};
 use slice::{Notice, Workload};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -18,18 +18,21 @@ use tokio::net::TcpStream;
 #[test]
 fn refusals_have_the_documented_status_and_body() {
     run(async {
-        let redirect = RouteAction::UrlRedirect(UrlRedirect {
+        let redirect = Route::new(Destination::UrlRedirect(UrlRedirect {
             host_redirect: Some("b.example.com".to_owned()),
             status: 308,
             ..UrlRedirect::default()
-        });
+        }));
         let slice = slice(
             &[
                 ("mask.example.com", to("mask")),
                 ("empty.example.com", to("empty")),
                 ("redirect.example.com", redirect),
             ],
-            vec![service("mask", "HTTP", "mask"), service("empty", "HTTP", "empty")],
+            vec![
+                service("mask", Protocol::Http, "mask"),
+                service("empty", Protocol::Http, "empty"),
+            ],
             vec![serverless("mask", "mask.example.com/app/<service>"), group("empty", &[])],
         );
         let started = start("refusals", slice, &[]);
@@ -60,7 +63,7 @@ fn https_speaks_both_versions_and_grpc_stays_http2_and_is_refused_in_its_own_way
     run(async {
         let slice = slice(
             &[("apps.example.com", to("apps"))],
-            vec![service("apps", "HTTP", "apps")],
+            vec![service("apps", Protocol::Http, "apps")],
             vec![serverless("apps", "<tag>.example.com/<service>")],
         );
         let certificate = certificate(&["blue.example.com"]);
@@ -133,7 +136,7 @@ fn a_client_of_another_region_hears_nothing() {
         let backend = support::server(ServerOptions::default(), mirror).await;
         let slice = slice(
             &[("a.example.com", to("a"))],
-            vec![service("a", "HTTP", "a")],
+            vec![service("a", Protocol::Http, "a")],
             vec![group("a", &[declared(1)])],
         );
         let mut started = start("region", slice.clone(), &[(1, backend.address)]);
@@ -172,7 +175,7 @@ fn a_reload_changes_the_next_request_of_a_live_connection_and_a_bad_one_nothing(
         let backend = support::server(ServerOptions::default(), mirror).await;
         let old = slice(
             &[("a.example.com", to("a"))],
-            vec![service("a", "HTTP", "a")],
+            vec![service("a", Protocol::Http, "a")],
             vec![group("a", &[declared(1)])],
         );
         let certificate = certificate(&["a.example.com"]);
@@ -185,7 +188,8 @@ fn a_reload_changes_the_next_request_of_a_live_connection_and_a_bad_one_nothing(
         ask("200").await;
         let mut empty = old.clone();
         empty.load_balancing.network_endpoint_groups[0].endpoints =
-            Endpoints::NonGcpPrivateIpPort(Vec::new());
+            NetworkEndpointGroup::addresses(link("networkEndpointGroups", "a"), Vec::new())
+                .endpoints;
         started.reload(empty).expect("a reload");
         ask("503").await;
         started.reload(old.clone()).expect("a reload");

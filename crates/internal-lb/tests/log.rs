@@ -5,6 +5,7 @@ mod common;
 use common::support::{self, Raw, run};
 use common::*;
 use http_proxy::ServerOptions;
+use slice::load_balancer::Protocol;
 
 /// Not a test by itself: what [`every_request_is_one_log_entry`] runs in a process of its own.
 #[test]
@@ -14,7 +15,7 @@ fn requests_for_the_log() {
         let backend = support::server(ServerOptions::default(), mirror).await;
         let slice = slice(
             &[("a.example.com", to("a")), ("mask.example.com", to("mask"))],
-            vec![service("a", "HTTP", "a"), service("mask", "HTTP", "mask")],
+            vec![service("a", Protocol::Http, "a"), service("mask", Protocol::Http, "mask")],
             vec![group("a", &[declared(1)]), serverless("mask", "mask.example.com/app/<service>")],
         );
         let started = start("log", slice, &[(1, backend.address)]);

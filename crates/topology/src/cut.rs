@@ -4,7 +4,7 @@ use names::{NetworkId, SelfLink};
 use slice::apigee::ApiProxySlice;
 use slice::dns::{DnsInstance, DnsView, PrivateDnsSlice, ZoneKind};
 use slice::load_balancer::{
-    Endpoints, InternalLbSlice, KnownService, LoadBalancing, NetworkEndpointGroup, RouteAction,
+    Endpoints, InternalLbSlice, KnownService, LoadBalancing, NetworkEndpointGroup, Route, Rules,
     UrlMap,
 };
 use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
@@ -106,7 +106,7 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
         .cloned()
         .collect();
     let groups: HashSet<&SelfLink> =
-        backend_services.iter().flat_map(|service| &service.backends).collect();
+        backend_services.iter().flat_map(|s| &s.backends).map(|backend| &backend.group).collect();
     let mut network_endpoint_groups: Vec<_> = all
         .network_endpoint_groups
         .iter()
@@ -114,6 +114,14 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
         .cloned()
         .collect();
     fill_services(&topology.services, &mut network_endpoint_groups);
+    let checks: HashSet<&SelfLink> =
+        backend_services.iter().filter_map(|service| service.health_check.as_ref()).collect();
+    let health_checks = all
+        .health_checks
+        .iter()
+        .filter(|check| checks.contains(&check.self_link))
+        .cloned()
+        .collect();
     InternalLbSlice {
         network: network.clone(),
         load_balancing: LoadBalancing {
@@ -121,6 +129,7 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
             url_maps,
             backend_services,
             network_endpoint_groups,
+            health_checks,
         },
     }
 }
@@ -128,14 +137,19 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
 /// Backend services to which a URL map leads, those of its tests included.
 fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
     let in_matchers = map.path_matchers.iter().flat_map(|matcher| {
-        std::iter::once(&matcher.default).chain(matcher.path_rules.iter().map(|rule| &rule.action))
+        let (of_paths, of_routes): (&[_], &[_]) = match &matcher.rules {
+            Rules::PathRules(rules) => (rules, &[]),
+            Rules::RouteRules(rules) => (&[], rules),
+        };
+        let of_paths = of_paths.iter().map(|rule| &rule.route);
+        std::iter::once(&matcher.default)
+            .chain(of_paths)
+            .chain(of_routes.iter().map(|rule| &rule.route))
     });
-    let actions = std::iter::once(&map.default).chain(in_matchers);
-    let links = actions.filter_map(|action| match action {
-        RouteAction::Service(link) => Some(link),
-        RouteAction::UrlRedirect(_) => None,
-    });
-    links.chain(map.tests.iter().filter_map(|test| test.service.as_ref()))
+    let routes = std::iter::once(&map.default).chain(in_matchers);
+    routes
+        .flat_map(Route::services)
+        .chain(map.tests.iter().filter_map(|test| test.service.as_ref()))
 }
 
 /// Tells each serverless group the services that its mask may yield: those of its own project and

@@ -2,7 +2,7 @@
 
 use names::NetworkId;
 use slice::dns::ZoneKind;
-use slice::load_balancer::{Endpoints, RouteAction};
+use slice::load_balancer::{Destination, Endpoints, Rules};
 use slice::{Role, Slice, Topology};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -59,11 +59,13 @@ fn a_load_balancer_s_slice_is_closed_and_knows_the_services_that_its_masks_may_y
     let services: HashSet<_> =
         all.backend_services.iter().map(|service| &service.self_link).collect();
     for map in &all.url_maps {
-        let rules =
-            map.path_matchers.iter().flat_map(|m| m.path_rules.iter().map(|rule| &rule.action));
+        let rules = map.path_matchers.iter().flat_map(|matcher| match &matcher.rules {
+            Rules::PathRules(rules) => rules.iter().map(|rule| &rule.route).collect::<Vec<_>>(),
+            Rules::RouteRules(rules) => rules.iter().map(|rule| &rule.route).collect(),
+        });
         let defaults = map.path_matchers.iter().map(|matcher| &matcher.default);
         for action in rules.chain(defaults).chain([&map.default]) {
-            if let RouteAction::Service(link) = action {
+            if let Destination::Service(link) = &action.to {
                 assert!(services.contains(link));
             }
         }
@@ -71,11 +73,11 @@ fn a_load_balancer_s_slice_is_closed_and_knows_the_services_that_its_masks_may_y
     let groups: HashSet<_> =
         all.network_endpoint_groups.iter().map(|group| &group.self_link).collect();
     assert!(
-        all.backend_services.iter().flat_map(|s| &s.backends).all(|link| groups.contains(link))
+        all.backend_services.iter().flat_map(|s| &s.backends).all(|b| groups.contains(&b.group))
     );
     let mut known = all.network_endpoint_groups.iter().filter_map(|group| match &group.endpoints {
         Endpoints::CloudRun(cloud_run) => Some(cloud_run.services.clone()),
-        Endpoints::NonGcpPrivateIpPort(_) => None,
+        _ => None,
     });
     let names: Vec<_> =
         known.next().expect("one serverless group").iter().map(|s| s.name.clone()).collect();

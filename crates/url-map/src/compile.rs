@@ -10,8 +10,10 @@ use crate::paths::PathTable;
 use crate::redirect::STATUSES;
 use crate::table::TextMap;
 use names::SelfLink;
+pub use slice::load_balancer::Protocol;
 use slice::load_balancer::{
-    self as raw, CloudRunEndpoints, Endpoints, LoadBalancing, RouteAction, UrlMapTest, UrlRedirect,
+    self as raw, CloudRunEndpoints, Destination, Endpoints, LoadBalancing, Route, Rules,
+    UrlMapTest, UrlRedirect,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -106,19 +108,6 @@ pub(crate) enum Backends {
     None,
     Serverless(Box<Selector>),
     Addresses(Vec<SocketAddrV4>),
-}
-
-/// `protocol` of a backend service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// HTTP/1.1 without TLS.
-    Http,
-    /// HTTP/1.1 over TLS.
-    Https,
-    /// HTTP/2 over TLS.
-    Http2,
-    /// HTTP/2 without TLS.
-    H2c,
 }
 
 impl Snapshot {
@@ -263,9 +252,13 @@ impl Compiler {
         services: &TextMap,
     ) -> PathMatcher {
         let mut paths = PathTable::default();
-        let mut actions = Vec::with_capacity(matcher.path_rules.len());
-        for (index, rule) in (0u32..).zip(&matcher.path_rules) {
-            actions.push(self.action(map, &rule.action, services));
+        let rules = match &matcher.rules {
+            Rules::PathRules(rules) => &rules[..],
+            Rules::RouteRules(_) => &[],
+        };
+        let mut actions = Vec::with_capacity(rules.len());
+        for (index, rule) in (0u32..).zip(rules) {
+            actions.push(self.action(map, &rule.route, services));
             for path in &rule.paths {
                 if let Err(error) = paths.insert(path, index) {
                     self.error(map, Defect::Path(matcher.name.clone(), path.clone(), error));
@@ -276,10 +269,14 @@ impl Compiler {
         PathMatcher { name: matcher.name.clone(), paths, actions, default }
     }
 
-    fn action(&mut self, map: &SelfLink, action: &RouteAction, services: &TextMap) -> Action {
-        match action {
-            RouteAction::Service(link) => Action::Service(self.resolve(map, services, link)),
-            RouteAction::UrlRedirect(redirect) => {
+    fn action(&mut self, map: &SelfLink, route: &Route, services: &TextMap) -> Action {
+        match &route.to {
+            Destination::Service(link) => Action::Service(self.resolve(map, services, link)),
+            Destination::Weighted(all) => match all.first() {
+                Some(one) => Action::Service(self.resolve(map, services, &one.backend_service)),
+                None => Action::Service(0),
+            },
+            Destination::UrlRedirect(redirect) => {
                 if !STATUSES.contains(&redirect.status) {
                     self.error(map, Defect::RedirectStatus(redirect.status));
                 }
@@ -299,18 +296,9 @@ impl Compiler {
         catalogues: &mut Vec<Catalogue>,
     ) -> BackendService {
         let link = &service.self_link;
-        let protocol = match service.protocol.as_str() {
-            "HTTP" => Protocol::Http,
-            "HTTPS" => Protocol::Https,
-            "HTTP2" => Protocol::Http2,
-            "H2C" => Protocol::H2c,
-            other => {
-                self.error(link, Defect::Protocol(other.to_owned()));
-                Protocol::Http
-            }
-        };
+        let protocol = service.protocol;
         let mut backends = Backends::None;
-        for group in &service.backends {
+        for group in service.backends.iter().map(|backend| &backend.group) {
             let Some((_, position)) = index.get(group.as_str().as_bytes()) else {
                 self.error(link, Defect::Dangling(group.clone()));
                 continue;
@@ -321,11 +309,11 @@ impl Compiler {
                     let selector = self.selector(&group.self_link, endpoints, catalogues);
                     Backends::Serverless(Box::new(selector))
                 }
-                (Backends::None, Endpoints::NonGcpPrivateIpPort(addresses)) => {
-                    Backends::Addresses(addresses.clone())
+                (Backends::None, Endpoints::Addresses { endpoints, .. }) => {
+                    Backends::Addresses(endpoints.clone())
                 }
-                (Backends::Addresses(mut all), Endpoints::NonGcpPrivateIpPort(addresses)) => {
-                    all.extend(addresses);
+                (Backends::Addresses(mut all), Endpoints::Addresses { endpoints, .. }) => {
+                    all.extend(endpoints);
                     Backends::Addresses(all)
                 }
                 (backends, _) => {
@@ -360,7 +348,7 @@ impl Compiler {
             timeout,
             request_headers: headers(&service.custom_request_headers),
             response_headers: headers(&service.custom_response_headers),
-            group: service.backends.first().cloned(),
+            group: service.backends.first().map(|backend| backend.group.clone()),
             backends,
         }
     }

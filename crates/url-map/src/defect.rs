@@ -37,8 +37,6 @@ pub enum Defect {
     RedirectPathAndPrefix,
     /// `httpsRedirect` in a map that a target HTTPS proxy uses: it would redirect for ever.
     HttpsRedirectOnHttps(SelfLink),
-    /// `protocol` is none of HTTP, HTTPS, HTTP2 and H2C.
-    Protocol(String),
     /// A custom header line, and why it is refused.
     Header(String, HeaderError),
     /// A serverless group beside another group.
@@ -73,9 +71,6 @@ impl fmt::Display for CompileError {
             }
             Defect::HttpsRedirectOnHttps(proxy) => {
                 write!(f, "has httpsRedirect and is used by the target HTTPS proxy {proxy}")
-            }
-            Defect::Protocol(protocol) => {
-                write!(f, "has protocol `{protocol}`; HTTP, HTTPS, HTTP2 and H2C are possible")
             }
             Defect::Header(line, error) => write!(f, "custom header `{line}` {error}"),
             Defect::ServerlessNotAlone => {

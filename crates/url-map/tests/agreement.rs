@@ -14,17 +14,16 @@ fn service(number: usize) -> SelfLink {
 /// Backend service 0 is the map's default, 1 + i the default of matcher i, 100 + 10 i + j its rule j.
 fn load_balancing(hosts: &[Vec<String>], paths: &[Vec<Vec<String>>]) -> LoadBalancing {
     let number = |i: usize, j: usize| 100 + 10 * i + j;
-    let path_matchers = paths.iter().enumerate().map(|(i, rules)| PathMatcher {
-        name: format!("m{i}"),
-        default: RouteAction::Service(service(1 + i)),
-        path_rules: rules
-            .iter()
-            .enumerate()
-            .map(|(j, paths)| PathRule {
-                paths: paths.clone(),
-                action: RouteAction::Service(service(number(i, j))),
-            })
-            .collect(),
+    let path_matchers = paths.iter().enumerate().map(|(i, rules)| {
+        let rules = rules.iter().enumerate().map(|(j, paths)| PathRule {
+            paths: paths.clone(),
+            route: Route::service(service(number(i, j))),
+        });
+        PathMatcher::new(
+            format!("m{i}"),
+            Route::service(service(1 + i)),
+            Rules::PathRules(rules.collect()),
+        )
     });
     let path_matchers: Vec<_> = path_matchers.collect();
     let host_rules = hosts.iter().enumerate().map(|(i, hosts)| HostRule {
@@ -37,12 +36,8 @@ fn load_balancing(hosts: &[Vec<String>], paths: &[Vec<Vec<String>>]) -> LoadBala
         numbers.extend((0..rules.len()).map(|j| number(i, j)));
     }
     let backend_services = numbers.into_iter().map(|number| BackendService {
-        self_link: service(number),
-        protocol: "HTTP".into(),
-        timeout_sec: None,
         backends: vec![],
-        custom_request_headers: vec![],
-        custom_response_headers: vec![],
+        ..BackendService::new(service(number), SelfLink::new("none"))
     });
     LoadBalancing {
         forwarding_rules: vec![ForwardingRule {
@@ -52,23 +47,17 @@ fn load_balancing(hosts: &[Vec<String>], paths: &[Vec<Vec<String>>]) -> LoadBala
             address: Ipv4Addr::LOCALHOST,
             port: 80,
             allow_global_access: false,
-            target: TargetProxy {
-                self_link: SelfLink::new("t"),
-                url_map: SelfLink::new("u"),
-                ssl_certificates: vec![],
-                https: false,
-                http_keep_alive_timeout_sec: 610,
-            },
+            proxy_address: None,
+            target: TargetProxy::new(SelfLink::new("t"), SelfLink::new("u")),
         }],
         url_maps: vec![UrlMap {
-            self_link: SelfLink::new("u"),
-            default: RouteAction::Service(service(0)),
             host_rules: host_rules.collect(),
             path_matchers,
-            tests: vec![],
+            ..UrlMap::new(SelfLink::new("u"), Route::service(service(0)))
         }],
         backend_services: backend_services.collect(),
         network_endpoint_groups: vec![],
+        health_checks: vec![],
     }
 }
 
@@ -91,23 +80,24 @@ fn naive(map: &UrlMap, host: &str, path: &str) -> SelfLink {
             }
         }
     }
-    let service = |action: &RouteAction| match action {
-        RouteAction::Service(link) => link.clone(),
-        RouteAction::UrlRedirect(_) => unreachable!("none is generated"),
+    let service = |route: &Route| match &route.to {
+        Destination::Service(link) => link.clone(),
+        _ => unreachable!("none is generated"),
     };
     let Some((_, name)) = best else {
         return service(&map.default);
     };
     let matcher = map.path_matchers.iter().find(|matcher| matcher.name == name).unwrap();
-    let mut best: Option<(usize, &RouteAction)> = None;
-    for rule in &matcher.path_rules {
+    let mut best: Option<(usize, &Route)> = None;
+    let Rules::PathRules(rules) = &matcher.rules else { unreachable!("none is generated") };
+    for rule in rules {
         for pattern in &rule.paths {
             let (matches, rank) = match pattern.strip_suffix('*') {
                 Some(prefix) => (path.starts_with(prefix), prefix.len()),
                 None => (path == pattern, usize::MAX),
             };
             if matches && best.is_none_or(|(other, _)| rank > other) {
-                best = Some((rank, &rule.action));
+                best = Some((rank, &rule.route));
             }
         }
     }

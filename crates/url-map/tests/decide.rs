@@ -14,18 +14,18 @@ fn link(collection: &str, name: &str) -> SelfLink {
     SelfLink::regional("p", "europe-west1", collection, name)
 }
 
-fn to(service: &str) -> RouteAction {
-    RouteAction::Service(link("backendServices", service))
+fn to(service: &str) -> Route {
+    Route::service(link("backendServices", service))
 }
 
 fn backend(name: &str, group: Option<&str>) -> BackendService {
     BackendService {
-        self_link: link("backendServices", name),
-        protocol: "HTTPS".into(),
-        timeout_sec: None,
-        backends: group.map(|group| link("networkEndpointGroups", group)).into_iter().collect(),
-        custom_request_headers: vec![],
-        custom_response_headers: vec![],
+        protocol: Protocol::Https,
+        backends: group
+            .map(|group| Backend::new(link("networkEndpointGroups", group)))
+            .into_iter()
+            .collect(),
+        ..BackendService::new(link("backendServices", name), link("networkEndpointGroups", name))
     }
 }
 
@@ -57,12 +57,10 @@ fn serverless(
 }
 
 fn addresses(name: &str, list: &[&str]) -> NetworkEndpointGroup {
-    NetworkEndpointGroup {
-        self_link: link("networkEndpointGroups", name),
-        endpoints: Endpoints::NonGcpPrivateIpPort(
-            list.iter().map(|address| address.parse().unwrap()).collect(),
-        ),
-    }
+    NetworkEndpointGroup::addresses(
+        link("networkEndpointGroups", name),
+        list.iter().map(|address| address.parse().unwrap()).collect(),
+    )
 }
 
 fn rule(name: &str, port: u16, map: &str, https: bool) -> ForwardingRule {
@@ -73,28 +71,20 @@ fn rule(name: &str, port: u16, map: &str, https: bool) -> ForwardingRule {
         address: Ipv4Addr::new(10, 0, 0, 5),
         port,
         allow_global_access: false,
+        proxy_address: None,
         target: TargetProxy {
-            self_link: link("targetHttpsProxies", name),
-            url_map: link("urlMaps", map),
-            ssl_certificates: vec![],
             https,
-            http_keep_alive_timeout_sec: 610,
+            ..TargetProxy::new(link("targetHttpsProxies", name), link("urlMaps", map))
         },
     }
 }
 
-fn path_rule(paths: &[&str], action: RouteAction) -> PathRule {
-    PathRule { paths: paths.iter().map(|path| (*path).to_owned()).collect(), action }
+fn path_rule(paths: &[&str], route: Route) -> PathRule {
+    PathRule { paths: paths.iter().map(|path| (*path).to_owned()).collect(), route }
 }
 
-fn url_map(name: &str, default: RouteAction) -> UrlMap {
-    UrlMap {
-        self_link: link("urlMaps", name),
-        default,
-        host_rules: vec![],
-        path_matchers: vec![],
-        tests: vec![],
-    }
+fn url_map(name: &str, default: Route) -> UrlMap {
+    UrlMap::new(link("urlMaps", name), default)
 }
 
 fn host_rule(hosts: &[&str], matcher: &str) -> HostRule {
@@ -113,40 +103,40 @@ fn topology() -> LoadBalancing {
         host_rule(&["empty.example.com"], "empty"),
     ];
     map.path_matchers = vec![
-        PathMatcher {
-            name: "api".into(),
-            default: to("hybrid"),
-            path_rules: vec![
+        PathMatcher::new(
+            "api",
+            to("hybrid"),
+            Rules::PathRules(vec![
                 path_rule(&["/orders", "/orders/*"], to("orders")),
                 path_rule(&["/canary/*"], to("canary")),
                 path_rule(&["/missing"], to("missing")),
                 path_rule(&["/wrong-tag"], to("wrong-tag")),
                 path_rule(
                     &["/old/*"],
-                    RouteAction::UrlRedirect(UrlRedirect {
+                    Route::new(Destination::UrlRedirect(UrlRedirect {
                         prefix_redirect: Some("/orders/".into()),
                         status: 308,
                         ..UrlRedirect::default()
-                    }),
+                    })),
                 ),
-            ],
-        },
-        PathMatcher {
-            name: "video".into(),
-            default: to("hybrid"),
-            path_rules: vec![path_rule(&["/video/*", "/Shop"], to("orders"))],
-        },
-        PathMatcher {
-            name: "empty".into(),
-            default: to("nothing"),
-            path_rules: vec![path_rule(&["/group"], to("hollow"))],
-        },
+            ]),
+        ),
+        PathMatcher::new(
+            "video",
+            to("hybrid"),
+            Rules::PathRules(vec![path_rule(&["/video/*", "/Shop"], to("orders"))]),
+        ),
+        PathMatcher::new(
+            "empty",
+            to("nothing"),
+            Rules::PathRules(vec![path_rule(&["/group"], to("hollow"))]),
+        ),
     ];
-    let to_https = RouteAction::UrlRedirect(UrlRedirect {
+    let to_https = Route::new(Destination::UrlRedirect(UrlRedirect {
         https_redirect: true,
         status: 301,
         ..UrlRedirect::default()
-    });
+    }));
     LoadBalancing {
         forwarding_rules: vec![rule("https", 443, "lb", true), rule("http", 80, "to-https", false)],
         url_maps: vec![map, url_map("to-https", to_https)],
@@ -169,6 +159,7 @@ fn topology() -> LoadBalancing {
             addresses("hybrid", &["10.0.9.1:8080", "10.0.9.2:8080"]),
             addresses("hollow", &[]),
         ],
+        health_checks: vec![],
     }
 }
 
@@ -369,6 +360,7 @@ fn a_maps_own_tests_run_offline() {
         path: path.into(),
         service: service.map(|name| link("backendServices", name)),
         cloud_run_service: run.map(str::to_owned),
+        ..UrlMapTest::default()
     };
     topology.url_maps[0].tests = vec![
         test("api.example.com", "/orders/1?x=y", Some("orders"), Some("orders")),
@@ -409,7 +401,11 @@ fn defects_are_reported_all_at_once() {
         |t| {
             t.forwarding_rules[0].target.url_map = link("urlMaps", "none");
             t.url_maps[0].host_rules.push(host_rule(&["new.example.com"], "none"));
-            t.url_maps[0].path_matchers[1].path_rules.push(path_rule(&["/video/*"], to("orders")));
+            let rule = path_rule(&["/video/*"], to("orders"));
+            let Rules::PathRules(rules) = &mut t.url_maps[0].path_matchers[1].rules else {
+                panic!()
+            };
+            rules.push(rule);
             t.backend_services[0].timeout_sec = Some(30);
         },
         &[
@@ -438,12 +434,11 @@ fn defects_are_reported_all_at_once() {
     refused(
         |t| {
             let hybrid = link("networkEndpointGroups", "hybrid");
-            t.backend_services[0].backends.push(hybrid);
+            t.backend_services[0].backends.push(Backend::new(hybrid));
         },
         &[Defect::ServerlessNotAlone],
     );
     refused(|t| t.backend_services.push(backend("apps", None)), &[Defect::DuplicateResource]);
-    refused(|t| t.backend_services[0].protocol = "GRPC".into(), &[Defect::Protocol("GRPC".into())]);
 }
 
 #[test]

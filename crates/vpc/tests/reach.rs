@@ -48,13 +48,8 @@ fn rule(network: &str, address: &str, port: u16, global: bool) -> ForwardingRule
         address: address.parse().expect("an address"),
         port,
         allow_global_access: global,
-        target: TargetProxy {
-            self_link: SelfLink::new("t"),
-            url_map: SelfLink::new("u"),
-            ssl_certificates: Vec::new(),
-            https: false,
-            http_keep_alive_timeout_sec: 610,
-        },
+        proxy_address: None,
+        target: TargetProxy::new(SelfLink::new("t"), SelfLink::new("u")),
     }
 }
 

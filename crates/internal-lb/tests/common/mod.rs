@@ -14,8 +14,8 @@ use runtime::testing::{Place, Started};
 use slice::Placement;
 use slice::load_balancer::{
     BackendService, CloudRunEndpoints, Endpoints, ForwardingRule, HostRule, InternalLbSlice,
-    KnownService, LoadBalancing, NetworkEndpointGroup, PathMatcher, PathRule, RouteAction,
-    SslCertificate, TargetProxy, UrlMap,
+    KnownService, LoadBalancing, NetworkEndpointGroup, PathMatcher, PathRule, Protocol, Route,
+    Rules, SslCertificate, TargetProxy, UrlMap,
 };
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -45,22 +45,13 @@ pub fn declared(n: u8) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(10, 0, 9, n), 80)
 }
 
-pub fn service(name: &str, protocol: &str, group: &str) -> BackendService {
-    BackendService {
-        self_link: link("backendServices", name),
-        protocol: protocol.to_owned(),
-        timeout_sec: None,
-        backends: vec![link("networkEndpointGroups", group)],
-        custom_request_headers: Vec::new(),
-        custom_response_headers: Vec::new(),
-    }
+pub fn service(name: &str, protocol: Protocol, group: &str) -> BackendService {
+    let group = link("networkEndpointGroups", group);
+    BackendService { protocol, ..BackendService::new(link("backendServices", name), group) }
 }
 
 pub fn group(name: &str, addresses: &[SocketAddrV4]) -> NetworkEndpointGroup {
-    NetworkEndpointGroup {
-        self_link: link("networkEndpointGroups", name),
-        endpoints: Endpoints::NonGcpPrivateIpPort(addresses.to_vec()),
-    }
+    NetworkEndpointGroup::addresses(link("networkEndpointGroups", name), addresses.to_vec())
 }
 
 pub fn serverless(name: &str, url_mask: &str) -> NetworkEndpointGroup {
@@ -83,16 +74,15 @@ pub fn serverless(name: &str, url_mask: &str) -> NetworkEndpointGroup {
 
 /// Host rules `HOST` → service; the default is the first one.
 pub fn slice(
-    routes: &[(&str, RouteAction)],
+    routes: &[(&str, Route)],
     services: Vec<BackendService>,
     groups: Vec<NetworkEndpointGroup>,
 ) -> InternalLbSlice {
-    let matcher = |(host, action): &(&str, RouteAction)| PathMatcher {
-        name: host.replace('.', "-"),
-        default: action.clone(),
-        path_rules: vec![PathRule { paths: vec!["/known/*".to_owned()], action: action.clone() }],
+    let matcher = |(host, route): &(&str, Route)| {
+        let rule = PathRule { paths: vec!["/known/*".to_owned()], route: route.clone() };
+        PathMatcher::new(host.replace('.', "-"), route.clone(), Rules::PathRules(vec![rule]))
     };
-    let rule = |(host, _): &(&str, RouteAction)| HostRule {
+    let rule = |(host, _): &(&str, Route)| HostRule {
         hosts: vec![host.to_string()],
         path_matcher: host.replace('.', "-"),
     };
@@ -106,29 +96,26 @@ pub fn slice(
                 address: Ipv4Addr::new(10, 0, 0, 5),
                 port: 80,
                 allow_global_access: false,
-                target: TargetProxy {
-                    self_link: link("targetHttpProxies", "proxy"),
-                    url_map: link("urlMaps", "map"),
-                    ssl_certificates: Vec::new(),
-                    https: false,
-                    http_keep_alive_timeout_sec: 610,
-                },
+                proxy_address: None,
+                target: TargetProxy::new(
+                    link("targetHttpProxies", "proxy"),
+                    link("urlMaps", "map"),
+                ),
             }],
             url_maps: vec![UrlMap {
-                self_link: link("urlMaps", "map"),
-                default: routes[0].1.clone(),
                 host_rules: routes.iter().map(rule).collect(),
                 path_matchers: routes.iter().map(matcher).collect(),
-                tests: Vec::new(),
+                ..UrlMap::new(link("urlMaps", "map"), routes[0].1.clone())
             }],
             backend_services: services,
             network_endpoint_groups: groups,
+            health_checks: Vec::new(),
         },
     }
 }
 
-pub fn to(service: &str) -> RouteAction {
-    RouteAction::Service(link("backendServices", service))
+pub fn to(service: &str) -> Route {
+    Route::service(link("backendServices", service))
 }
 
 pub fn start(

@@ -175,7 +175,7 @@ pub fn reference() -> Topology {
 fn load_balancing(network: &NetworkId, services: &[Service]) -> LoadBalancing {
     let link =
         |collection: &str, name: &str| SelfLink::regional("producer", REGION, collection, name);
-    let backend = RouteAction::Service(link("backendServices", "apps-backend"));
+    let backend = Route::service(link("backendServices", "apps-backend"));
     let known = services
         .iter()
         .map(|service| KnownService { name: service.name.clone(), tags: Vec::new() });
@@ -187,9 +187,8 @@ fn load_balancing(network: &NetworkId, services: &[Service]) -> LoadBalancing {
             address: "10.0.0.5".parse().expect("an address"),
             port: 443,
             allow_global_access: false,
+            proxy_address: None,
             target: TargetProxy {
-                self_link: link("targetHttpsProxies", "ilb-proxy"),
-                url_map: link("urlMaps", "ilb"),
                 ssl_certificates: vec![SslCertificate {
                     self_link: link("sslCertificates", "internal"),
                     certificate: String::new(),
@@ -197,30 +196,27 @@ fn load_balancing(network: &NetworkId, services: &[Service]) -> LoadBalancing {
                     domains: vec!["internal.example.com".to_owned()],
                 }],
                 https: true,
-                http_keep_alive_timeout_sec: 610,
+                ..TargetProxy::new(link("targetHttpsProxies", "ilb-proxy"), link("urlMaps", "ilb"))
             },
         }],
         url_maps: vec![UrlMap {
-            self_link: link("urlMaps", "ilb"),
-            default: backend.clone(),
             host_rules: vec![HostRule {
                 hosts: vec!["internal.example.com".to_owned()],
                 path_matcher: "apps".to_owned(),
             }],
-            path_matchers: vec![PathMatcher {
-                name: "apps".to_owned(),
-                default: backend,
-                path_rules: Vec::new(),
-            }],
-            tests: Vec::new(),
+            path_matchers: vec![PathMatcher::new(
+                "apps",
+                backend.clone(),
+                Rules::PathRules(Vec::new()),
+            )],
+            ..UrlMap::new(link("urlMaps", "ilb"), backend)
         }],
         backend_services: vec![BackendService {
-            self_link: link("backendServices", "apps-backend"),
-            protocol: "HTTPS".to_owned(),
-            timeout_sec: None,
-            backends: vec![link("networkEndpointGroups", "apps")],
-            custom_request_headers: Vec::new(),
-            custom_response_headers: Vec::new(),
+            protocol: Protocol::Https,
+            ..BackendService::new(
+                link("backendServices", "apps-backend"),
+                link("networkEndpointGroups", "apps"),
+            )
         }],
         network_endpoint_groups: vec![NetworkEndpointGroup {
             self_link: link("networkEndpointGroups", "apps"),
@@ -233,5 +229,6 @@ fn load_balancing(network: &NetworkId, services: &[Service]) -> LoadBalancing {
                 services: Arc::new(known.collect()),
             }),
         }],
+        health_checks: Vec::new(),
     }
 }

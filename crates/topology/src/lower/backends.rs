@@ -172,17 +172,24 @@ impl Lowering<'_> {
         }
         let lines = |lines: &[Text]| lines.iter().map(|line| line.value.clone()).collect();
         let protocol = match raw.protocol.as_ref().map(|protocol| protocol.value) {
-            Some(Protocol::Https) => "HTTPS",
-            Some(Protocol::Http2) => "HTTP2",
-            Some(Protocol::H2c) => "H2C",
-            _ => "HTTP",
+            Some(Protocol::Https) => lb::Protocol::Https,
+            Some(Protocol::Http2) => lb::Protocol::Http2,
+            Some(Protocol::H2c) => lb::Protocol::H2c,
+            _ => lb::Protocol::Http,
         };
         let timeout = raw.timeout_sec.as_ref().map_or(30, |timeout| timeout.value.0);
         Some(lb::BackendService {
             self_link: item.link.clone(),
-            protocol: protocol.to_owned(),
+            protocol,
             timeout_sec: (serverless == 0).then(|| u32::try_from(timeout).unwrap_or(u32::MAX)),
-            backends: groups,
+            backends: groups.into_iter().map(lb::Backend::new).collect(),
+            health_check: None,
+            locality_lb_policy: lb::LocalityLbPolicy::default(),
+            session_affinity: lb::SessionAffinity::default(),
+            outlier_detection: None,
+            circuit_breakers: None,
+            draining_timeout_sec: 0,
+            log_config: None,
             custom_request_headers: lines(&raw.custom_request_headers),
             custom_response_headers: lines(&raw.custom_response_headers),
         })
@@ -318,7 +325,10 @@ impl Lowering<'_> {
                     }
                     all.push(address);
                 }
-                Some(lb::Endpoints::NonGcpPrivateIpPort(all))
+                Some(lb::Endpoints::Addresses {
+                    network_endpoint_type: "NON_GCP_PRIVATE_IP_PORT".to_owned(),
+                    endpoints: all,
+                })
             }
             _ => {
                 findings.error(

@@ -197,6 +197,7 @@ impl Lowering<'_> {
                 address,
                 port: *port,
                 allow_global_access: item.raw.allow_global_access.unwrap_or(false),
+                proxy_address: None,
                 target,
             });
         }
@@ -239,6 +240,9 @@ impl Lowering<'_> {
                 http_keep_alive_timeout_sec: keep_alive(
                     proxy.raw.http_keep_alive_timeout_sec.map(|seconds| seconds.0),
                 ),
+                ssl_policy: None,
+                server_tls_policy: None,
+                accept_proxy_protocol: false,
             });
         }
         let proxy = model.find(&model.target_http_proxies, target, &scope, findings)?;
@@ -252,6 +256,9 @@ impl Lowering<'_> {
             http_keep_alive_timeout_sec: keep_alive(
                 proxy.raw.http_keep_alive_timeout_sec.map(|seconds| seconds.0),
             ),
+            ssl_policy: None,
+            server_tls_policy: None,
+            accept_proxy_protocol: false,
         })
     }
 }

@@ -98,9 +98,11 @@ impl Lowering<'_> {
         Some(lb::UrlMap {
             self_link: item.link.clone(),
             default: default?,
+            header_action: lb::HeaderAction::default(),
             host_rules,
             path_matchers,
             tests,
+            seed: None,
         })
     }
 
@@ -155,10 +157,15 @@ impl Lowering<'_> {
             }
             if let Some(action) = action {
                 let paths = rule.paths.iter().map(|path| path.value.clone()).collect();
-                path_rules.push(lb::PathRule { paths, action });
+                path_rules.push(lb::PathRule { paths, route: action });
             }
         }
-        Some(lb::PathMatcher { name: matcher.name.value.clone(), default: default?, path_rules })
+        Some(lb::PathMatcher {
+            name: matcher.name.value.clone(),
+            default: default?,
+            header_action: lb::HeaderAction::default(),
+            rules: lb::Rules::PathRules(path_rules),
+        })
     }
 
     /// Exactly one of service and redirect (2.2).
@@ -170,16 +177,19 @@ impl Lowering<'_> {
         redirect: Option<&UrlRedirect>,
         field: &str,
         findings: &mut Findings,
-    ) -> Option<lb::RouteAction> {
+    ) -> Option<lb::Route> {
         match (service, redirect) {
             (Some(service), None) => {
                 let stores = &self.model.backend_services;
                 let backend = self.model.find(stores, service, &item.scope(), findings)?;
                 same_region(item, backend, service, findings);
                 self.backend_service_usable(backend, service, findings);
-                Some(lb::RouteAction::Service(backend.link.clone()))
+                Some(lb::Route::service(backend.link.clone()))
             }
-            (None, Some(raw)) => redirect_of(raw, findings).map(lb::RouteAction::UrlRedirect),
+            (None, Some(raw)) => {
+                let redirect = redirect_of(raw, findings)?;
+                Some(lb::Route::new(lb::Destination::UrlRedirect(redirect)))
+            }
             (Some(service), Some(_)) => {
                 findings.error(
                     Code::ConflictingFields,
@@ -226,6 +236,7 @@ impl Lowering<'_> {
             path: test.path.value.clone(),
             service,
             cloud_run_service: test.postern.as_ref().and_then(|ours| text(&ours.cloud_run_service)),
+            ..lb::UrlMapTest::default()
         })
     }
 }
