@@ -81,6 +81,12 @@ fn refused(name: &str, dependency: &str) -> Option<&'static str> {
     if is(DECISIONS) && (on(NOT_IN_DECISIONS) || dependency == "topology") {
         return Some("a decision has no runtime, socket, file or clock");
     }
+    if dependency == "url-map-model" {
+        return Some("the reference is for tests");
+    }
+    if name == "url-map-model" && dependency == "url-map" {
+        return Some("the reference shares nothing with the engine");
+    }
     if dependency == "topology" && is(DECISIONS) {
         return Some("topology comes after the decisions");
     }
