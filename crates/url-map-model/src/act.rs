@@ -67,7 +67,12 @@ pub(crate) fn redirect(
     https: bool,
 ) -> String {
     let scheme = if https || action.https_redirect { "https" } else { "http" };
-    let host = action.host_redirect.as_ref().unwrap_or(&request.host);
+    // Port 80 is not for https, so it does not outlive the change of scheme (Envoy).
+    let kept = match action.https_redirect && !https {
+        true => request.host.strip_suffix(":80").unwrap_or(&request.host),
+        false => &request.host,
+    };
+    let host = action.host_redirect.as_deref().unwrap_or(kept);
     let path = match (&action.path_redirect, &action.prefix_redirect) {
         (Some(whole), _) => whole.clone(),
         (None, Some(prefix)) => replaced(reached, request.path(), prefix),

@@ -182,28 +182,28 @@ fn match_rule(rule: &MatchRule, request: &Request) -> Option<Found> {
 }
 
 fn header(rule: &HeaderMatch, request: &Request) -> bool {
-    let value = match rule.header_name.as_str() {
-        ":method" => Some(request.method.clone()),
-        ":authority" => Some(request.host.clone()),
-        "PORT" => request.host.split_once(':').map(|(_, port)| port.to_owned()),
+    let values: Vec<&str> = match rule.header_name.as_str() {
+        ":method" => vec![&request.method],
+        ":authority" => vec![&request.host],
+        "PORT" => request.host.split_once(':').map(|(_, port)| port).into_iter().collect(),
         name => {
-            // Several lines of one name are one list (RFC 9110 5.3).
-            let all = request.headers.iter().filter(|one| one.0.eq_ignore_ascii_case(name));
-            let all: Vec<&str> = all.map(|one| one.1.as_str()).collect();
-            (!all.is_empty()).then(|| all.join(","))
+            let lines = request.headers.iter().filter(|one| one.0.eq_ignore_ascii_case(name));
+            lines.map(|one| one.1.as_str()).collect()
         }
     };
-    let fits = match (&rule.value, value) {
-        (HeaderPredicate::PresentMatch(wanted), value) => value.is_some() == *wanted,
-        (_, None) => false,
-        (HeaderPredicate::ExactMatch(text), Some(value)) => value == *text,
-        (HeaderPredicate::PrefixMatch(text), Some(value)) => value.starts_with(text.as_str()),
-        (HeaderPredicate::SuffixMatch(text), Some(value)) => value.ends_with(text.as_str()),
-        (HeaderPredicate::RegexMatch(pattern), Some(value)) => path::full_match(pattern, &value),
-        (HeaderPredicate::RangeMatch { start, end }, Some(value)) => {
+    let fits = |value: &&str| match &rule.value {
+        HeaderPredicate::PresentMatch(_) => true,
+        HeaderPredicate::ExactMatch(text) => value == text,
+        HeaderPredicate::PrefixMatch(text) => value.starts_with(text.as_str()),
+        HeaderPredicate::SuffixMatch(text) => value.ends_with(text.as_str()),
+        HeaderPredicate::RegexMatch(pattern) => path::full_match(pattern, value),
+        HeaderPredicate::RangeMatch { start, end } => {
             value.parse::<i64>().is_ok_and(|number| (*start..*end).contains(&number))
         }
     };
+    // Of several lines of one name, one that fits is enough (Envoy).
+    let fits =
+        values.iter().any(fits) == !matches!(rule.value, HeaderPredicate::PresentMatch(false));
     fits != rule.invert_match
 }
 

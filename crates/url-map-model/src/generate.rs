@@ -14,7 +14,8 @@ pub enum Profile {
     /// Everything.
     Engine,
     /// What can be compared over sockets: every backend service has one endpoint, `10.0.9.N:80` for
-    /// the service `bN`, the front end has no TLS, and nothing is delayed, mirrored or aborted.
+    /// the service `bN`, the front end has no TLS, nothing is left to chance, and nothing is
+    /// delayed, mirrored or aborted.
     Wire,
 }
 
@@ -312,7 +313,7 @@ impl Maker {
                 0 => QueryPredicate::PresentMatch(dice.chance(70)),
                 1 if *regexes < 5 => {
                     *regexes += 1;
-                    QueryPredicate::RegexMatch(dice.pick(&["a+", "[0-9]+", "a|ab", ""]).into())
+                    QueryPredicate::RegexMatch(dice.pick(&["a+", "[0-9]+", "a|ab", "a?"]).into())
                 }
                 _ => QueryPredicate::ExactMatch(dice.pick(VALUES).into()),
             };
@@ -346,6 +347,9 @@ impl Maker {
             })
             .collect();
         all[0].weight = all[0].weight.max(1);
+        if self.profile == Profile::Wire {
+            all[1..].iter_mut().for_each(|one| one.weight = 0);
+        }
         all
     }
 
