@@ -1,4 +1,5 @@
-"""Foreign clients against a running topology: Google's own Python libraries, grpcio, websockets.
+"""Foreign clients against a running topology: Google's own Python libraries, grpcio, websockets, curl,
+wrk, h2load, nghttp, testssl.sh.
 
     python tests/foreign/run.py PATH_TO_POSTERN
 
@@ -34,12 +35,15 @@ def main():
                 (TENANT, "grpc_client.py"),
                 (TENANT, "websocket_client.py"),
                 (TENANT, "http_client.py"),
+                (TENANT, "load_clients.py"),
+                (PRODUCER, "load_clients.py"),
+                (PRODUCER, "testssl_client.py"),
                 (PRODUCER, "google_auth_client.py"),
             ]:
                 command = base + ["exec", "--network", network, "--as", ACCOUNT, "--",
                                   sys.executable, str(HERE / script), ACCOUNT]
                 print(f"--- {script} in {network}", flush=True)
-                done = subprocess.run(command, cwd=ROOT, timeout=120)
+                done = subprocess.run(command, cwd=ROOT, timeout=300)
                 if done.returncode == 0:
                     passed += 1
                 else:
