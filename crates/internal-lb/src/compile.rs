@@ -6,7 +6,10 @@ use http_proxy::ServerOptions;
 use http_proxy::tls::{CertifiedPem, server_config};
 use names::{NetworkId, Origin, SelfLink};
 use rustls::ServerConfig;
-use slice::load_balancer::{ForwardingRule, InternalLbSlice, SslCertificate};
+use slice::load_balancer::{
+    BackendService, Endpoints, ForwardingRule, InternalLbSlice, NetworkEndpointGroup,
+    SslCertificate,
+};
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::AtomicUsize;
@@ -57,6 +60,8 @@ pub struct Service {
     pub request_headers: Vec<AddedHeader>,
     /// Headers for every answer.
     pub response_headers: Vec<AddedHeader>,
+    /// Its endpoints.
+    pub addresses: Vec<SocketAddrV4>,
     /// Counts requests, for round robin over addresses.
     pub turn: AtomicUsize,
     /// Its labels of the log entry's resource, as JSON, beginning with a comma.
@@ -100,7 +105,11 @@ pub fn compile(
     let services = url_maps
         .backend_services()
         .iter()
-        .map(|service| compile_service(service, numbers))
+        .zip(&load_balancing.backend_services)
+        .map(|(service, raw)| {
+            let addresses = addresses(raw, &load_balancing.network_endpoint_groups);
+            compile_service(service, addresses, numbers)
+        })
         .collect::<Result<_, _>>()?;
     let fronts = load_balancing
         .forwarding_rules
@@ -178,8 +187,21 @@ fn compile_front(
     })
 }
 
+fn addresses(service: &BackendService, groups: &[NetworkEndpointGroup]) -> Vec<SocketAddrV4> {
+    let own = service
+        .backends
+        .iter()
+        .filter_map(|backend| groups.iter().find(|group| group.self_link == backend.group));
+    own.flat_map(|group| match &group.endpoints {
+        Endpoints::Addresses { endpoints, .. } => endpoints.clone(),
+        _ => Vec::new(),
+    })
+    .collect()
+}
+
 fn compile_service(
     service: &url_map::BackendService,
+    addresses: Vec<SocketAddrV4>,
     numbers: &mut HashMap<SelfLink, u32>,
 ) -> Result<Service, String> {
     let added = |headers: &[CustomHeader]| {
@@ -214,6 +236,7 @@ fn compile_service(
         link: service.self_link.clone(),
         request_headers: added(&service.request_headers)?,
         response_headers: added(&service.response_headers)?,
+        addresses,
         turn: AtomicUsize::new(0),
         resource: format!(",{}", &resource[1..resource.len() - 1]),
         number: number(numbers, &service.self_link),

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use url_map::{Front, Outcome, PathMatch, Protocol, RequestHead};
+use url_map::{Front, Outcome, Protocol, RequestHead, RuleMatch};
 
 /// What is left to do.
 #[derive(Debug)]
@@ -70,20 +70,31 @@ pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -
     let head = RequestHead::new(host, target);
     let decision = front.decide(&head);
     let action = match &decision.outcome {
-        Outcome::CloudRun { target, timeout } => Action::Forward {
+        Outcome::CloudRun { target, budget } => Action::Forward {
             to: Target::CloudRun {
                 service: target.service.clone(),
                 tag: target.tag.clone(),
                 key: target.key.clone(),
             },
-            timeout: *timeout,
+            timeout: budget.timeout,
         },
-        Outcome::Addresses { addresses, protocol, timeout } => {
-            let service = decision.backend_service.and_then(|s| snapshot.services.get(s.index));
-            let turn = service.map_or(0, |service| service.turn.fetch_add(1, Ordering::Relaxed));
-            let nth = |n: usize| addresses[n % addresses.len()];
-            let to = Target::Address([nth(turn), nth(turn.wrapping_add(1))], *protocol);
-            Action::Forward { to, timeout: *timeout }
+        Outcome::Endpoints { budget } => match decision.backend_service {
+            Some(of_map) if !snapshot.services[of_map.index].addresses.is_empty() => {
+                let service = &snapshot.services[of_map.index];
+                let addresses = &service.addresses;
+                let turn = service.turn.fetch_add(1, Ordering::Relaxed);
+                let nth = |n: usize| addresses[n % addresses.len()];
+                let to = Target::Address([nth(turn), nth(turn.wrapping_add(1))], of_map.protocol);
+                Action::Forward { to, timeout: budget.timeout }
+            }
+            _ => {
+                let reason = Reason::NetworkEndpointGroupEmpty;
+                Action::Refuse { reason, status: 503, detail: reason.summary().to_owned() }
+            }
+        },
+        Outcome::Preflight => {
+            let reason = Reason::UrlMapNoMatch;
+            Action::Refuse { reason, status: 404, detail: reason.summary().to_owned() }
         }
         Outcome::Redirect(redirect) => Action::Redirect {
             location: redirect.location.clone(),
@@ -99,8 +110,8 @@ pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -
     Plan {
         action,
         service: decision.backend_service.map(|service| service.index),
-        path_rule: match decision.path {
-            PathMatch::Default => None,
+        path_rule: match decision.rule {
+            RuleMatch::Default => None,
             matched => Some(matched.to_string().into()),
         },
     }

@@ -113,6 +113,8 @@ reasons! {
     HttpHeaderTooLarge = "HTTP_HEADER_TOO_LARGE", "Send fewer or shorter headers.";
     /// The path holds `/../`; the load balancer redirects to the collapsed path.
     UrlPathCollapsed = "URL_PATH_COLLAPSED", "Ask for the collapsed path.";
+    /// The route's fault injection policy aborts this request on purpose.
+    FaultFilterAbort = "FAULT_FILTER_ABORT", "Lower the percentage of faultInjectionPolicy.abort, or remove it.";
     /// The URL map has no rule and no default for this request.
     UrlMapNoMatch = "URL_MAP_NO_MATCH", "Add a host rule, a path rule or a default service.";
     /// The backend service has no backend.

@@ -80,7 +80,10 @@ impl Walk<'_> {
         front: url_map::Front<'_>,
         asked: &Asked,
     ) -> End {
-        let head = RequestHead::new(&asked.authority, &asked.target);
+        let headers = asked.header_map();
+        let head = RequestHead::new(&asked.authority, &asked.target)
+            .with_method(&asked.method)
+            .with_headers(&headers);
         let decision = front.decide(&head);
         let explained = url_map::explain(&decision, &head);
         let refused = matches!(decision.outcome, Outcome::Refuse { .. });
@@ -130,16 +133,20 @@ impl Walk<'_> {
                 self.push(step);
                 End::Answered { status: redirect.status, location }
             }
-            Outcome::Addresses { addresses, protocol, .. } => {
-                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            Outcome::Endpoints { .. } => {
+                let (list, protocol) = match decision.backend_service {
+                    Some(service) => (service.endpoints(), service.protocol),
+                    None => (&[][..], url_map::Protocol::Http),
+                };
                 let to = format!("{} over {protocol:?}", list.join(", "));
-                self.push(Step::new(State::Deliver, to.clone()).detail(
-                    "deliver",
-                    json!({
-                        "target": "NON_GCP_PRIVATE_IP_PORT", "ipAddress": list.first(),
-                    }),
-                ));
+                let info = json!({"target": "NETWORK_ENDPOINT_GROUP", "endpoints": list});
+                self.push(Step::new(State::Deliver, to.clone()).detail("deliver", info));
                 End::Delivered { service: None, to }
+            }
+            Outcome::Preflight => {
+                let text = "200 to a CORS preflight request";
+                self.push(Step::new(State::ApplyUrlMap, text).on(&decision.url_map.self_link));
+                End::Answered { status: 200, location: None }
             }
             Outcome::CloudRun { target, .. } => {
                 let origin = Origin::InternalLoadBalancer {

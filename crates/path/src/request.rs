@@ -52,6 +52,18 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The headers, as the decisions read them; those that no header can be were refused before.
+    pub(crate) fn header_map(&self) -> http::HeaderMap {
+        let field = |(name, value): &(String, String)| {
+            Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
+        };
+        let mut map = http::HeaderMap::new();
+        for (name, value) in self.headers.iter().filter_map(field) {
+            map.append(name, value);
+        }
+        map
+    }
+
     /// As curl reads a URL: `https` and `http` only, the fragment is not sent. What no client can
     /// send is no question.
     pub(crate) fn new(

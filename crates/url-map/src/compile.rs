@@ -1,21 +1,18 @@
 //! From a slice to tables: everything that a request would otherwise look for is resolved here,
 //! once per reload. Rules hold indices, not objects.
 
-use crate::defect::{CompileError, Defect};
+use crate::actions::HeaderAction;
+use crate::defect::{CompileError, Defect, Place};
 use crate::group::{Catalogue, Selector};
 use crate::header::CustomHeader;
 use crate::hosts::HostTable;
 use crate::mask::{Placeholder, UrlMask};
-use crate::paths::PathTable;
-use crate::redirect::STATUSES;
+use crate::route::{PathMatcher, Route, Site, To, routes};
 use crate::table::TextMap;
 use names::SelfLink;
 pub use slice::load_balancer::Protocol;
-use slice::load_balancer::{
-    self as raw, CloudRunEndpoints, Destination, Endpoints, LoadBalancing, Route, Rules,
-    UrlMapTest, UrlRedirect,
-};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use slice::load_balancer::{self as raw, CloudRunEndpoints, Endpoints, LoadBalancing, UrlMapTest};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// The timeout of a serverless backend: 60 minutes, fixed (private-connectivity 0, trap 14).
@@ -60,27 +57,11 @@ pub struct UrlMap {
     pub self_link: SelfLink,
     pub(crate) hosts: HostTable,
     pub(crate) matchers: Vec<PathMatcher>,
-    pub(crate) default: Action,
+    pub(crate) default: Route,
+    pub(crate) header_action: Option<Box<HeaderAction>>,
+    /// Ours: chance is the same in every run.
+    pub seed: Option<u64>,
     pub(crate) tests: Vec<UrlMapTest>,
-}
-
-/// A path matcher.
-#[derive(Clone, Debug)]
-pub struct PathMatcher {
-    /// Name inside the URL map.
-    pub name: String,
-    pub(crate) paths: PathTable,
-    /// One action per path rule.
-    pub(crate) actions: Vec<Action>,
-    pub(crate) default: Action,
-}
-
-/// What a rule leads to.
-#[derive(Clone, Debug)]
-pub(crate) enum Action {
-    /// Index of a backend service.
-    Service(u32),
-    Redirect(Box<UrlRedirect>),
 }
 
 /// A backend service with its endpoints.
@@ -107,7 +88,8 @@ pub struct BackendService {
 pub(crate) enum Backends {
     None,
     Serverless(Box<Selector>),
-    Addresses(Vec<SocketAddrV4>),
+    /// As they are written, for people; which one a request gets is not decided here.
+    Endpoints(Vec<String>),
 }
 
 impl Snapshot {
@@ -133,7 +115,8 @@ impl Snapshot {
             load_balancing.backend_services.iter().map(|service| &service.self_link).collect();
         let services = compiler.index(services);
         for map in &load_balancing.url_maps {
-            snapshot.url_maps.push(compiler.url_map(map, &services));
+            let map = compiler.url_map(map, &services, &snapshot.backend_services);
+            snapshot.url_maps.push(map);
         }
         let maps = load_balancing.url_maps.iter().map(|map| &map.self_link).collect();
         let maps = compiler.index(maps);
@@ -161,12 +144,12 @@ impl Snapshot {
 }
 
 #[derive(Default)]
-struct Compiler {
+pub(crate) struct Compiler {
     errors: Vec<CompileError>,
 }
 
 impl Compiler {
-    fn error(&mut self, resource: &SelfLink, defect: Defect) {
+    pub(crate) fn error(&mut self, resource: &SelfLink, defect: Defect) {
         self.errors.push(CompileError { resource: resource.clone(), defect });
     }
 
@@ -183,7 +166,7 @@ impl Compiler {
 
     /// The position of `link`; where there is none that is an error of `resource`, and 0 stands in
     /// for it in a snapshot that is thrown away.
-    fn resolve(&mut self, resource: &SelfLink, index: &TextMap, link: &SelfLink) -> u32 {
+    pub(crate) fn resolve(&mut self, resource: &SelfLink, index: &TextMap, link: &SelfLink) -> u32 {
         match index.get(link.as_str().as_bytes()) {
             Some((_, position)) => position,
             None => {
@@ -219,7 +202,12 @@ impl Compiler {
         }
     }
 
-    fn url_map(&mut self, map: &raw::UrlMap, services: &TextMap) -> UrlMap {
+    fn url_map(
+        &mut self,
+        map: &raw::UrlMap,
+        services: &TextMap,
+        known: &[BackendService],
+    ) -> UrlMap {
         let link = &map.self_link;
         let mut names = TextMap::default();
         let mut matchers = Vec::with_capacity(map.path_matchers.len());
@@ -227,7 +215,7 @@ impl Compiler {
             if names.insert(&matcher.name, index).is_err() {
                 self.error(link, Defect::DuplicatePathMatcher(matcher.name.clone()));
             }
-            matchers.push(self.path_matcher(link, matcher, services));
+            matchers.push(self.path_matcher(link, matcher, services, known));
         }
         let mut hosts = HostTable::default();
         for rule in &map.host_rules {
@@ -241,50 +229,15 @@ impl Compiler {
                 }
             }
         }
-        let default = self.action(link, &map.default, services);
-        UrlMap { self_link: link.clone(), hosts, matchers, default, tests: map.tests.clone() }
-    }
-
-    fn path_matcher(
-        &mut self,
-        map: &SelfLink,
-        matcher: &raw::PathMatcher,
-        services: &TextMap,
-    ) -> PathMatcher {
-        let mut paths = PathTable::default();
-        let rules = match &matcher.rules {
-            Rules::PathRules(rules) => &rules[..],
-            Rules::RouteRules(_) => &[],
-        };
-        let mut actions = Vec::with_capacity(rules.len());
-        for (index, rule) in (0u32..).zip(rules) {
-            actions.push(self.action(map, &rule.route, services));
-            for path in &rule.paths {
-                if let Err(error) = paths.insert(path, index) {
-                    self.error(map, Defect::Path(matcher.name.clone(), path.clone(), error));
-                }
-            }
-        }
-        let default = self.action(map, &matcher.default, services);
-        PathMatcher { name: matcher.name.clone(), paths, actions, default }
-    }
-
-    fn action(&mut self, map: &SelfLink, route: &Route, services: &TextMap) -> Action {
-        match &route.to {
-            Destination::Service(link) => Action::Service(self.resolve(map, services, link)),
-            Destination::Weighted(all) => match all.first() {
-                Some(one) => Action::Service(self.resolve(map, services, &one.backend_service)),
-                None => Action::Service(0),
-            },
-            Destination::UrlRedirect(redirect) => {
-                if !STATUSES.contains(&redirect.status) {
-                    self.error(map, Defect::RedirectStatus(redirect.status));
-                }
-                if redirect.path_redirect.is_some() && redirect.prefix_redirect.is_some() {
-                    self.error(map, Defect::RedirectPathAndPrefix);
-                }
-                Action::Redirect(Box::new(redirect.clone()))
-            }
+        let site = Site { map: link, place: Place::UrlMap, services, known, rules: &[] };
+        UrlMap {
+            self_link: link.clone(),
+            hosts,
+            matchers,
+            default: self.route(&site, &map.default),
+            header_action: self.header_action(&site, &map.header_action),
+            seed: map.seed,
+            tests: map.tests.clone(),
         }
     }
 
@@ -309,12 +262,12 @@ impl Compiler {
                     let selector = self.selector(&group.self_link, endpoints, catalogues);
                     Backends::Serverless(Box::new(selector))
                 }
-                (Backends::None, Endpoints::Addresses { endpoints, .. }) => {
-                    Backends::Addresses(endpoints.clone())
-                }
-                (Backends::Addresses(mut all), Endpoints::Addresses { endpoints, .. }) => {
-                    all.extend(endpoints);
-                    Backends::Addresses(all)
+                (Backends::None, other) => Backends::Endpoints(written(other)),
+                (Backends::Endpoints(mut all), other)
+                    if !matches!(other, Endpoints::CloudRun(_)) =>
+                {
+                    all.extend(written(other));
+                    Backends::Endpoints(all)
                 }
                 (backends, _) => {
                     self.error(link, Defect::ServerlessNotAlone);
@@ -398,14 +351,60 @@ impl Compiler {
     }
 }
 
+/// The endpoints of a group that is not serverless.
+fn written(endpoints: &Endpoints) -> Vec<String> {
+    match endpoints {
+        Endpoints::CloudRun(_) => Vec::new(),
+        Endpoints::Addresses { endpoints, .. } => {
+            endpoints.iter().map(ToString::to_string).collect()
+        }
+        Endpoints::Fqdn(all) => {
+            all.iter().map(|one| format!("{}:{}", one.fqdn, one.port)).collect()
+        }
+        Endpoints::ServiceAttachment(one) => vec![one.endpoint.target.to_string()],
+    }
+}
+
 impl UrlMap {
     fn has_https_redirect(&self) -> bool {
-        let of_matchers =
-            self.matchers.iter().flat_map(|one| one.actions.iter().chain([&one.default]));
-        let redirects = |action: &Action| match action {
-            Action::Redirect(redirect) => redirect.https_redirect,
-            Action::Service(_) => false,
+        let redirects = |route: &Route| match &route.to {
+            To::Redirect(redirect) => redirect.https_redirect,
+            _ => false,
         };
-        of_matchers.chain([&self.default]).any(redirects)
+        self.matchers.iter().flat_map(routes).chain([&self.default]).any(redirects)
+    }
+}
+
+/// What stands behind a backend service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Empty,
+    /// One serverless group.
+    Serverless,
+    /// Endpoints of other groups.
+    Endpoints,
+}
+
+impl BackendService {
+    /// What stands behind it.
+    pub fn kind(&self) -> Kind {
+        match &self.backends {
+            Backends::None => Kind::Empty,
+            Backends::Serverless(_) => Kind::Serverless,
+            Backends::Endpoints(_) => Kind::Endpoints,
+        }
+    }
+
+    /// Its endpoints as written, for people; empty for a serverless group.
+    pub fn endpoints(&self) -> &[String] {
+        match &self.backends {
+            Backends::Endpoints(all) => all,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn is_serverless(&self) -> bool {
+        self.kind() == Kind::Serverless
     }
 }

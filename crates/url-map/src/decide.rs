@@ -1,37 +1,69 @@
 //! The decision itself: one request, one snapshot, one answer with its evidence.
 
-use crate::compile::{Action, BackendService, Backends, ForwardingRule, PathMatcher};
-use crate::compile::{Protocol, Snapshot, UrlMap};
+use crate::actions::HeaderActions;
+use crate::compile::{BackendService, Backends, ForwardingRule, Snapshot, UrlMap};
+use crate::cors::{CorsPolicy, is_preflight};
 use crate::group::CloudRunTarget;
 use crate::hosts::HostMatch;
 use crate::mask::{Captures, Mismatch, Placeholder};
-use crate::paths::PathMatch;
+use crate::paths::{Matched, PathMatch};
 use crate::redirect::{collapsed, is_uncollapsed, location};
+use crate::retry::{self, Retry};
+use crate::rewrite::Rewrite;
+use crate::roll::Draw;
+use crate::route::{Action, PathMatcher, Route, RouteRule, Rules, To};
+use http::HeaderMap;
 use names::Reason;
 use names::region_admits;
 use std::borrow::Cow;
-use std::net::SocketAddrV4;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// What the load balancer looks at in a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'r> {
+    /// As sent.
+    pub method: &'r str,
     /// `Host` or `:authority` as sent, port included; empty where there is none.
     pub host: &'r str,
     /// Path as sent, without query.
     pub path: &'r str,
     /// What follows `?`, if there is one.
     pub query: Option<&'r str>,
+    /// Its fields.
+    pub headers: &'r HeaderMap,
+    /// The one random number of this request: weights, faults and mirrors take theirs from it.
+    pub roll: u64,
 }
 
+static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
 impl<'r> RequestHead<'r> {
-    /// From a host and a target such as `/a?b`; an empty path is `/`.
+    /// A GET without fields, from a host and a target such as `/a?b`; an empty path is `/`. A
+    /// fragment, which no client sends, is nobody's concern (2.5).
     pub fn new(host: &'r str, path_and_query: &'r str) -> RequestHead<'r> {
-        let (path, query) = match path_and_query.split_once('?') {
+        let target = path_and_query.split('#').next().unwrap_or_default();
+        let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
-            None => (path_and_query, None),
+            None => (target, None),
         };
-        RequestHead { host, path: if path.is_empty() { "/" } else { path }, query }
+        let path = if path.is_empty() { "/" } else { path };
+        RequestHead { method: "GET", host, path, query, headers: &NO_HEADERS, roll: 0 }
+    }
+
+    /// With another method.
+    pub fn with_method(self, method: &'r str) -> RequestHead<'r> {
+        RequestHead { method, ..self }
+    }
+
+    /// With fields.
+    pub fn with_headers(self, headers: &'r HeaderMap) -> RequestHead<'r> {
+        RequestHead { headers, ..self }
+    }
+
+    /// With a random number.
+    pub fn with_roll(self, roll: u64) -> RequestHead<'r> {
+        RequestHead { roll, ..self }
     }
 }
 
@@ -52,15 +84,81 @@ pub struct Decision<'s, 'r> {
     pub host: HostMatch<'s>,
     /// Its path matcher; none where the URL map's own default applies.
     pub path_matcher: Option<&'s PathMatcher>,
-    /// The path rule.
-    pub path: PathMatch<'s>,
+    /// The path rule or route rule.
+    pub rule: RuleMatch<'s>,
     /// The backend service; none for an answer of the load balancer's own.
     pub backend_service: Option<&'s BackendService>,
+    /// Its place among the route's weighted backend services, where there are such.
+    pub weighted: Option<usize>,
+    /// What becomes of host and path on the way to the backend.
+    pub rewrite: Rewrite<'s>,
+    /// Which headers come and go.
+    pub headers: HeaderActions<'s>,
+    /// The policy that the answer's cross-origin fields come from: the request has an origin that
+    /// it allows.
+    pub cors: Option<&'s CorsPolicy>,
+    /// How long the request is held up on purpose.
+    pub delay: Option<Duration>,
+    /// Where a copy of the request goes.
+    pub mirror: Option<&'s BackendService>,
     /// What the URL mask found, where there is one and it matched.
     pub captures: Option<Captures<'r>>,
     /// What to do.
     pub outcome: Outcome<'s, 'r>,
+    /// The forwarding rule's.
+    pub(crate) port: u16,
+    pub(crate) route: Option<&'s Route>,
     pub(crate) snapshot: &'s Snapshot,
+}
+
+/// Which rule of a path matcher matched.
+#[derive(Clone, Copy, Debug)]
+pub enum RuleMatch<'s> {
+    /// None: a default applies.
+    Default,
+    /// A path rule.
+    PathRule(PathMatch<'s>),
+    /// A route rule.
+    RouteRule {
+        /// The rule.
+        rule: &'s RouteRule,
+        /// Which of its match rules, the first one that does.
+        match_rule: usize,
+    },
+}
+
+impl RuleMatch<'_> {
+    fn matched(&self) -> Matched {
+        match self {
+            RuleMatch::Default => Matched::Default,
+            RuleMatch::PathRule(path) => path.matched(),
+            RuleMatch::RouteRule { rule, match_rule } => rule.matched(*match_rule),
+        }
+    }
+}
+
+impl std::fmt::Display for RuleMatch<'_> {
+    /// As the load balancer's log writes `matched_url_path_rule`; for a route rule the text of its
+    /// path predicate ((unconfirmed)).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RuleMatch::Default => f.write_str("UNMATCHED"),
+            RuleMatch::PathRule(path) => path.fmt(f),
+            RuleMatch::RouteRule { rule, match_rule } => {
+                f.write_str(rule.match_rules.get(*match_rule).map_or("", |one| one.path.as_str()))
+            }
+        }
+    }
+}
+
+/// How long an answer may take, and when the request is sent again.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget<'s> {
+    /// From the end of the request to the end of the answer, retries included. For serverless
+    /// backends 60 minutes, unless the route says less.
+    pub timeout: Duration,
+    /// When the request is sent again.
+    pub retry: &'s Retry,
 }
 
 /// What to do with a request.
@@ -70,18 +168,16 @@ pub enum Outcome<'s, 'r> {
     CloudRun {
         /// The service, and tag.
         target: &'s CloudRunTarget,
-        /// 60 minutes; Cloud Run's own request timeout is the shorter one.
-        timeout: Duration,
+        /// How long and how often.
+        budget: Budget<'s>,
     },
-    /// Forward to one of these, in the load balancer's network; never empty.
-    Addresses {
-        /// The endpoints of all groups.
-        addresses: &'s [SocketAddrV4],
-        /// How to speak to them.
-        protocol: Protocol,
-        /// From the end of the request to the end of the answer.
-        timeout: Duration,
+    /// Forward to one of the backend service's endpoints; which one is decided elsewhere.
+    Endpoints {
+        /// How long and how often.
+        budget: Budget<'s>,
     },
+    /// Answer a CORS preflight request.
+    Preflight,
     /// Answer with a redirect.
     Redirect(Redirect),
     /// Answer with an error.
@@ -137,7 +233,7 @@ impl Decision<'_, '_> {
         match &self.outcome {
             Outcome::Refuse { reason, .. } => Some(*reason),
             Outcome::Redirect(redirect) => redirect.reason,
-            Outcome::CloudRun { .. } | Outcome::Addresses { .. } => None,
+            Outcome::CloudRun { .. } | Outcome::Endpoints { .. } | Outcome::Preflight => None,
         }
     }
 }
@@ -150,21 +246,31 @@ impl Snapshot {
         Some(Front { snapshot: self, rule })
     }
 
-    /// Host rule, path rule, backend service, group, in this order.
+    /// Host rule, path rule or route rule, what its action says, backend service, group, in this
+    /// order. `port` is the forwarding rule's.
     pub(crate) fn route<'s, 'r>(
         &'s self,
         url_map: &'s UrlMap,
         https: bool,
+        port: u16,
         head: &RequestHead<'r>,
     ) -> Decision<'s, 'r> {
         let mut decision = Decision {
             url_map,
             host: HostMatch::Default,
             path_matcher: None,
-            path: PathMatch::Default,
+            rule: RuleMatch::Default,
             backend_service: None,
+            weighted: None,
+            rewrite: Rewrite::default(),
+            headers: HeaderActions::default(),
+            cors: None,
+            delay: None,
+            mirror: None,
             captures: None,
             outcome: refuse(Reason::UrlMapNoMatch, Evidence::None),
+            port,
+            route: None,
             snapshot: self,
         };
         if is_uncollapsed(head.path) {
@@ -175,68 +281,177 @@ impl Snapshot {
             });
             return decision;
         }
-        let mut action = &url_map.default;
+        let mut route = &url_map.default;
+        decision.headers.set(URL_MAP, url_map.header_action.as_deref());
         if let Some((host, matcher)) = url_map.hosts.find(head.host)
             && let Some(matcher) = url_map.matchers.get(matcher as usize)
         {
             decision.host = host;
             decision.path_matcher = Some(matcher);
-            action = &matcher.default;
-            if let Some((path, rule)) = matcher.paths.find(head.path)
-                && let Some(of_rule) = matcher.actions.get(rule as usize)
-            {
-                decision.path = path;
-                action = of_rule;
+            decision.headers.set(PATH_MATCHER, matcher.header_action.as_deref());
+            (decision.rule, route) = matcher.find(head, port);
+            if let RuleMatch::RouteRule { rule, .. } = decision.rule {
+                decision.headers.set(ROUTE_RULE, rule.header_action.as_deref());
             }
         }
-        match action {
-            Action::Redirect(redirect) => {
-                let RequestHead { host, path, query } = *head;
+        decision.route = Some(route);
+        match &route.to {
+            To::Redirect(redirect) => {
+                let RequestHead { host, path, query, .. } = *head;
+                let matched = decision.rule.matched();
                 decision.outcome = Outcome::Redirect(Redirect {
-                    location: location(redirect, decision.path, https, host, path, query),
+                    location: location(redirect, matched, https, host, path, query),
                     status: redirect.status,
                     reason: None,
                 });
             }
-            Action::Service(index) => {
-                if let Some(service) = self.backend_services.get(*index as usize) {
-                    decision.backend_service = Some(service);
-                    self.select(service, head, &mut decision);
+            To::Service(index) => self.forward(route, *index, None, head, &mut decision),
+            To::Weighted(weighted) => {
+                let place = weighted.choose(head.roll);
+                if let Some(one) = weighted.services.get(place) {
+                    decision.weighted = Some(place);
+                    decision.headers.set(WEIGHTED, one.header_action.as_deref());
+                    let timeout = Some(weighted.timeout);
+                    self.forward(route, one.service, timeout, head, &mut decision);
                 }
             }
         }
         decision
     }
 
-    fn select<'s, 'r>(
+    /// What `routeAction` says, in the order of Envoy's filters (cross-origin, fault, router), and
+    /// the backend service.
+    fn forward<'s, 'r>(
         &'s self,
-        service: &'s BackendService,
+        route: &'s Route,
+        service: u32,
+        timeout: Option<Duration>,
         head: &RequestHead<'r>,
         decision: &mut Decision<'s, 'r>,
     ) {
-        let timeout = service.timeout;
+        let Some(service) = self.backend_services.get(service as usize) else { return };
+        decision.backend_service = Some(service);
+        let mut budget =
+            Budget { timeout: timeout.unwrap_or(service.timeout), retry: &retry::DEFAULT };
+        if let Some(action) = &route.action {
+            if let Some(timeout) = action.timeout {
+                budget.timeout = timeout;
+            }
+            if let Some(retry) = &action.retry {
+                budget.retry = retry;
+            }
+            if let Some(outcome) = self.act(action, head, decision) {
+                decision.outcome = outcome;
+                return;
+            }
+        }
+        self.select(service, budget, head, decision);
+    }
+
+    /// Everything of `routeAction` but its budget; the outcome, where it is an answer already.
+    fn act<'s, 'r>(
+        &'s self,
+        action: &'s Action,
+        head: &RequestHead<'r>,
+        decision: &mut Decision<'s, 'r>,
+    ) -> Option<Outcome<'s, 'r>> {
+        decision.cors = action.cors.as_ref().filter(|policy| policy.allows(head.headers));
+        if decision.cors.is_some() && is_preflight(head.method, head.headers) {
+            return Some(Outcome::Preflight);
+        }
+        if let Some((delay, share)) = action.delay
+            && share.hits(head.roll, Draw::Delay)
+        {
+            decision.delay = Some(delay);
+        }
+        if let Some((status, share)) = action.abort
+            && share.hits(head.roll, Draw::Abort)
+        {
+            let reason = Reason::FaultFilterAbort;
+            return Some(Outcome::Refuse { reason, status, evidence: Evidence::None });
+        }
+        if let Some(rewrite) = &action.rewrite {
+            decision.rewrite = rewrite.apply(decision.rule.matched(), head.path, head.query);
+        }
+        if let Some((mirror, share)) = action.mirror
+            && share.hits(head.roll, Draw::Mirror)
+        {
+            decision.mirror = self.backend_services.get(mirror as usize);
+        }
+        None
+    }
+
+    fn select<'s, 'r>(
+        &'s self,
+        service: &'s BackendService,
+        budget: Budget<'s>,
+        head: &RequestHead<'r>,
+        decision: &mut Decision<'s, 'r>,
+    ) {
         decision.outcome = match &service.backends {
             Backends::None => refuse(Reason::BackendServiceEmpty, Evidence::None),
-            Backends::Addresses(addresses) if addresses.is_empty() => {
+            Backends::Endpoints(all) if all.is_empty() => {
                 refuse(Reason::NetworkEndpointGroupEmpty, Evidence::None)
             }
-            Backends::Addresses(addresses) => {
-                Outcome::Addresses { addresses, protocol: service.protocol, timeout }
-            }
+            Backends::Endpoints(_) => Outcome::Endpoints { budget },
             Backends::Serverless(selector) => {
-                match self.catalogues.get(selector.catalogue as usize) {
-                    None => refuse(Reason::CloudRunServiceNotFound, Evidence::None),
-                    Some(catalogue) => {
-                        let selected = selector.select(catalogue, head.host, head.path);
-                        decision.captures = selected.captures;
-                        match selected.target {
-                            Ok(target) => Outcome::CloudRun { target, timeout },
-                            Err((reason, evidence)) => refuse(reason, evidence),
+                let Some(catalogue) = self.catalogues.get(selector.catalogue as usize) else {
+                    decision.outcome = refuse(Reason::CloudRunServiceNotFound, Evidence::None);
+                    return;
+                };
+                // The mask is applied to the rewritten URL (3.3).
+                let Rewrite { host, path_and_query } = &decision.rewrite;
+                let (captures, target) = match path_and_query {
+                    None => {
+                        // A rewritten host outlives the request, not the request's lifetime.
+                        match host {
+                            None => selector.select(catalogue, head.host, head.path).parts(),
+                            Some(host) => selector.select(catalogue, host, head.path).into_owned(),
                         }
                     }
+                    Some(new) => {
+                        let path = new.split('?').next().unwrap_or_default();
+                        let host = host.unwrap_or(head.host);
+                        selector.select(catalogue, host, path).into_owned()
+                    }
+                };
+                decision.captures = captures;
+                match target {
+                    Ok(target) => Outcome::CloudRun { target, budget },
+                    Err((reason, evidence)) => refuse(reason, evidence),
                 }
             }
         };
+    }
+}
+
+/// The levels of header actions, innermost first (2.6).
+const WEIGHTED: usize = 0;
+const ROUTE_RULE: usize = 1;
+const PATH_MATCHER: usize = 2;
+const URL_MAP: usize = 3;
+
+impl PathMatcher {
+    /// The rule for a request, and what it leads to.
+    fn find(&self, head: &RequestHead<'_>, port: u16) -> (RuleMatch<'_>, &Route) {
+        match &self.rules {
+            Rules::Paths(paths, routes) => {
+                let found = paths.find(head.path);
+                match found.and_then(|(path, rule)| Some((path, routes.get(rule as usize)?))) {
+                    Some((path, route)) => (RuleMatch::PathRule(path), route),
+                    None => (RuleMatch::Default, &self.default),
+                }
+            }
+            Rules::Routes(rules) => {
+                for rule in rules {
+                    let mut all = rule.match_rules.iter();
+                    if let Some(match_rule) = all.position(|one| one.failed(head, port).is_none()) {
+                        return (RuleMatch::RouteRule { rule, match_rule }, &rule.route);
+                    }
+                }
+                (RuleMatch::Default, &self.default)
+            }
+        }
     }
 }
 
@@ -258,7 +473,7 @@ impl<'s> Front<'s> {
 
     /// Decides on one request. The scheme is the target proxy's, not what the client claims.
     pub fn decide<'r>(self, head: &RequestHead<'r>) -> Decision<'s, 'r> {
-        self.snapshot.route(self.url_map(), self.rule.https, head)
+        self.snapshot.route(self.url_map(), self.rule.https, self.rule.port, head)
     }
 }
 

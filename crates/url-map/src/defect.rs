@@ -1,9 +1,13 @@
 //! What a slice can say that cannot be served.
 
+use crate::actions::HeaderActionError;
+use crate::cors::CorsError;
 use crate::header::HeaderError;
 use crate::hosts::HostPatternError;
 use crate::mask::{MaskError, Placeholder};
 use crate::paths::PathPatternError;
+use crate::predicate::MatchError;
+use crate::rewrite::RewriteError;
 use names::SelfLink;
 use std::fmt;
 
@@ -14,6 +18,32 @@ pub struct CompileError {
     pub resource: SelfLink,
     /// What is wrong with it.
     pub defect: Defect,
+}
+
+/// A place inside a URL map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The map itself.
+    UrlMap,
+    /// A path matcher.
+    PathMatcher(String),
+    /// Path matcher and first path of a path rule.
+    PathRule(String, String),
+    /// Path matcher and priority of a route rule.
+    RouteRule(String, u32),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::UrlMap => f.write_str("its defaults"),
+            Place::PathMatcher(name) => write!(f, "path matcher `{name}`"),
+            Place::PathRule(name, path) => write!(f, "path rule `{path}` of path matcher `{name}`"),
+            Place::RouteRule(name, priority) => {
+                write!(f, "route rule {priority} of path matcher `{name}`")
+            }
+        }
+    }
 }
 
 /// What can be wrong with a resource.
@@ -35,6 +65,28 @@ pub enum Defect {
     RedirectStatus(u16),
     /// `pathRedirect` and `prefixRedirect` at once.
     RedirectPathAndPrefix,
+    /// What is wrong at a place inside a URL map.
+    At(Place, Box<Defect>),
+    /// The n-th match rule, and why it is refused.
+    Match(usize, MatchError),
+    /// Another route rule of the matcher has this priority.
+    DuplicatePriority,
+    /// A route rule without match rule.
+    NoMatchRule,
+    /// A header action, and why it is refused.
+    HeaderAction(HeaderActionError),
+    /// A URL rewrite, and why it is refused.
+    Rewrite(RewriteError),
+    /// A CORS policy, and why it is refused.
+    Cors(CorsError),
+    /// Every weight is zero.
+    NoWeight,
+    /// `urlRedirect` and `routeAction` at once.
+    RedirectAndAction,
+    /// A serverless backend service as mirror.
+    ServerlessMirror(SelfLink),
+    /// An abort with a status outside 200 to 599.
+    AbortStatus(u16),
     /// `httpsRedirect` in a map that a target HTTPS proxy uses: it would redirect for ever.
     HttpsRedirectOnHttps(SelfLink),
     /// A custom header line, and why it is refused.
@@ -53,8 +105,28 @@ pub enum Defect {
 
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.resource)?;
-        match &self.defect {
+        write!(f, "{}: {}", self.resource, self.defect)
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Defect::At(place, defect) => write!(f, "{place}: {defect}"),
+            Defect::Match(n, why) => write!(f, "match rule {}: {why}", n + 1),
+            Defect::DuplicatePriority => f.write_str("has the priority of another route rule"),
+            Defect::NoMatchRule => f.write_str("has no match rule"),
+            Defect::HeaderAction(why) => write!(f, "headerAction: {why}"),
+            Defect::Rewrite(why) => write!(f, "urlRewrite: {why}"),
+            Defect::Cors(why) => write!(f, "corsPolicy: {why}"),
+            Defect::NoWeight => f.write_str("every weight is zero; at least one has to be more"),
+            Defect::RedirectAndAction => f.write_str("has both urlRedirect and routeAction"),
+            Defect::ServerlessMirror(link) => {
+                write!(f, "mirrors to {link}, which is serverless; that is not supported")
+            }
+            Defect::AbortStatus(status) => {
+                write!(f, "aborts with {status}; 200 to 599 are possible")
+            }
             Defect::Dangling(link) => write!(f, "{link} does not exist"),
             Defect::DuplicateResource => f.write_str("exists twice"),
             Defect::Host(host, error) => write!(f, "host `{host}` {error}"),

@@ -2,17 +2,16 @@
 //! people, after the fact; it may look at every rule, which `decide` never does.
 
 use crate::compile::Backends;
+use crate::decide::RuleMatch;
 use crate::decide::{Decision, Evidence, Outcome, RequestHead};
 use crate::group::Selector;
 use crate::hosts::HostMatch;
-use crate::mask::{Placeholder, without_port};
-use crate::near::{distance, nearest, slip};
-use crate::paths::PathMatch;
+use crate::mask::Placeholder;
+use crate::misses::{NEAR_MISSES_MAX, hosts_near, rules_near};
+use crate::near::nearest;
+use crate::route::{Action, Rules, To};
 use names::SelfLink;
 use std::fmt;
-
-/// The most near misses that one step lists.
-const NEAR_MISSES_MAX: usize = 3;
 
 /// A decision in words, step by step.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -88,17 +87,42 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
     step("hostRule", map, text, hosts_near(decision, host));
 
     if let Some(matcher) = decision.path_matcher {
-        let text = match decision.path {
-            PathMatch::Default if matcher.paths.is_empty() => {
-                format!("path matcher `{}` has no path rule; its default applies", matcher.name)
-            }
-            PathMatch::Default => format!(
-                "no path rule of `{}` for `{}`; its default applies",
-                matcher.name, head.path
-            ),
-            pattern => format!("path rule `{pattern}` matches `{}`", head.path),
+        let kind = match &matcher.rules {
+            Rules::Paths(..) => "pathRule",
+            Rules::Routes(_) => "routeRule",
         };
-        step("pathRule", map, text, paths_near(decision, head.path));
+        let none = match &matcher.rules {
+            Rules::Paths(paths, _) => paths.is_empty(),
+            Rules::Routes(rules) => rules.is_empty(),
+        };
+        let text = match decision.rule {
+            RuleMatch::Default if none => {
+                format!("path matcher `{}` has no rule; its default applies", matcher.name)
+            }
+            RuleMatch::Default => {
+                format!("no rule of `{}` for `{}`; its default applies", matcher.name, head.path)
+            }
+            RuleMatch::PathRule(pattern) => {
+                format!("path rule `{pattern}` matches `{}`", head.path)
+            }
+            RuleMatch::RouteRule { rule, match_rule } => {
+                let path = rule.match_rules.get(match_rule).map(|one| one.path.to_string());
+                let description = match rule.description.as_str() {
+                    "" => String::new(),
+                    text => format!(" ({text})"),
+                };
+                format!(
+                    "route rule {}{description}, match rule {} matches: {}",
+                    rule.priority,
+                    match_rule + 1,
+                    path.unwrap_or_default()
+                )
+            }
+        };
+        step(kind, map, text, rules_near(decision, head));
+    }
+    for text in actions(decision, head) {
+        step("routeAction", map, text, Vec::new());
     }
     if let Outcome::Redirect(redirect) = &decision.outcome {
         let text = format!("urlRedirect: {} to {}", redirect.status, redirect.location);
@@ -117,8 +141,7 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
     };
     match &service.backends {
         Backends::None => {}
-        Backends::Addresses(addresses) => {
-            let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        Backends::Endpoints(list) => {
             let text = match list.is_empty() {
                 true => "has no endpoint".to_owned(),
                 false => format!("endpoints {}", list.join(", ")),
@@ -133,6 +156,113 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
     Explanation { steps }
 }
 
+/// What the route does besides leading somewhere: weights, cross-origin, faults, rewrite, mirror,
+/// headers, budget; a sentence each.
+fn actions(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Vec<String> {
+    let Some(route) = decision.route else { return Vec::new() };
+    let mut all = Vec::new();
+    let name = |index: u32| {
+        let service = decision.snapshot.backend_services.get(index as usize);
+        service.map_or("", |service| service.self_link.name())
+    };
+    if let To::Weighted(weighted) = &route.to {
+        let share = |weight: u32| f64::from(weight) * 100.0 / weighted.sum.max(1) as f64;
+        let shares: Vec<_> = weighted
+            .services
+            .iter()
+            .map(|one| format!("{:.4}% {}", share(one.weight), name(one.service)))
+            .map(|text| text.replacen(".0000%", "%", 1))
+            .collect();
+        let chosen = decision.weighted.and_then(|place| weighted.services.get(place));
+        let chosen = chosen.map_or("", |one| name(one.service));
+        all.push(format!("by chance: {}; shown is {chosen}", shares.join(", ")));
+    }
+    if let Some(action) = &route.action {
+        of_route_action(decision, head, action, &name, &mut all);
+    }
+    for (what, changes) in [
+        ("request", decision.headers.request().collect::<Vec<_>>()),
+        ("response", decision.headers.response().collect()),
+    ] {
+        let mut texts = Vec::new();
+        for changes in changes {
+            texts.extend(changes.removed().iter().map(|name| format!("-{name}")));
+            texts.extend(changes.added().iter().map(|(name, value, replace)| {
+                let sign = if *replace { "=" } else { "+" };
+                format!("{sign}{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+            }));
+        }
+        if !texts.is_empty() {
+            all.push(format!("headerAction on the {what}, in this order: {}", texts.join("; ")));
+        }
+    }
+    if let Outcome::CloudRun { budget, .. } | Outcome::Endpoints { budget } = &decision.outcome {
+        all.push(budget.to_string());
+    }
+    all
+}
+
+fn of_route_action<'s>(
+    decision: &Decision<'_, '_>,
+    head: &RequestHead<'_>,
+    action: &Action,
+    name: &dyn Fn(u32) -> &'s str,
+    all: &mut Vec<String>,
+) {
+    if action.cors.is_some() {
+        all.push(match (decision.cors, &decision.outcome) {
+            (_, Outcome::Preflight) => {
+                "corsPolicy: a preflight request, answered 200 here".to_owned()
+            }
+            (Some(_), _) => "corsPolicy: the origin is allowed; the answer says so".to_owned(),
+            (None, _) if head.headers.contains_key(http::header::ORIGIN) => {
+                "corsPolicy: the origin is not allowed; nothing is added".to_owned()
+            }
+            (None, _) => "corsPolicy: no Origin, nothing is added".to_owned(),
+        });
+    }
+    if let Some((delay, share)) = action.delay {
+        let now = if decision.delay.is_some() { "this one" } else { "not this one" };
+        all.push(format!("by chance: {}% are delayed by {delay:?}; {now}", share.percent()));
+    }
+    if let Some((status, share)) = action.abort {
+        let aborted = decision.reason() == Some(names::Reason::FaultFilterAbort);
+        let now = if aborted { "this one" } else { "not this one" };
+        all.push(format!("by chance: {}% are aborted with {status}; {now}", share.percent()));
+    }
+    if let Some(host) = decision.rewrite.host {
+        all.push(format!("urlRewrite: host `{}` becomes `{host}`", head.host));
+    }
+    if let Some(new) = &decision.rewrite.path_and_query {
+        let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
+        all.push(format!("urlRewrite: `{}{query}` becomes `{new}`", head.path));
+    }
+    if let Some((mirror, share)) = action.mirror {
+        let now = if decision.mirror.is_some() { "this one too" } else { "not this one" };
+        let to = name(mirror);
+        all.push(format!("by chance: {}% are mirrored to {to}; {now}", share.percent()));
+    }
+}
+
+impl fmt::Display for crate::decide::Budget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "timeout {:?}; ", self.timeout)?;
+        let retry = self.retry;
+        if retry.default {
+            return f.write_str("retried once without body on 502, 503, 504 (no retryPolicy)");
+        }
+        let on: Vec<_> = retry
+            .conditions()
+            .filter_map(|one| serde_json::to_value(one).ok()?.as_str().map(str::to_owned))
+            .collect();
+        write!(f, "retried up to {} times on {}", retry.retries, on.join(", "))?;
+        match retry.per_try_timeout {
+            Some(timeout) => write!(f, ", {timeout:?} for each try"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Decision<'_, '_> {
     /// One sentence on a refusal, for the log: what the last step of [`explain`] says, without the
     /// search for near misses, which looks at every rule and would cost too much per request.
@@ -143,7 +273,7 @@ impl Decision<'_, '_> {
         match self.backend_service.map(|service| &service.backends) {
             None => None,
             Some(Backends::None) => Some("the backend service has no backend".to_owned()),
-            Some(Backends::Addresses(_)) => Some("the group has no endpoint".to_owned()),
+            Some(Backends::Endpoints(_)) => Some("the group has no endpoint".to_owned()),
             Some(Backends::Serverless(selector)) => {
                 Some(serverless(self, selector, NearMisses::Leave).0)
             }
@@ -178,7 +308,9 @@ fn serverless(
             return (format!("{how}: Cloud Run service `{name}`{tag} in {place}"), Vec::new());
         }
         Outcome::Refuse { evidence, .. } => evidence,
-        Outcome::Addresses { .. } | Outcome::Redirect(_) => return (how, Vec::new()),
+        Outcome::Endpoints { .. } | Outcome::Preflight | Outcome::Redirect(_) => {
+            return (how, Vec::new());
+        }
     };
     let similar = |word: &str, names: Vec<&str>| -> Vec<NearMiss> {
         let miss = |name: &str| NearMiss {
@@ -213,108 +345,4 @@ fn serverless(
             (format!("{how}: Cloud Run service `{service}` has no tag `{tag}`"), near)
         }
     }
-}
-
-/// Near misses with how far they are: 0 for a rule that misses by its meaning, else edits.
-struct Ranked(Vec<(usize, NearMiss)>);
-
-impl Ranked {
-    fn push(&mut self, rank: usize, candidate: impl fmt::Display, why: String) {
-        self.0.push((rank, NearMiss { candidate: candidate.to_string(), why }));
-    }
-
-    fn push_slip(&mut self, candidate: impl fmt::Display, asked: &str, pattern: &str) {
-        if let Some(edits) = distance(asked, pattern, slip(asked)).filter(|edits| *edits > 0) {
-            let plural = if edits == 1 { "" } else { "s" };
-            self.push(edits, candidate, format!("differs in {edits} character{plural}"));
-        }
-    }
-
-    fn best(mut self) -> Vec<NearMiss> {
-        self.0.sort_by(|a, b| (a.0, &a.1.candidate).cmp(&(b.0, &b.1.candidate)));
-        self.0.truncate(NEAR_MISSES_MAX);
-        self.0.into_iter().map(|(_, near)| near).collect()
-    }
-}
-
-fn hosts_near(decision: &Decision<'_, '_>, host: &str) -> Vec<NearMiss> {
-    let mut near = Ranked(Vec::new());
-    if !matches!(decision.host, HostMatch::Default | HostMatch::Any) {
-        return Vec::new();
-    }
-    let host = host.to_ascii_lowercase();
-    let name = without_port(&host);
-    for pattern in decision.url_map.hosts.patterns() {
-        match pattern {
-            HostMatch::Exact(exact) if without_port(exact) == name => {
-                let why = match exact == name {
-                    true => "a host rule without port is not for a Host with one",
-                    false => "the host rule is for another port",
-                };
-                near.push(0, pattern, why.to_owned());
-            }
-            HostMatch::Exact(exact) => near.push_slip(pattern, &host, exact),
-            HostMatch::Suffix(suffix) if suffix.strip_prefix('.') == Some(name) => {
-                near.push(0, pattern, "`*` stands for at least one character".to_owned());
-            }
-            HostMatch::Suffix(suffix) if name.ends_with(suffix) => {
-                let why = "a host rule without port is not for a Host with one";
-                near.push(0, pattern, why.to_owned());
-            }
-            HostMatch::Suffix(suffix) => {
-                // Compare what stands in the suffix's place.
-                let dots = suffix.matches('.').count();
-                if let Some((at, _)) = host.rmatch_indices('.').nth(dots.saturating_sub(1)) {
-                    near.push_slip(pattern, &host[at..], suffix);
-                }
-            }
-            HostMatch::Any | HostMatch::Default => {}
-        }
-    }
-    near.best()
-}
-
-fn paths_near(decision: &Decision<'_, '_>, path: &str) -> Vec<NearMiss> {
-    let mut near = Ranked(Vec::new());
-    let Some(matcher) = decision.path_matcher else {
-        return Vec::new();
-    };
-    if matches!(decision.path, PathMatch::Exact(_)) {
-        return Vec::new();
-    }
-    for pattern in matcher.paths.patterns() {
-        if pattern == decision.path {
-            continue;
-        }
-        match pattern {
-            PathMatch::Prefix(prefix) if prefix.strip_suffix('/') == Some(path) => {
-                let why = format!("does not match `{path}` itself, only what is below it");
-                near.push(0, pattern, why);
-            }
-            PathMatch::Prefix(prefix) => {
-                let segments = prefix.matches('/').count();
-                let head = match path.match_indices('/').nth(segments - 1) {
-                    Some((at, _)) => &path[..=at],
-                    None => path,
-                };
-                if head.eq_ignore_ascii_case(prefix) && head != prefix {
-                    near.push(0, pattern, "capitals count in a path".to_owned());
-                } else {
-                    near.push_slip(pattern, head, prefix);
-                }
-            }
-            PathMatch::Exact(exact) if exact.eq_ignore_ascii_case(path) => {
-                near.push(0, pattern, "capitals count in a path".to_owned());
-            }
-            PathMatch::Exact(exact)
-                if path.strip_prefix(exact).is_some_and(|rest| rest.starts_with('/')) =>
-            {
-                let why = format!("matches this path alone; `{exact}/*` would match below it");
-                near.push(0, pattern, why);
-            }
-            PathMatch::Exact(exact) => near.push_slip(pattern, path, exact),
-            PathMatch::Default => {}
-        }
-    }
-    near.best()
 }

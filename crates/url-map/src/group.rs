@@ -2,10 +2,11 @@
 //! (private-connectivity 3.1 and 3.3).
 
 use crate::decide::Evidence;
-use crate::mask::{Captures, Placeholder, UrlMask, is_legal_name};
+use crate::mask::{Captures, Mismatch, Placeholder, UrlMask, is_legal_name};
 use crate::table::TextMap;
 use names::{Reason, SelfLink};
 use slice::load_balancer::KnownService;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A Cloud Run service, or one tag of it, as a backend.
@@ -61,7 +62,7 @@ pub(crate) struct Selector {
 /// What became of a request at a serverless group.
 pub(crate) struct Selected<'s, 'r> {
     pub captures: Option<Captures<'r>>,
-    pub target: Result<&'s CloudRunTarget, (Reason, Evidence<'s, 'r>)>,
+    pub target: Target<'s, 'r>,
 }
 
 impl Catalogue {
@@ -113,6 +114,38 @@ impl Catalogue {
         let known = self.names.get(service.as_bytes()).map(|(_, index)| index);
         let known = known.and_then(|index| self.services.get(index as usize));
         known.into_iter().flat_map(|known| known.tags.iter()).map(|(tag, _)| tag)
+    }
+}
+
+type Target<'s, 'r> = Result<&'s CloudRunTarget, (Reason, Evidence<'s, 'r>)>;
+
+impl<'s, 'r> Selected<'s, 'r> {
+    pub(crate) fn parts(self) -> (Option<Captures<'r>>, Target<'s, 'r>) {
+        (self.captures, self.target)
+    }
+
+    /// The same without a borrow from the URL, which was rewritten for this request.
+    pub(crate) fn into_owned<'o>(self) -> (Option<Captures<'o>>, Target<'s, 'o>) {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let captures = self.captures.map(|captures| Captures {
+            service: captures.service.map(own),
+            tag: captures.tag.map(own),
+        });
+        let target = self.target.map_err(|(reason, evidence)| {
+            let evidence = match evidence {
+                Evidence::None => Evidence::None,
+                Evidence::Mask(Mismatch { part, index, expected, got }) => {
+                    Evidence::Mask(Mismatch { part, index, expected, got: got.map(own) })
+                }
+                Evidence::IllegalName { placeholder, text } => {
+                    Evidence::IllegalName { placeholder, text: own(text) }
+                }
+                Evidence::UnknownService(name) => Evidence::UnknownService(name),
+                Evidence::UnknownTag { service, tag } => Evidence::UnknownTag { service, tag },
+            };
+            (reason, evidence)
+        });
+        (captures, target)
     }
 }
 

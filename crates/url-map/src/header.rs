@@ -108,6 +108,11 @@ const RESERVED: [&str; 10] = [
     "x-forwarded-for",
 ];
 
+/// Is this lower-case name one that only the load balancer itself may write?
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
+
 impl CustomHeader {
     /// Reads one line.
     pub fn parse(line: &str) -> Result<CustomHeader, HeaderError> {
@@ -117,7 +122,7 @@ impl CustomHeader {
             return Err(HeaderError::Name);
         }
         let name = name.to_ascii_lowercase();
-        if RESERVED.contains(&name.as_str()) {
+        if is_reserved(&name) {
             return Err(HeaderError::Reserved(name));
         }
         let value = value.trim_matches([' ', '\t']);

@@ -12,7 +12,9 @@
 //! This crate never does I/O, reads no clock and no random number, and knows nothing of HTTP
 //! beyond host, path and query. Forwarding allocates nothing.
 
+mod actions;
 mod compile;
+mod cors;
 mod decide;
 mod defect;
 mod explain;
@@ -20,19 +22,35 @@ mod group;
 mod header;
 mod hosts;
 mod mask;
+mod misses;
 mod near;
 mod paths;
+mod pattern;
+mod predicate;
 mod redirect;
+mod retry;
+mod rewrite;
+mod roll;
+mod route;
 mod table;
+mod template;
 mod url_map_tests;
 
-pub use compile::{BackendService, ForwardingRule, PathMatcher, Protocol, Snapshot, UrlMap};
-pub use decide::{Decision, Evidence, Front, Outcome, Redirect, RequestHead};
-pub use defect::{CompileError, Defect};
+pub use actions::{Changes, HeaderAction, HeaderActionError, HeaderActions, action_header};
+pub use compile::{BackendService, ForwardingRule, Kind, Protocol, Snapshot, UrlMap};
+pub use cors::{CorsError, CorsPolicy};
+pub use decide::{Budget, Decision, Evidence, Front, Outcome, Redirect, RequestHead, RuleMatch};
+pub use defect::{CompileError, Defect, Place};
 pub use explain::{Explanation, NearMiss, Step, explain};
 pub use group::CloudRunTarget;
 pub use header::{CustomHeader, HeaderError, Piece, Variable};
 pub use hosts::{HostMatch, HostPatternError};
 pub use mask::{Captures, MaskError, Mismatch, Part, Placeholder, UrlMask, is_legal_name};
 pub use paths::{PathMatch, PathPatternError};
+pub use pattern::{Pattern, PatternError, Substitution};
+pub use predicate::{Failed, HeaderTest, MatchError, MatchRule, PathTest, QueryTest};
+pub use retry::{Retry, TryOutcome};
+pub use rewrite::{Rewrite, RewriteError, UrlRewrite};
+pub use route::{PathMatcher, RouteRule};
+pub use template::{PathTemplate, TemplateError, TemplateRewrite};
 pub use url_map_tests::TestFailure;

@@ -26,6 +26,29 @@ pub enum PathMatch<'s> {
     Default,
 }
 
+/// Which part of a path has matched, for rewrites and redirects (2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matched {
+    /// So many bytes at its beginning. The matched portion of the path rule `/a/*` is `/a/`.
+    Prefix(usize),
+    /// All of it.
+    Whole,
+    /// All of it, by the template of the n-th match rule.
+    Template(usize),
+    /// Nothing was asked: a default applies.
+    Default,
+}
+
+impl PathMatch<'_> {
+    pub(crate) fn matched(&self) -> Matched {
+        match self {
+            PathMatch::Exact(_) => Matched::Whole,
+            PathMatch::Prefix(prefix) => Matched::Prefix(prefix.len()),
+            PathMatch::Default => Matched::Default,
+        }
+    }
+}
+
 impl std::fmt::Display for PathMatch<'_> {
     /// As the load balancer's log writes `matched_url_path_rule`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

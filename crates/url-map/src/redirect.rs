@@ -1,7 +1,8 @@
 //! The redirects that the load balancer answers by itself: `urlRedirect` (private-connectivity
 //! 2.6) and the collapsing of `/../` (2.8).
 
-use crate::paths::PathMatch;
+use crate::paths::Matched;
+use crate::rewrite::replace_prefix;
 use slice::load_balancer::UrlRedirect;
 
 /// The five codes of `redirectResponseCode`.
@@ -19,7 +20,7 @@ fn scheme(https: bool) -> &'static str {
 /// query of its own keeps that one.
 pub(crate) fn location(
     redirect: &UrlRedirect,
-    matched: PathMatch<'_>,
+    matched: Matched,
     https: bool,
     host: &str,
     path: &str,
@@ -37,21 +38,9 @@ pub(crate) fn location(
     url.push_str(host);
     match (&redirect.path_redirect, &redirect.prefix_redirect) {
         (Some(whole), _) => url.push_str(whole),
-        (None, Some(prefix)) => {
-            // The matched portion of `/a/*` is `/a/`, that of an exact rule the whole path, that
-            // of a default `/`, so that the new prefix is put in front (2.6).
-            match matched {
-                PathMatch::Exact(_) => url.push_str(prefix),
-                PathMatch::Prefix(old) => {
-                    url.push_str(prefix);
-                    url.push_str(path.get(old.len()..).unwrap_or_default());
-                }
-                PathMatch::Default => {
-                    url.push_str(prefix.strip_suffix('/').unwrap_or(prefix));
-                    url.push_str(path);
-                }
-            }
-        }
+        // The matched portion of `/a/*` is `/a/`, that of an exact rule the whole path, that of a
+        // default `/`, so that the new prefix is put in front (2.6).
+        (None, Some(prefix)) => url.push_str(&replace_prefix(matched, prefix, path)),
         (None, None) => url.push_str(path),
     }
     let own_query = redirect.path_redirect.as_ref().is_some_and(|path| path.contains('?'));
@@ -103,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[track_caller]
-    fn check(redirect: &UrlRedirect, matched: PathMatch<'_>, url: &str, expected: &str) {
+    fn check(redirect: &UrlRedirect, matched: Matched, url: &str, expected: &str) {
         let (scheme, rest) = url.split_once("://").unwrap();
         let (rest, query) = match rest.split_once('?') {
             Some((rest, query)) => (rest, Some(query)),
@@ -120,15 +109,15 @@ mod tests {
     #[test]
     fn https_redirect_changes_the_scheme_and_keeps_the_rest() {
         let to = UrlRedirect { https_redirect: true, ..redirect() };
-        check(&to, PathMatch::Default, "http://a/b?c=d", "https://a/b?c=d");
-        check(&to, PathMatch::Default, "http://a:80/b", "https://a/b");
-        check(&to, PathMatch::Default, "http://a:8080/b", "https://a:8080/b");
+        check(&to, Matched::Default, "http://a/b?c=d", "https://a/b?c=d");
+        check(&to, Matched::Default, "http://a:80/b", "https://a/b");
+        check(&to, Matched::Default, "http://a:8080/b", "https://a:8080/b");
     }
 
     #[test]
     fn strip_query_drops_the_query() {
         let to = UrlRedirect { strip_query: true, ..redirect() };
-        check(&to, PathMatch::Default, "https://a/b?c=d", "https://a/b");
+        check(&to, Matched::Default, "https://a/b?c=d", "https://a/b");
     }
 
     #[test]
@@ -138,19 +127,19 @@ mod tests {
             path_redirect: Some("/new".into()),
             ..redirect()
         };
-        check(&to, PathMatch::Exact("/b"), "https://a:8443/b?c", "https://new.example.com/new?c");
+        check(&to, Matched::Whole, "https://a:8443/b?c", "https://new.example.com/new?c");
         let to = UrlRedirect { path_redirect: Some("/new?x=y".into()), ..redirect() };
-        check(&to, PathMatch::Exact("/b"), "http://a/b?c", "http://a/new?x=y");
+        check(&to, Matched::Whole, "http://a/b?c", "http://a/new?x=y");
     }
 
     #[test]
     fn prefix_redirect_replaces_the_matched_prefix_and_prepends_on_a_default() {
         let to =
             |prefix: &str| UrlRedirect { prefix_redirect: Some(prefix.to_owned()), ..redirect() };
-        check(&to("/n/"), PathMatch::Prefix("/old/"), "http://a/old/x?q", "http://a/n/x?q");
-        check(&to("/n"), PathMatch::Exact("/old"), "http://a/old", "http://a/n");
-        check(&to("/n"), PathMatch::Default, "http://a/x/y", "http://a/n/x/y");
-        check(&to("/n/"), PathMatch::Default, "http://a/x", "http://a/n/x");
+        check(&to("/n/"), Matched::Prefix("/old/".len()), "http://a/old/x?q", "http://a/n/x?q");
+        check(&to("/n"), Matched::Whole, "http://a/old", "http://a/n");
+        check(&to("/n"), Matched::Default, "http://a/x/y", "http://a/n/x/y");
+        check(&to("/n/"), Matched::Default, "http://a/x", "http://a/n/x");
     }
 
     #[test]

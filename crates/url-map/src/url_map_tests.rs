@@ -52,7 +52,7 @@ impl Snapshot {
 
     fn run_test(&self, map: &UrlMap, test: &UrlMapTest) -> Option<TestFailure> {
         let head = RequestHead::new(&test.host, &test.path);
-        let decision = self.route(map, false, &head);
+        let decision = self.route(map, false, 80, &head);
         let service = decision.backend_service.map(|service| &service.self_link);
         let cloud_run = match &decision.outcome {
             Outcome::CloudRun { target, .. } => Some(target.service.name()),
@@ -87,7 +87,8 @@ fn actual(decision: &Decision<'_, '_>) -> String {
             let name = target.service.name();
             format!("backend service `{service}` and Cloud Run service `{name}`")
         }
-        Outcome::Addresses { .. } => format!("backend service `{service}`"),
+        Outcome::Endpoints { .. } => format!("backend service `{service}`"),
+        Outcome::Preflight => "a CORS preflight's answer".to_owned(),
         Outcome::Redirect(redirect) => format!("a {} to {}", redirect.status, redirect.location),
         Outcome::Refuse { reason, status, .. } if service.is_empty() => {
             format!("{status} {reason}")

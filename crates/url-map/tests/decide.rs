@@ -170,7 +170,11 @@ fn outcome(snapshot: &Snapshot, rule: &str, url: &str) -> String {
     let decision = snapshot.front(rule).unwrap().decide(&head);
     match &decision.outcome {
         Outcome::CloudRun { target, .. } => target.key.rsplit('/').next().unwrap().to_owned(),
-        Outcome::Addresses { addresses, .. } => format!("{addresses:?}"),
+        Outcome::Endpoints { .. } => {
+            let service = decision.backend_service.expect("forwarded to one");
+            format!("[{}]", service.endpoints().join(", "))
+        }
+        Outcome::Preflight => "preflight".to_owned(),
         Outcome::Redirect(redirect) => format!("{} {}", redirect.status, redirect.location),
         Outcome::Refuse { reason, status, .. } => format!("{status} {reason}"),
     }
@@ -305,6 +309,8 @@ fn an_explanation_names_what_nearly_matched() {
         "hostRule lb: host rule `example.net` matches `example.net`; path matcher `video`\n\
          pathRule lb: no path rule of `video` for `/video`; its default applies\n  \
            not `/video/*`: does not match `/video` itself, only what is below it\n\
+         routeAction lb: timeout 30s; retried once without body on 502, 503, 504 (no \
+         retryPolicy)\n\
          backendService hybrid: leads to network endpoint group `hybrid`\n\
          networkEndpointGroup hybrid: endpoints 10.0.9.1:8080, 10.0.9.2:8080\n"
     );
