@@ -30,6 +30,8 @@ use url_map_model::{Case, Outcome, Profile, Request, apply_headers, case, refere
 enum Seen {
     Backend { name: String, target: String, host: String, headers: Changed, response: Changed },
     Redirect { status: u16, location: String },
+    Preflight(Changed),
+    Abort(u16),
     Other(String),
 }
 
@@ -46,7 +48,7 @@ fn changed(all: impl IntoIterator<Item = (String, String)>) -> Changed {
 }
 
 fn is_changed(name: &str) -> bool {
-    matches!(name, "x-a" | "x-b" | "x-c")
+    matches!(name, "x-a" | "x-b" | "x-c") || name.starts_with("access-control-")
 }
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -132,6 +134,7 @@ async fn ask(at: SocketAddr, request: &Request) -> Seen {
         lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
     let status = answer.status().parse().expect("a status");
     match status {
+        200 if answer.body.is_empty() => Seen::Preflight(changed(headers)),
         200 => {
             let mut lines = answer.text().lines().map(str::to_owned);
             let mut next = || lines.next().unwrap_or_default();
@@ -143,6 +146,7 @@ async fn ask(at: SocketAddr, request: &Request) -> Seen {
             let headers_sent = changed(lines.map(pair));
             Seen::Backend { name, target, host, headers: headers_sent, response: changed(headers) }
         }
+        _ if answer.text() == "fault filter abort" => Seen::Abort(status),
         300..400 => {
             let location = headers.into_iter().find(|(name, _)| name == "location");
             Seen::Redirect { status, location: location.expect("a location").1 }
@@ -157,14 +161,17 @@ fn expected(all: &LoadBalancing, request: &Request) -> Seen {
         Outcome::Redirect { status, location } => Seen::Redirect { status, location },
         Outcome::Forwarded(to) => {
             let answer = ANSWER.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let mut response = apply_headers(&to.headers, answer.into(), false);
+            response.extend(to.cors);
             Seen::Backend {
                 name: translate::cluster(to.backend_service.as_str()).to_owned(),
                 target: to.path_and_query,
                 host: to.host,
                 headers: changed(apply_headers(&to.headers, request.headers.clone(), true)),
-                response: changed(apply_headers(&to.headers, answer.into(), false)),
+                response: changed(response),
             }
         }
-        other => panic!("not on the wire: {other:?}"),
+        Outcome::Preflight(headers) => Seen::Preflight(changed(headers)),
+        Outcome::Abort(status) => Seen::Abort(status),
     }
 }

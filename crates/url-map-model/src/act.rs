@@ -103,19 +103,43 @@ pub fn collapse(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Does the load balancer answer this request itself, as a preflight? The origin must be allowed;
-/// another one's is forwarded as any request (Envoy's filter).
-pub(crate) fn is_preflight(policy: &CorsPolicy, request: &Request) -> bool {
+/// What a policy says to a request of another origin's page: is it a preflight, which the load
+/// balancer answers itself, and which headers go into the answer. None where the origin is not
+/// allowed: such a request is forwarded as any other, preflights too (Envoy's filter).
+pub(crate) fn cross_origin(
+    policy: &CorsPolicy,
+    request: &Request,
+) -> Option<(bool, Vec<(String, String)>)> {
     let header = |name: &str| {
-        request.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
+        let mut all = request.headers.iter().filter(|header| header.0 == name);
+        all.next().map(|header| header.1.as_str()).filter(|value| !value.is_empty())
     };
-    let Some(origin) = header("origin") else { return false };
+    let origin = header("origin")?;
     let allowed = policy.allow_origins.iter().any(|one| one == "*" || one == origin)
         || policy.allow_origin_regexes.iter().any(|one| crate::path::full_match(one, origin));
-    !policy.disabled
-        && request.method == "OPTIONS"
-        && header("access-control-request-method").is_some_and(|method| !method.is_empty())
-        && allowed
+    if policy.disabled || !allowed {
+        return None;
+    }
+    let preflight =
+        request.method == "OPTIONS" && header("access-control-request-method").is_some();
+    let mut headers = vec![("access-control-allow-origin".to_owned(), origin.to_owned())];
+    if policy.allow_credentials {
+        headers.push(("access-control-allow-credentials".to_owned(), "true".to_owned()));
+    }
+    let lists = match preflight {
+        true => &[
+            ("access-control-allow-methods", &policy.allow_methods),
+            ("access-control-allow-headers", &policy.allow_headers),
+        ][..],
+        false => &[("access-control-expose-headers", &policy.expose_headers)][..],
+    };
+    for (name, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+        headers.push(((*name).to_owned(), list.join(",")));
+    }
+    if let Some(seconds) = policy.max_age.filter(|_| preflight) {
+        headers.push(("access-control-max-age".to_owned(), seconds.to_string()));
+    }
+    Some((preflight, headers))
 }
 
 /// Headers after the levels, innermost first; within a level what is removed goes first.

@@ -47,8 +47,8 @@ pub enum Outcome {
         /// `Location`.
         location: String,
     },
-    /// The load balancer answers a preflight of another origin's page.
-    Preflight,
+    /// The load balancer answers a preflight of another origin's page, with these headers.
+    Preflight(Vec<(String, String)>),
     /// A fault on purpose, with this status.
     Abort(u16),
 }
@@ -74,6 +74,8 @@ pub struct Forwarded {
     pub delay: Option<Duration>,
     /// Where a copy goes.
     pub mirror: Option<SelfLink>,
+    /// What the answer is given for another origin's page.
+    pub cors: Vec<(String, String)>,
 }
 
 /// What must become of `request`. `weighted` says which of the weighted backend services was thrown,
@@ -231,9 +233,12 @@ fn follow<'c>(
 ) -> Outcome {
     let nothing = RouteAction::default();
     let action = route.action.as_deref().unwrap_or(&nothing);
-    if action.cors_policy.as_ref().is_some_and(|policy| act::is_preflight(policy, request)) {
-        return Outcome::Preflight;
-    }
+    let cors = action.cors_policy.as_ref().and_then(|one| act::cross_origin(one, request));
+    let cors = match cors {
+        Some((true, headers)) => return Outcome::Preflight(headers),
+        Some((false, headers)) => headers,
+        None => Vec::new(),
+    };
     let (service, mut headers) = match &route.to {
         Destination::UrlRedirect(to) => {
             let location = act::redirect(to, reached, request, https);
@@ -276,6 +281,7 @@ fn follow<'c>(
         mirror: mirror
             .filter(|one| one.mirror_percent > 0.0)
             .map(|one| one.backend_service.clone()),
+        cors,
     }))
 }
 

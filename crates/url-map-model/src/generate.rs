@@ -13,9 +13,10 @@ use std::time::Duration;
 pub enum Profile {
     /// Everything.
     Engine,
-    /// What can be compared over sockets: every backend service has one endpoint, `10.0.9.N:80` for
-    /// the service `bN`, the front end has no TLS, nothing is left to chance, and nothing is
-    /// delayed, mirrored or aborted.
+    /// What the data path can show: no TLS at the front end, nothing left to chance, nothing delayed
+    /// or mirrored. Backend service `bN` has the endpoint `10.0.9.N:80`, or is serverless.
+    Live,
+    /// What Envoy can show too: as `Live`, and every backend service has its endpoint.
     Wire,
 }
 
@@ -132,16 +133,16 @@ impl Maker {
         let mut service =
             BackendService::new(link("backendServices", &format!("b{number}")), self_link.clone());
         let address = SocketAddrV4::new(Ipv4Addr::new(10, 0, 9, number as u8), 80);
-        let serverless = self.profile == Profile::Engine && self.dice.chance(60);
+        let serverless = self.profile != Profile::Wire && self.dice.chance(60);
         if serverless {
             let endpoints = Endpoints::CloudRun(self.cloud_run());
             groups.push(NetworkEndpointGroup { self_link, endpoints });
         } else {
             service.timeout_sec = self.dice.maybe(30, |dice| 1 + dice.below(100) as u32);
-            let empty = self.profile == Profile::Engine && self.dice.chance(10);
+            let empty = self.profile != Profile::Wire && self.dice.chance(10);
             let endpoints = if empty { vec![] } else { vec![address] };
             groups.push(NetworkEndpointGroup::addresses(self_link, endpoints));
-            if self.profile == Profile::Engine && self.dice.chance(5) {
+            if self.profile != Profile::Wire && self.dice.chance(5) {
                 service.backends.clear();
             }
         }
@@ -288,7 +289,7 @@ impl Maker {
     }
 
     fn match_rule(&mut self, path: PathPredicate, regexes: &mut usize) -> MatchRule {
-        let engine = self.profile == Profile::Engine;
+        let ports = self.profile != Profile::Wire;
         let dice = &mut self.dice;
         let foldable =
             matches!(path, PathPredicate::PrefixMatch(_) | PathPredicate::FullPathMatch(_));
@@ -299,7 +300,7 @@ impl Maker {
             let (header_name, value) = match dice.below(10) {
                 0 => (":method", HeaderPredicate::ExactMatch(dice.pick(&["GET", "POST"]).into())),
                 1 => (":authority", HeaderPredicate::PrefixMatch(dice.pick(&["a", "b"]).into())),
-                2 if engine && *regexes < 5 => {
+                2 if ports && *regexes < 5 => {
                     *regexes += 1;
                     ("PORT", HeaderPredicate::RegexMatch(dice.pick(&["80", "80.*"]).into()))
                 }
@@ -347,7 +348,7 @@ impl Maker {
             })
             .collect();
         all[0].weight = all[0].weight.max(1);
-        if self.profile == Profile::Wire {
+        if self.profile != Profile::Engine {
             all[1..].iter_mut().for_each(|one| one.weight = 0);
         }
         all
@@ -375,12 +376,35 @@ impl Maker {
             url_rewrite: self.dice.chance(70).then(|| self.rewrite(kind)),
             ..RouteAction::default()
         };
-        if self.profile == Profile::Wire {
-            return action;
-        }
         let mirrored = self.dice.chance(10).then(|| self.service());
         let dice = &mut self.dice;
+        action.cors_policy = dice.maybe(30, |dice| CorsPolicy {
+            allow_origins: dice.some(0, 2, |dice| dice.pick(&["http://a", "http://b", "*"]).into()),
+            allow_methods: dice.some(0, 2, |dice| dice.pick(&["GET", "POST"]).into()),
+            allow_headers: dice.some(0, 1, |dice| dice.pick(HEADERS).into()),
+            expose_headers: dice.some(0, 1, |dice| dice.pick(HEADERS).into()),
+            max_age: dice.maybe(30, |dice| dice.below(3600) as i32),
+            allow_credentials: dice.chance(30),
+            disabled: dice.chance(20),
+            ..CorsPolicy::default()
+        });
         let percent = |dice: &mut Dice| [0.0, 100.0][dice.below(2)];
+        let abort = dice.maybe(8, |dice| FaultAbort {
+            http_status: 400 + dice.below(200) as u16,
+            percentage: percent(dice),
+        });
+        let delay = dice.maybe(8, |dice| FaultDelay {
+            fixed_delay: Duration::from_millis(dice.below(900) as u64),
+            percentage: percent(dice),
+        });
+        let timed = self.profile == Profile::Engine;
+        let delay = delay.filter(|_| timed);
+        if abort.is_some() || delay.is_some() {
+            action.fault_injection_policy = Some(FaultInjectionPolicy { delay, abort });
+        }
+        if !timed {
+            return action;
+        }
         action.timeout = dice.maybe(20, |dice| Duration::from_millis(1 + dice.below(9000) as u64));
         action.retry_policy = dice.maybe(20, |dice| RetryPolicy {
             num_retries: 1 + dice.below(3) as u32,
@@ -390,22 +414,6 @@ impl Maker {
         action.request_mirror_policy = mirrored.map(|backend_service| RequestMirrorPolicy {
             backend_service,
             mirror_percent: percent(dice),
-        });
-        action.cors_policy = dice.maybe(30, |dice| CorsPolicy {
-            allow_origins: dice.some(0, 2, |dice| dice.pick(&["http://a", "http://b", "*"]).into()),
-            allow_methods: vec!["GET".into()],
-            disabled: dice.chance(20),
-            ..CorsPolicy::default()
-        });
-        action.fault_injection_policy = dice.maybe(15, |dice| FaultInjectionPolicy {
-            delay: dice.maybe(50, |dice| FaultDelay {
-                fixed_delay: Duration::from_millis(dice.below(900) as u64),
-                percentage: percent(dice),
-            }),
-            abort: dice.maybe(50, |dice| FaultAbort {
-                http_status: 400 + dice.below(200) as u16,
-                percentage: percent(dice),
-            }),
         });
         action
     }

@@ -108,6 +108,14 @@ async fn listeners(admin: SocketAddr, count: usize) -> Option<Vec<SocketAddr>> {
 fn bootstrap(maps: &[&UrlMap], backends: &[SocketAddr]) -> Value {
     let socket =
         |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let filter = |name: &str, kind: &str| {
+        json!({
+            "name": format!("envoy.filters.http.{name}"),
+            "typed_config": {
+                "@type": format!("type.googleapis.com/envoy.extensions.filters.http.{kind}"),
+            },
+        })
+    };
     let clusters: Vec<Value> = backends
         .iter()
         .enumerate()
@@ -134,10 +142,11 @@ fn bootstrap(maps: &[&UrlMap], backends: &[SocketAddr]) -> Value {
                         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                         "stat_prefix": "m", "route_config": route_configuration(map),
                         "use_remote_address": true, "generate_request_id": false,
-                        "http_filters": [{
-                            "name": "envoy.filters.http.router",
-                            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-                        }],
+                        "http_filters": [
+                            filter("cors", "cors.v3.Cors"),
+                            filter("fault", "fault.v3.HTTPFault"),
+                            filter("router", "router.v3.Router"),
+                        ],
                     },
                 }]}],
             })

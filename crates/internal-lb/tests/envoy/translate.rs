@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use slice::load_balancer::{
     Destination, HeaderAction, HeaderMatch, HeaderOption, HeaderPredicate, MatchRule, PathMatcher,
-    PathPredicate, QueryParameterMatch, QueryPredicate, Route, Rules, UrlMap, UrlRewrite,
+    PathPredicate, QueryParameterMatch, QueryPredicate, Route, RouteAction, Rules, UrlMap,
+    UrlRewrite,
 };
 
 /// A RouteConfiguration: a virtual host for each host rule, with the routes of its path matcher.
@@ -180,7 +181,43 @@ fn route(matching: Value, to: &Route, portion: &Portion) -> Value {
     if let Some(rewrite) = rewrite {
         self::rewrite(&mut action, rewrite, portion, prefix);
     }
-    json!({"match": matching, "route": action})
+    let filters = filters(to.action.as_deref());
+    json!({"match": matching, "route": action, "typed_per_filter_config": filters})
+}
+
+/// What stands in `routeAction` here and in filters there.
+fn filters(action: Option<&RouteAction>) -> Value {
+    let mut all = json!({});
+    let cors = action.and_then(|action| action.cors_policy.as_ref());
+    if let Some(policy) = cors.filter(|policy| !policy.disabled) {
+        let exact = |origin: &String| json!({"exact": origin});
+        let any = json!({"safe_regex": {"regex": ".*"}});
+        let origin = |origin: &String| if origin == "*" { any.clone() } else { exact(origin) };
+        let mut cors = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+            "allow_origin_string_match":
+                policy.allow_origins.iter().map(origin).collect::<Vec<Value>>(),
+            "allow_methods": policy.allow_methods.join(","),
+            "allow_headers": policy.allow_headers.join(","),
+            "expose_headers": policy.expose_headers.join(","),
+            "allow_credentials": policy.allow_credentials,
+        });
+        if let Some(seconds) = policy.max_age {
+            cors["max_age"] = json!(seconds.to_string());
+        }
+        all["envoy.filters.http.cors"] = cors;
+    }
+    let faults = action.and_then(|action| action.fault_injection_policy.as_ref());
+    if let Some(abort) = faults.and_then(|faults| faults.abort.as_ref()) {
+        all["envoy.filters.http.fault"] = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+            "abort": {
+                "http_status": abort.http_status,
+                "percentage": {"numerator": abort.percentage as u32},
+            },
+        });
+    }
+    all
 }
 
 fn rewrite(
