@@ -100,7 +100,8 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
                 format!("path matcher `{}` has no rule; its default applies", matcher.name)
             }
             RuleMatch::Default => {
-                format!("no rule of `{}` for `{}`; its default applies", matcher.name, head.path)
+                let kind = if kind == "pathRule" { "path rule" } else { "route rule" };
+                format!("no {kind} of `{}` for `{}`; its default applies", matcher.name, head.path)
             }
             RuleMatch::PathRule(pattern) => {
                 format!("path rule `{pattern}` matches `{}`", head.path)
@@ -134,6 +135,12 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
     let text = match (&service.backends, &service.group) {
         (Backends::None, _) | (_, None) => "has no backend".to_owned(),
         (_, Some(group)) => format!("leads to network endpoint group `{}`", group.name()),
+    };
+    let text = match &decision.outcome {
+        Outcome::CloudRun { budget, .. } | Outcome::Endpoints { budget } => {
+            format!("{text}; {budget}")
+        }
+        _ => text,
     };
     step("backendService", &service.self_link, text, Vec::new());
     let Some(group) = &service.group else {
@@ -195,9 +202,6 @@ fn actions(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Vec<String> {
         if !texts.is_empty() {
             all.push(format!("headerAction on the {what}, in this order: {}", texts.join("; ")));
         }
-    }
-    if let Outcome::CloudRun { budget, .. } | Outcome::Endpoints { budget } = &decision.outcome {
-        all.push(budget.to_string());
     }
     all
 }

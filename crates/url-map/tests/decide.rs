@@ -309,9 +309,8 @@ fn an_explanation_names_what_nearly_matched() {
         "hostRule lb: host rule `example.net` matches `example.net`; path matcher `video`\n\
          pathRule lb: no path rule of `video` for `/video`; its default applies\n  \
            not `/video/*`: does not match `/video` itself, only what is below it\n\
-         routeAction lb: timeout 30s; retried once without body on 502, 503, 504 (no \
-         retryPolicy)\n\
-         backendService hybrid: leads to network endpoint group `hybrid`\n\
+         backendService hybrid: leads to network endpoint group `hybrid`; timeout 30s; retried once \
+         without body on 502, 503, 504 (no retryPolicy)\n\
          networkEndpointGroup hybrid: endpoints 10.0.9.1:8080, 10.0.9.2:8080\n"
     );
     let text = explained("example.net", "/shop");
