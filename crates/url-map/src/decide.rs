@@ -105,8 +105,6 @@ pub struct Decision<'s, 'r> {
     pub captures: Option<Captures<'r>>,
     /// What to do.
     pub outcome: Outcome<'s, 'r>,
-    /// The forwarding rule's.
-    pub(crate) port: u16,
     pub(crate) route: Option<&'s Route>,
     pub(crate) snapshot: &'s Snapshot,
 }
@@ -247,12 +245,11 @@ impl Snapshot {
     }
 
     /// Host rule, path rule or route rule, what its action says, backend service, group, in this
-    /// order. `port` is the forwarding rule's.
+    /// order.
     pub(crate) fn route<'s, 'r>(
         &'s self,
         url_map: &'s UrlMap,
         https: bool,
-        port: u16,
         head: &RequestHead<'r>,
     ) -> Decision<'s, 'r> {
         let mut decision = Decision {
@@ -269,7 +266,6 @@ impl Snapshot {
             mirror: None,
             captures: None,
             outcome: refuse(Reason::UrlMapNoMatch, Evidence::None),
-            port,
             route: None,
             snapshot: self,
         };
@@ -289,7 +285,7 @@ impl Snapshot {
             decision.host = host;
             decision.path_matcher = Some(matcher);
             decision.headers.set(PATH_MATCHER, matcher.header_action.as_deref());
-            (decision.rule, route) = matcher.find(head, port);
+            (decision.rule, route) = matcher.find(head);
             if let RuleMatch::RouteRule { rule, .. } = decision.rule {
                 decision.headers.set(ROUTE_RULE, rule.header_action.as_deref());
             }
@@ -433,7 +429,7 @@ const URL_MAP: usize = 3;
 
 impl PathMatcher {
     /// The rule for a request, and what it leads to.
-    fn find(&self, head: &RequestHead<'_>, port: u16) -> (RuleMatch<'_>, &Route) {
+    fn find(&self, head: &RequestHead<'_>) -> (RuleMatch<'_>, &Route) {
         match &self.rules {
             Rules::Paths(paths, routes) => {
                 let found = paths.find(head.path);
@@ -445,7 +441,7 @@ impl PathMatcher {
             Rules::Routes(rules) => {
                 for rule in rules {
                     let mut all = rule.match_rules.iter();
-                    if let Some(match_rule) = all.position(|one| one.failed(head, port).is_none()) {
+                    if let Some(match_rule) = all.position(|one| one.failed(head).is_none()) {
                         return (RuleMatch::RouteRule { rule, match_rule }, &rule.route);
                     }
                 }
@@ -473,7 +469,7 @@ impl<'s> Front<'s> {
 
     /// Decides on one request. The scheme is the target proxy's, not what the client claims.
     pub fn decide<'r>(self, head: &RequestHead<'r>) -> Decision<'s, 'r> {
-        self.snapshot.route(self.url_map(), self.rule.https, self.rule.port, head)
+        self.snapshot.route(self.url_map(), self.rule.https, head)
     }
 }
 

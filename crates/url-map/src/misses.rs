@@ -82,7 +82,7 @@ pub(crate) fn rules_near(decision: &Decision<'_, '_>, head: &RequestHead<'_>) ->
             paths_near(paths, *found, head.path)
         }
         (Some(Rules::Paths(paths, _)), _) => paths_near(paths, PathMatch::Default, head.path),
-        (Some(Rules::Routes(rules)), found) => routes_near(rules, found, head, decision.port),
+        (Some(Rules::Routes(rules)), found) => routes_near(rules, found, head),
     }
 }
 
@@ -92,7 +92,6 @@ fn routes_near(
     rules: &[RouteRule],
     found: &RuleMatch<'_>,
     head: &RequestHead<'_>,
-    port: u16,
 ) -> Vec<NearMiss> {
     let mut near = Ranked(Vec::new());
     let before = match found {
@@ -103,7 +102,7 @@ fn routes_near(
     };
     for rule in &rules[..before] {
         for (n, match_rule) in rule.match_rules.iter().enumerate() {
-            let Some(failed) = match_rule.failed(head, port) else { continue };
+            let Some(failed) = match_rule.failed(head) else { continue };
             let (rank, why) = match failed {
                 Failed::Query(test) => (
                     0,
@@ -114,7 +113,7 @@ fn routes_near(
                 ),
                 Failed::Header(test) => (
                     1,
-                    match test.shown(head, port) {
+                    match test.shown(head) {
                         Some(value) => format!("{test} fails, it is `{value}`"),
                         None => format!("{test} fails, there is none"),
                     },

@@ -1,9 +1,13 @@
 //! Regular expressions of URL maps (private-connectivity 2.5): RE2, matched against the whole text.
 //!
 //! RE2 and the crate `regex` are of one family: no look-around, no back-references, linear time.
-//! Where they differ: RE2's `\C` and `\Q…\E` are unknown to the crate and refused; the crate's flags
-//! `x`, `u` and `R` are unknown to RE2 and refused here; the crate's set operations inside brackets
-//! (`[a&&b]`) are taken, though RE2 reads them literally.
+//! Where they differ:
+//! * RE2's `\C`, `\Q…\E` and octal escapes are unknown to the crate and refused;
+//! * the crate's flags `x`, `u` and `R` are unknown to RE2 and refused here;
+//! * `\d`, `\w`, `\s` and `\b` know Unicode here and ASCII alone in RE2, which shows only where a
+//!   request has bytes beyond ASCII;
+//! * the crate's set operations inside brackets (`[a&&b]`) and repeated repetitions (`a**`) are taken,
+//!   though RE2 reads the former literally and refuses the latter.
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use std::fmt;
@@ -37,13 +41,27 @@ fn compile(text: &str) -> Result<Regex, PatternError> {
     RegexBuilder::new(text).size_limit(SIZE_MAX).build().map_err(error)
 }
 
-/// Flags that RE2 does not have, such as `(?x)`.
+/// A flag that RE2 does not have, such as `(?x)`.
 fn foreign_flag(text: &str) -> Option<char> {
-    text.match_indices("(?").find_map(|(at, _)| {
-        let flags = text[at + 2..].chars().take_while(|c| c.is_ascii_alphabetic() || *c == '-');
-        let named = text[at + 2..].starts_with("P<");
-        flags.into_iter().find(|flag| !named && matches!(flag, 'x' | 'u' | 'R'))
-    })
+    let mut rest = text;
+    let mut in_class = false;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\\' => rest = rest.get(rest.chars().next().map_or(0, char::len_utf8)..)?,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '(' if !in_class && rest.starts_with('?') && !rest.starts_with("?P") => {
+                let flags = rest[1..].chars().take_while(|c| c.is_ascii_alphabetic() || *c == '-');
+                let foreign = flags.into_iter().find(|flag| matches!(flag, 'x' | 'u' | 'R'));
+                if foreign.is_some() {
+                    return foreign;
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 impl Pattern {
@@ -169,7 +187,7 @@ mod tests {
         for pattern in ["(", "a)|(b", "(?x)a #", "(?=a)", r"(a)\1", "a{1000}{1000}", "(?ux)a"] {
             assert!(Pattern::parse(pattern).is_err(), "{pattern}");
         }
-        for pattern in ["(?i)a", "(?P<x>a)", "[a-z]{2,5}"] {
+        for pattern in ["(?i)a", "(?P<x>a)", "[a-z]{2,5}", r"a\(?x", "[(?x]"] {
             assert!(Pattern::parse(pattern).is_ok(), "{pattern}");
         }
     }

@@ -5,7 +5,6 @@ use crate::pattern::{Pattern, PatternError};
 use crate::template::{PathTemplate, TemplateError};
 use http::HeaderName;
 use slice::load_balancer as raw;
-use std::borrow::Cow;
 use std::fmt;
 
 /// A compiled match rule: all of it must match.
@@ -47,7 +46,7 @@ enum Source {
     Authority,
     /// `:method`
     Method,
-    /// `PORT`: that of `Host`, else that of the forwarding rule.
+    /// `PORT`: the port in `Host`, where there is one.
     Port,
 }
 
@@ -140,11 +139,11 @@ impl MatchRule {
 
     /// The first thing that the request does not fulfil; none: the rule matches. Path, headers,
     /// query parameters, in this order.
-    pub(crate) fn failed<'s>(&'s self, head: &RequestHead<'_>, port: u16) -> Option<Failed<'s>> {
+    pub(crate) fn failed<'s>(&'s self, head: &RequestHead<'_>) -> Option<Failed<'s>> {
         if !self.path.matches(head.path) {
             return Some(Failed::Path(&self.path));
         }
-        let header = self.headers.iter().find(|one| !one.matches(head, port));
+        let header = self.headers.iter().find(|one| !one.matches(head));
         if let Some(header) = header {
             return Some(Failed::Header(header));
         }
@@ -241,44 +240,34 @@ impl HeaderTest {
         Ok(HeaderTest { written: name.as_str().into(), source, test, invert: header.invert_match })
     }
 
-    /// A header that is not there fulfils nothing but its own absence, inverted or not, as in Envoy
-    /// ((unconfirmed)).
-    fn matches(&self, head: &RequestHead<'_>, port: u16) -> bool {
-        let value = self.value(head, port);
-        match (&self.test, value) {
-            (ValueTest::Present(present), value) => (value.is_some() == *present) != self.invert,
-            (_, None) => false,
-            (test, Some(value)) => test.matches(&value) != self.invert,
-        }
+    /// `invertMatch` negates the whole sentence: "considered a match if the match criteria are NOT
+    /// met", so that a header that is not there fulfils every inverted match but its own absence.
+    /// Of several lines of one name each is a value of its own, and one that fits is enough, as in
+    /// Envoy since 1.39 ((unconfirmed) both).
+    fn matches(&self, head: &RequestHead<'_>) -> bool {
+        let mut values = self.values(head);
+        let met = match &self.test {
+            ValueTest::Present(present) => values.next().is_some() == *present,
+            test => values.any(|value| test.matches(value)),
+        };
+        met != self.invert
     }
 
-    /// A header that is there several times counts as one, joined by commas (RFC 9110 5.3).
-    fn value<'r>(&self, head: &RequestHead<'r>, port: u16) -> Option<Cow<'r, [u8]>> {
-        match &self.source {
-            Source::Header(name) => {
-                let mut values = head.headers.get_all(name).iter();
-                let first = values.next()?.as_bytes();
-                let Some(second) = values.next() else { return Some(first.into()) };
-                let mut all = [first, b",", second.as_bytes()].concat();
-                for more in values {
-                    all.push(b',');
-                    all.extend_from_slice(more.as_bytes());
-                }
-                Some(all.into())
-            }
-            Source::Authority if head.host.is_empty() => None,
-            Source::Authority => Some(head.host.as_bytes().into()),
-            Source::Method => Some(head.method.as_bytes().into()),
-            Source::Port => Some(match port_of(head.host) {
-                Some(port) => port.as_bytes().into(),
-                None => port.to_string().into_bytes().into(),
-            }),
-        }
+    fn values<'r>(&self, head: &RequestHead<'r>) -> impl Iterator<Item = &'r [u8]> {
+        let (one, many) = match &self.source {
+            Source::Header(name) => (None, Some(head.headers.get_all(name).into_iter())),
+            Source::Authority => (Some(head.host).filter(|host| !host.is_empty()), None),
+            Source::Method => (Some(head.method), None),
+            Source::Port => (port_of(head.host), None),
+        };
+        let many = many.into_iter().flatten().map(|value| value.as_bytes());
+        one.map(str::as_bytes).into_iter().chain(many)
     }
 
     /// What the request has for it, for people.
-    pub(crate) fn shown(&self, head: &RequestHead<'_>, port: u16) -> Option<String> {
-        self.value(head, port).map(|value| String::from_utf8_lossy(&value).into_owned())
+    pub(crate) fn shown(&self, head: &RequestHead<'_>) -> Option<String> {
+        let values: Vec<_> = self.values(head).map(String::from_utf8_lossy).collect();
+        (!values.is_empty()).then(|| values.join("`, `"))
     }
 }
 

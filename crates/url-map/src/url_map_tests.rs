@@ -52,7 +52,7 @@ impl Snapshot {
 
     fn run_test(&self, map: &UrlMap, test: &UrlMapTest) -> Option<TestFailure> {
         let head = RequestHead::new(&test.host, &test.path);
-        let decision = self.route(map, false, 80, &head);
+        let decision = self.route(map, false, &head);
         let service = decision.backend_service.map(|service| &service.self_link);
         let cloud_run = match &decision.outcome {
             Outcome::CloudRun { target, .. } => Some(target.service.name()),
