@@ -1,18 +1,15 @@
 //! From a slice to a snapshot: the URL maps compiled, and beside them what serving needs and would
 //! otherwise be made for every request (labels, TLS, headers).
 
+use crate::backends::{Backends, Kept};
 use http::header::{HeaderName, HeaderValue};
 use http_proxy::ServerOptions;
 use http_proxy::tls::{CertifiedPem, server_config};
 use names::{NetworkId, Origin, SelfLink};
 use rustls::ServerConfig;
-use slice::load_balancer::{
-    BackendService, Endpoints, ForwardingRule, InternalLbSlice, NetworkEndpointGroup,
-    SslCertificate,
-};
+use slice::load_balancer::{ForwardingRule, InternalLbSlice, SslCertificate};
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use url_map::{CustomHeader, Piece};
@@ -27,6 +24,8 @@ pub struct Snapshot {
     places: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     /// Beside `url_maps.backend_services()`.
     pub(crate) services: Vec<Service>,
+    /// Their endpoints.
+    pub(crate) backends: Backends,
 }
 
 /// A forwarding rule at work.
@@ -60,10 +59,6 @@ pub struct Service {
     pub request_headers: Vec<AddedHeader>,
     /// Headers for every answer.
     pub response_headers: Vec<AddedHeader>,
-    /// Its endpoints.
-    pub addresses: Vec<SocketAddrV4>,
-    /// Counts requests, for round robin over addresses.
-    pub turn: AtomicUsize,
     /// Its labels of the log entry's resource, as JSON, beginning with a comma.
     pub resource: String,
     /// Its number in the keys of metrics.
@@ -98,18 +93,16 @@ pub fn compile(
     slice: InternalLbSlice,
     tls: &mut TlsConfigs,
     numbers: &mut HashMap<SelfLink, u32>,
+    kept: &Kept,
 ) -> Result<Snapshot, String> {
     let InternalLbSlice { network, load_balancing } = slice;
     let url_maps = url_map::Snapshot::compile(&load_balancing)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let backends = Backends::compile(&load_balancing, kept)?;
     let services = url_maps
         .backend_services()
         .iter()
-        .zip(&load_balancing.backend_services)
-        .map(|(service, raw)| {
-            let addresses = addresses(raw, &load_balancing.network_endpoint_groups);
-            compile_service(service, addresses, numbers)
-        })
+        .map(|service| compile_service(service, numbers))
         .collect::<Result<_, _>>()?;
     let fronts = load_balancing
         .forwarding_rules
@@ -118,7 +111,7 @@ pub fn compile(
         .collect::<Result<Vec<_>, _>>()?;
     let places = fronts.iter().enumerate().map(|(n, front)| (front.link.clone(), n)).collect();
     tls.0.retain(|_, config| config.strong_count() > 0);
-    Ok(Snapshot { url_maps, fronts, places, services })
+    Ok(Snapshot { url_maps, fronts, places, services, backends })
 }
 
 impl Snapshot {
@@ -187,21 +180,8 @@ fn compile_front(
     })
 }
 
-fn addresses(service: &BackendService, groups: &[NetworkEndpointGroup]) -> Vec<SocketAddrV4> {
-    let own = service
-        .backends
-        .iter()
-        .filter_map(|backend| groups.iter().find(|group| group.self_link == backend.group));
-    own.flat_map(|group| match &group.endpoints {
-        Endpoints::Addresses { endpoints, .. } => endpoints.clone(),
-        _ => Vec::new(),
-    })
-    .collect()
-}
-
 fn compile_service(
     service: &url_map::BackendService,
-    addresses: Vec<SocketAddrV4>,
     numbers: &mut HashMap<SelfLink, u32>,
 ) -> Result<Service, String> {
     let added = |headers: &[CustomHeader]| {
@@ -236,8 +216,6 @@ fn compile_service(
         link: service.self_link.clone(),
         request_headers: added(&service.request_headers)?,
         response_headers: added(&service.response_headers)?,
-        addresses,
-        turn: AtomicUsize::new(0),
         resource: format!(",{}", &resource[1..resource.len() - 1]),
         number: number(numbers, &service.self_link),
     })

@@ -1,19 +1,16 @@
 //! Asks the URL map, and keeps of its decision what outlives the request's head.
 
-use crate::compile::Snapshot;
 use names::{Reason, SelfLink};
-use std::net::SocketAddrV4;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-use url_map::{Front, Outcome, Protocol, RequestHead, RuleMatch};
+use url_map::{Front, Outcome, RequestHead, RuleMatch};
 
 /// What is left to do.
 #[derive(Debug)]
 pub struct Plan {
     /// What to do.
     pub action: Action,
-    /// The backend service, as a place in [`Snapshot::services`].
+    /// The backend service, as a place in [`crate::Snapshot::services`].
     pub service: Option<usize>,
     /// `matched_url_path_rule` of the log; none: `UNMATCHED`.
     pub path_rule: Option<Box<str>>,
@@ -61,12 +58,12 @@ pub enum Target {
         /// Both, as one key.
         key: Arc<str>,
     },
-    /// An address of the network; the second one is for a second attempt.
-    Address([SocketAddrV4; 2], Protocol),
+    /// An endpoint of the plan's backend service, to be chosen for each try.
+    Endpoints,
 }
 
 /// Decides on one request.
-pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -> Plan {
+pub fn decide(front: Front<'_>, host: &str, target: &str) -> Plan {
     let head = RequestHead::new(host, target);
     let decision = front.decide(&head);
     let action = match &decision.outcome {
@@ -78,20 +75,9 @@ pub fn decide(snapshot: &Snapshot, front: Front<'_>, host: &str, target: &str) -
             },
             timeout: budget.timeout,
         },
-        Outcome::Endpoints { budget } => match decision.backend_service {
-            Some(of_map) if !snapshot.services[of_map.index].addresses.is_empty() => {
-                let service = &snapshot.services[of_map.index];
-                let addresses = &service.addresses;
-                let turn = service.turn.fetch_add(1, Ordering::Relaxed);
-                let nth = |n: usize| addresses[n % addresses.len()];
-                let to = Target::Address([nth(turn), nth(turn.wrapping_add(1))], of_map.protocol);
-                Action::Forward { to, timeout: budget.timeout }
-            }
-            _ => {
-                let reason = Reason::NetworkEndpointGroupEmpty;
-                Action::Refuse { reason, status: 503, detail: reason.summary().to_owned() }
-            }
-        },
+        Outcome::Endpoints { budget } => {
+            Action::Forward { to: Target::Endpoints, timeout: budget.timeout }
+        }
         Outcome::Preflight => {
             let reason = Reason::UrlMapNoMatch;
             Action::Refuse { reason, status: 404, detail: reason.summary().to_owned() }

@@ -2,26 +2,24 @@
 //! the deadline.
 
 use crate::InternalLb;
+use crate::backends::{Choice, Outcome};
 use crate::compile::{Front, Snapshot};
 use crate::decide::Target;
 use crate::headers::{self, Fields, Variables};
 use crate::record::Record;
 use crate::respond::{self, Failure};
 use bytes::Bytes;
-use http::header::{HeaderValue, UPGRADE};
+use http::header::{HeaderValue, SET_COOKIE, UPGRADE};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_proxy::headers::accepts_trailers;
-use http_proxy::{
-    Body, BodyError, BoxIo, Incoming, SendError, Upgrade, Version, bridge_upgrade, tls,
-};
+use http_proxy::{Body, BodyError, Incoming, SendError, Upgrade, Version, bridge_upgrade};
 use proxy_protocol::{Header, Tlv};
 use runtime::Worker;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddrV4;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -30,7 +28,6 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep};
-use url_map::Protocol;
 
 /// What makes two upstream connections different.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,8 +35,8 @@ pub enum PoolKey {
     /// Origin (the forwarding rule; the network is the program's), service with tag, and whether
     /// the client speaks HTTP/2.
     CloudRun(Arc<str>, Arc<str>, Version, bool),
-    /// Address and protocol.
-    Address(SocketAddrV4, Protocol, Version),
+    /// The number of an endpoint, which has one protocol and one source.
+    Endpoint(u64, Version),
 }
 
 /// A request on its way.
@@ -75,7 +72,6 @@ pub async fn forward(
         parts.headers.insert(UPGRADE, protocol);
         body.take_upgrade()
     });
-    let version = version(&forward.to, &parts, client.is_some());
     // "Body-less requests (e.g. GET) that get 502/503/504 are retried once; POST never" (2.6).
     let retriable = bodiless && parts.method != Method::POST;
     let mut body = match bodiless {
@@ -85,24 +81,51 @@ pub async fn forward(
             Body::boxed(RequestBody { inner: body, bytes, clock: clock.clone() })
         }
     };
+    let backends = &forward.snapshot.backends;
+    let client_address = *forward.variables.client.ip();
+    let mut asking = match (&forward.to, forward.service) {
+        (Target::Endpoints, Some(service)) => {
+            let roll = forward.worker.local.ids.roll();
+            Some(backends.ask(service, client_address, &parts.headers, roll))
+        }
+        _ => None,
+    };
     let mut attempt = 0;
-    let outcome = loop {
-        record.sent_to(&forward.to, attempt);
-        let mut sent =
-            pin!(forward.send(attempt, version, &parts, &own, std::mem::take(&mut body)));
-        // None: the deadline came first.
-        let outcome = poll_fn(|cx| match sent.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => clock.poll(cx).map(|()| None),
-        })
-        .await;
+    let (outcome, choice) = loop {
+        let choice = match asking.as_mut().map(|asking| backends.pick(asking)).transpose() {
+            Ok(choice) => choice,
+            Err(reason) => {
+                let detail = reason.summary().to_owned();
+                return Err((respond::refused(reason, 503), detail, record));
+            }
+        };
+        let address = choice.as_ref().and_then(Choice::address);
+        record.sent_to(address.map(|address| *address.ip()));
+        let outcome = {
+            let body = std::mem::take(&mut body);
+            let upgrade = client.is_some();
+            let mut sent = pin!(forward.send(choice.as_ref(), upgrade, &parts, &own, body));
+            // None: the deadline came first.
+            poll_fn(|cx| match sent.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => clock.poll(cx).map(|()| None),
+            })
+            .await
+        };
         let again = match &outcome {
             Some(Ok(response)) => matches!(response.status().as_u16(), 502..=504),
             Some(Err(error)) => !matches!(error, SendError::Body(_)),
             None => false,
         };
+        if let Some(choice) = &choice {
+            choice.report(match &outcome {
+                Some(Ok(response)) => Outcome::Status(response.status().as_u16()),
+                Some(Err(SendError::Body(_))) => Outcome::Withdrawn,
+                Some(Err(_)) | None => Outcome::Unanswered,
+            });
+        }
         if !(again && retriable && attempt == 0) {
-            break outcome;
+            break (outcome, choice);
         }
         attempt += 1;
     };
@@ -121,6 +144,9 @@ pub async fn forward(
     {
         headers::add(&mut parts.headers, &service.response_headers, forward.variables);
     }
+    if let Some(cookie) = choice.as_ref().and_then(Choice::set_cookie) {
+        parts.headers.append(SET_COOKIE, cookie);
+    }
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let Some((client, upstream)) = client.zip(body.take_upgrade()) else {
             let error = SendError::Protocol("an upgrade that nobody asked for");
@@ -128,38 +154,37 @@ pub async fn forward(
         };
         // "Upgraded connections that are active ignore the backend timeout; idle ones are closed
         // at it" (2.7).
-        tokio::task::spawn_local(upgraded(client, upstream, forward.timeout, record));
+        tokio::task::spawn_local(upgraded(client, upstream, forward.timeout, record, choice));
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let status = parts.status.as_u16();
     let limit = clock.clone();
-    let body = ResponseBody { inner: Some(body), clock, status, bytes: 0, record: Some(record) };
+    let inner = Some((body, choice));
+    let body = ResponseBody { inner, clock, status, bytes: 0, record: Some(record) };
     // A client that takes nothing does not hold the backend for longer either.
     let body = Body::boxed(body).until(poll_fn(move |cx| limit.poll(cx)));
     Ok(Response::from_parts(parts, body))
 }
 
-async fn upgraded(client: Upgrade, upstream: Upgrade, idle: Duration, mut record: Record) {
+async fn upgraded(
+    client: Upgrade,
+    upstream: Upgrade,
+    idle: Duration,
+    mut record: Record,
+    _choice: Option<Choice>,
+) {
     let bridged = bridge_upgrade(client, upstream, idle).await;
     record.body_bytes().set(bridged.sent);
     record.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), bridged.received, None);
 }
 
 /// Towards Cloud Run gRPC stays HTTP/2, and so does what wants trailers; everything else goes down
-/// to HTTP/1.1, as it does towards the container (cloud-run 1.3), and costs half. For addresses
-/// the backend service says it.
-fn version(to: &Target, parts: &Parts, upgrade: bool) -> Version {
-    match to {
-        Target::CloudRun { .. } => {
-            let keeps =
-                || crate::serve::is_grpc(&parts.headers) || accepts_trailers(&parts.headers);
-            match speaks_http2(parts) && !upgrade && keeps() {
-                true => Version::H2,
-                false => Version::H1,
-            }
-        }
-        Target::Address(_, Protocol::Http | Protocol::Https) => Version::H1,
-        Target::Address(_, Protocol::Http2 | Protocol::H2c) => Version::H2,
+/// to HTTP/1.1, as it does towards the container (cloud-run 1.3), and costs half.
+fn cloud_run_version(parts: &Parts, upgrade: bool) -> Version {
+    let keeps = || crate::serve::is_grpc(&parts.headers) || accepts_trailers(&parts.headers);
+    match speaks_http2(parts) && !upgrade && keeps() {
+        true => Version::H2,
+        false => Version::H1,
     }
 }
 
@@ -170,15 +195,16 @@ fn speaks_http2(parts: &Parts) -> bool {
 impl Forward<'_> {
     async fn send(
         &self,
-        attempt: usize,
-        version: Version,
+        choice: Option<&Choice>,
+        upgrade: bool,
         parts: &Parts,
         own: &Fields,
         body: Body,
     ) -> Result<Response<Incoming>, SendError> {
         let pool = &self.worker.local.pool;
-        match &self.to {
-            Target::CloudRun { service, tag, key } => {
+        match (&self.to, choice) {
+            (Target::CloudRun { service, tag, key }, _) => {
+                let version = cloud_run_version(parts, upgrade);
                 let http2 = speaks_http2(parts);
                 let pool_key =
                     PoolKey::CloudRun(self.front.link.clone(), key.clone(), version, http2);
@@ -196,30 +222,14 @@ impl Forward<'_> {
                 let connect = || channel(&self.worker.program.cloud_run, header);
                 pool.send_parts(&pool_key, version, connect, parts, own, body).await
             }
-            Target::Address(addresses, protocol) => {
-                let address = addresses[attempt.min(1)];
-                let pool_key = PoolKey::Address(address, *protocol, version);
-                let connect = || self.dial(address, *protocol);
-                pool.send_parts(&pool_key, version, connect, parts, own, body).await
+            (Target::Endpoints, Some(choice)) => {
+                let version = choice.version();
+                let connect = || choice.dial(self.worker);
+                let key = PoolKey::Endpoint(choice.key(), version);
+                pool.send_parts(&key, version, connect, parts, own, body).await
             }
+            (Target::Endpoints, None) => Err(SendError::Connect(io::ErrorKind::NotFound.into())),
         }
-    }
-
-    async fn dial(&self, to: SocketAddrV4, protocol: Protocol) -> io::Result<BoxIo> {
-        let stream = self.worker.context().network().dial(None, to).await?;
-        let (config, h2) = match protocol {
-            Protocol::Http | Protocol::H2c => return Ok(Box::new(stream)),
-            Protocol::Https => (&self.worker.program.backend_http1, false),
-            Protocol::Http2 => (&self.worker.program.backend_http2, true),
-        };
-        // An address as server name: no SNI is sent.
-        let stream = tls::connect(config.clone(), &to.ip().to_string(), stream)
-            .await
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the backend speaks no HTTP/2"));
-        }
-        Ok(Box::new(stream))
     }
 }
 
@@ -364,8 +374,8 @@ impl Drop for RequestBody {
 
 /// A response body, counted and cut at the deadline. Its end, whichever, writes the record.
 struct ResponseBody {
-    /// None once it has ended.
-    inner: Option<Incoming>,
+    /// None once it has ended; with the endpoint, where there is one, which is busy until then.
+    inner: Option<(Incoming, Option<Choice>)>,
     clock: Rc<Clock>,
     status: u16,
     bytes: u64,
@@ -389,7 +399,7 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let Some((inner, _)) = &mut self.inner else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
             ready!(self.clock.poll(cx));
             self.end(Some(&respond::timed_out()));
@@ -398,7 +408,7 @@ impl http_body::Body for ResponseBody {
         match &frame {
             Some(Ok(frame)) => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if self.inner.as_ref().is_some_and(http_body::Body::is_end_stream) {
+                if self.inner.as_ref().is_some_and(|(inner, _)| inner.is_end_stream()) {
                     self.end(None);
                 }
             }
@@ -411,11 +421,11 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.inner.as_ref().is_none_or(|(inner, _)| inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), |(inner, _)| inner.size_hint())
     }
 }
 

@@ -179,6 +179,11 @@ impl Ids {
         Ids(Cell::new(RandomState::new().hash_one(0u8)))
     }
 
+    /// A random number, for a choice.
+    pub fn roll(&self) -> u64 {
+        self.next()
+    }
+
     fn trace(&self) -> Trace {
         let id = u128::from(self.next()) << 64 | u128::from(self.next());
         Trace { id: id.max(1), span: self.next().max(1), sampled: false }

@@ -17,6 +17,7 @@
 //! request comes from: the PROXY header of the connection does, and pools are keyed by it. No
 //! connection outlives its removed forwarding rule's drain.
 
+mod backends;
 mod compile;
 mod decide;
 mod forward;
@@ -38,7 +39,8 @@ use runtime::{Accepted, Context, Program, Worker};
 use rustls::ClientConfig;
 use slice::Role;
 use slice::load_balancer::InternalLbSlice;
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,8 @@ pub struct InternalLb {
     tls: Mutex<TlsConfigs>,
     /// A number for every resource that has appeared in a metric's labels.
     numbers: Mutex<HashMap<SelfLink, u32>>,
+    /// Endpoints, kept over reloads.
+    kept: backends::Kept,
     /// Towards backends that speak TLS, by ALPN.
     backend_http1: Arc<ClientConfig>,
     backend_http2: Arc<ClientConfig>,
@@ -59,6 +63,8 @@ pub struct InternalLb {
 /// What each worker thread keeps for itself.
 pub struct Local {
     pool: Pool<PoolKey>,
+    /// Endpoints whose connections are given up when they are removed.
+    watched: RefCell<HashSet<u64>>,
     meters: Meters,
     ids: Ids,
 }
@@ -75,6 +81,7 @@ impl Program for InternalLb {
             cloud_run: context.channel(slice::CLOUD_RUN_CHANNEL),
             tls: Mutex::default(),
             numbers: Mutex::default(),
+            kept: backends::Kept::default(),
             backend_http1: client("http/1.1")?,
             backend_http2: client("h2")?,
         })
@@ -83,12 +90,17 @@ impl Program for InternalLb {
     fn compile(&self, slice: InternalLbSlice) -> Result<Snapshot, String> {
         let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        compile::compile(slice, &mut tls, &mut numbers)
+        compile::compile(slice, &mut tls, &mut numbers, &self.kept)
+    }
+
+    fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
+        snapshot.backends.keep(&self.kept);
     }
 
     fn local(&self) -> Local {
         Local {
             pool: Pool::new(PoolOptions::default()),
+            watched: RefCell::default(),
             meters: Meters::default(),
             ids: Ids::new(),
         }

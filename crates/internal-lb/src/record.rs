@@ -3,7 +3,7 @@
 
 use crate::InternalLb;
 use crate::compile::{Front, Snapshot};
-use crate::decide::{Plan, Target};
+use crate::decide::Plan;
 use crate::headers::is_ours;
 use crate::respond::Failure;
 use foldhash::fast::RandomState;
@@ -126,9 +126,9 @@ impl Record {
     }
 
     /// Where the request goes, at this attempt.
-    pub fn sent_to(&mut self, target: &Target, attempt: usize) {
-        if let (Some(kept), Target::Address(addresses, _)) = (&mut self.kept, target) {
-            kept.server = addresses.get(attempt).map(|address| *address.ip());
+    pub fn sent_to(&mut self, server: Option<Ipv4Addr>) {
+        if let Some(kept) = &mut self.kept {
+            kept.server = server;
         }
     }
 

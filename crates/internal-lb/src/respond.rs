@@ -25,7 +25,9 @@ pub struct Failure {
 /// The URL map's refusals. `status` is the decision's.
 pub fn refused(reason: Reason, status: u16) -> Failure {
     let (body, error, details) = match reason {
-        Reason::BackendServiceEmpty | Reason::NetworkEndpointGroupEmpty => {
+        Reason::BackendServiceEmpty
+        | Reason::NetworkEndpointGroupEmpty
+        | Reason::NoHealthyBackend => {
             ("no healthy upstream", "destination_unavailable", "no_healthy_upstream")
         }
         Reason::UrlMapNoMatch => ("", "destination_not_found", "route_not_found"),

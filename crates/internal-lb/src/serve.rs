@@ -206,9 +206,7 @@ impl Connection {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match snapshot.url_maps.front(&self.key) {
             // Envoy has no route for CONNECT unless one is configured.
-            Some(front) if parts.method != Method::CONNECT => {
-                decide::decide(snapshot, front, host, target)
-            }
+            Some(front) if parts.method != Method::CONNECT => decide::decide(front, host, target),
             _ => Plan {
                 action: Action::Refuse {
                     reason: Reason::UrlMapNoMatch,

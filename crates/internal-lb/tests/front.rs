@@ -198,7 +198,10 @@ fn a_reload_changes_the_next_request_of_a_live_connection_and_a_bad_one_nothing(
         let said = started.reload(bad).expect_err("a certificate without a key");
         assert!(said.contains("sslCertificates/c0") && said.contains("private key"), "{said}");
         ask("200").await;
-        assert_eq!(backend.accepted.borrow().0, 1, "the pool outlives generations");
+        started.reload(old.clone()).expect("a reload");
+        ask("200").await;
+        let connections = backend.accepted.borrow().0;
+        assert_eq!(connections, 2, "the pool outlives generations, if the endpoint does");
         // The rule goes: the idle connection ends.
         let mut without = old;
         without.load_balancing.forwarding_rules.clear();

@@ -129,6 +129,10 @@ reasons! {
     CloudRunServiceNotFound = "CLOUD_RUN_SERVICE_NOT_FOUND", "Deploy the service in the project and region of the endpoint group, or correct the URL.";
     /// The service has no traffic target with this tag.
     CloudRunTagNotFound = "CLOUD_RUN_TAG_NOT_FOUND", "Add the tag to a traffic target of the service.";
+    /// No endpoint of the backend service is healthy, or its groups are drained.
+    NoHealthyBackend = "NO_HEALTHY_BACKEND", "Look at the health checks of the backend service, the backend's answers to them, and capacityScaler.";
+    /// A circuit breaker of the backend service is open: too much is under way already.
+    BackendCircuitBreakerOpen = "BACKEND_CIRCUIT_BREAKER_OPEN", "Raise circuitBreakers of the backend service, or add endpoints.";
     /// The backend did not accept the connection.
     BackendConnectionFailed = "BACKEND_CONNECTION_FAILED", "Start the backend, or correct its address.";
     /// The backend closed or broke the connection before its answer was complete.

@@ -7,6 +7,7 @@ use std::path::Path;
 const WORDS: &[&str] = &["names", "slice"];
 const DECISIONS: &[&str] = &[
     "url-map",
+    "balancing",
     "psc",
     "proxy-protocol",
     "managed-zone",
