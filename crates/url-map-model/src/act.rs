@@ -1,8 +1,7 @@
 //! Actions (2.6): rewrites, redirects, header changes, cross-origin requests.
 
 use crate::Request;
-use crate::path::Found;
-use regex::Regex;
+use crate::path::{Found, regex};
 use slice::load_balancer::{CorsPolicy, HeaderAction, HeaderOption, UrlRedirect, UrlRewrite};
 
 /// How a route was reached: what its actions count as the matched portion.
@@ -46,11 +45,11 @@ pub(crate) fn rewrite(
             all.replace(&format!("{{{name}}}"), value)
         };
         found.variables.iter().fold(template.clone(), variable)
-    } else if let Some(regex) = &action.regex_rewrite {
+    } else if let Some(rewrite) = &action.regex_rewrite {
         // Groups are `\1` in RE2, `${1}` in the crate.
-        let with = Regex::new(r"\\([0-9])").expect("ours");
-        let with = with.replace_all(&regex.path_substitution, "$${$1}").into_owned();
-        let pattern = Regex::new(&regex.path_pattern).expect("a pattern");
+        let with = regex(r"\\([0-9])");
+        let with = with.replace_all(&rewrite.path_substitution, "$${$1}").into_owned();
+        let pattern = regex(&rewrite.path_pattern);
         pattern.replace_all(request.path(), with.as_str()).into_owned()
     } else {
         request.path().to_owned()

@@ -40,18 +40,31 @@ const ASKED_PATHS: &[&str] = &[
 ];
 const PREFIXES: &[&str] = &["/", "/a", "/a/", "/ab", "/a/b", "/A", "/b", "/a/*"];
 const REGEXES: &[&str] = &["/a.*", "/[ab]+", "/(a|b)/?", ".*b", "/a/[^/]+", "/b|/b/.*"];
-/// A template and a rewrite that uses its variables.
-const TEMPLATES: &[(&str, &str)] = &[
-    ("/a/*", "/fixed"),
-    ("/{x}", "/x/{x}"),
-    ("/a/{x=**}", "/{x}"),
-    ("/{x=*}/b/{y=**}", "/{y}-{x}/"),
-    ("/{x=a/*}/{y}", "/{y}/{x}"),
-    ("/**", "/all"),
-    ("/*/b", "/second"),
-    ("/{x=**}", "/pre/{x}"),
+/// A template and a rewrite that uses its variables; where there are none, none is legal (2.6).
+const TEMPLATES: &[(&str, Option<&str>)] = &[
+    ("/a/*", None),
+    ("/{x}", Some("/x/{x}")),
+    ("/a/{x=**}", Some("/{x}")),
+    ("/{x=*}/b/{y=**}", Some("/{y}-{x}/")),
+    ("/{x=a/*}/{y}", Some("/{y}/{x}")),
+    ("/**", None),
+    ("/{x}/b", Some("/second")),
+    ("/*/b", None),
+    ("/{x=**}", Some("/pre/{x}")),
 ];
 const VALUES: &[&str] = &["", "1", "a", "ab", "b", "-3", "0.25", "10", "aa"];
+const CONDITIONS: [RetryCondition; 10] = [
+    RetryCondition::ServerError,
+    RetryCondition::GatewayError,
+    RetryCondition::ConnectFailure,
+    RetryCondition::Retriable4xx,
+    RetryCondition::RefusedStream,
+    RetryCondition::Cancelled,
+    RetryCondition::DeadlineExceeded,
+    RetryCondition::Internal,
+    RetryCondition::ResourceExhausted,
+    RetryCondition::Unavailable,
+];
 const HEADERS: &[&str] = &["x-a", "X-B", "x-c"];
 
 /// The case of this seed.
@@ -78,13 +91,14 @@ fn request(dice: &mut Dice) -> Request {
     }
     let mut headers = dice
         .some(0, 3, |dice| (dice.pick(HEADERS).to_ascii_lowercase(), dice.pick(VALUES).to_owned()));
-    if dice.chance(15) {
+    let mut method = dice.pick(&["GET", "GET", "POST", "OPTIONS"]).to_owned();
+    if dice.chance(25) {
         headers.push(("origin".into(), dice.pick(&["http://a", "http://b", "http://c"]).into()));
+        if dice.chance(50) {
+            headers.push(("access-control-request-method".into(), "POST".into()));
+            method = "OPTIONS".to_owned();
+        }
     }
-    if dice.chance(15) {
-        headers.push(("access-control-request-method".into(), "POST".into()));
-    }
-    let method = dice.pick(&["GET", "GET", "POST", "OPTIONS"]).to_owned();
     let host = dice.pick(ASKED_HOSTS).to_owned();
     Request { method, host, path_and_query, headers, roll: dice.roll() }
 }
@@ -97,11 +111,12 @@ struct Maker {
 
 impl Maker {
     fn load_balancing(&mut self) -> LoadBalancing {
-        let url_map = self.url_map();
+        let mut url_map = self.url_map();
         let (mut backend_services, mut groups) = (Vec::new(), Vec::new());
         for number in 0..SERVICES {
             self.backend(number, &mut backend_services, &mut groups);
         }
+        drop_serverless_mirrors(&mut url_map, &backend_services, &groups);
         LoadBalancing {
             forwarding_rules: vec![ForwardingRule {
                 self_link: SelfLink::new(FRONT),
@@ -246,7 +261,10 @@ impl Maker {
         for _ in 0..1 + self.dice.below(5) {
             priority += 1 + self.dice.below(9) as u32;
             let template = self.dice.maybe(20, |dice| TEMPLATES[dice.below(TEMPLATES.len())]);
-            let kind = template.map_or(Kind::Rule, |(_, rewrite)| Kind::Template(rewrite));
+            let kind = match template {
+                Some((_, Some(rewrite))) => Kind::Template(rewrite),
+                _ => Kind::Rule,
+            };
             let match_rules =
                 match template {
                     Some((pattern, _)) => {
@@ -409,7 +427,7 @@ impl Maker {
         action.retry_policy = dice.maybe(20, |dice| RetryPolicy {
             num_retries: 1 + dice.below(3) as u32,
             per_try_timeout: dice.maybe(50, |dice| Duration::from_secs(1 + dice.below(9) as u64)),
-            retry_conditions: vec![RetryCondition::GatewayError],
+            retry_conditions: dice.some(1, 3, |dice| CONDITIONS[dice.below(CONDITIONS.len())]),
         });
         action.request_mirror_policy = mirrored.map(|backend_service| RequestMirrorPolicy {
             backend_service,
@@ -462,6 +480,39 @@ impl Maker {
             request_headers_to_remove: dice.some(0, 1, remove),
             response_headers_to_add: dice.some(0, 2, add),
             response_headers_to_remove: dice.some(0, 1, remove),
+        }
+    }
+}
+
+/// Serverless groups are neither mirrored nor mirrors (2.10).
+fn drop_serverless_mirrors(
+    map: &mut UrlMap,
+    services: &[BackendService],
+    groups: &[NetworkEndpointGroup],
+) {
+    let serverless = |link: &SelfLink| {
+        let service = services.iter().find(|one| one.self_link == *link);
+        let group = service.and_then(|one| one.backends.first());
+        group.is_some_and(|backend| {
+            groups.iter().any(|group| {
+                group.self_link == backend.group
+                    && matches!(group.endpoints, Endpoints::CloudRun(_))
+            })
+        })
+    };
+    let mend = |route: &mut Route| {
+        if route.services().any(serverless)
+            && let Some(action) = &mut route.action
+        {
+            action.request_mirror_policy = None;
+        }
+    };
+    mend(&mut map.default);
+    for matcher in &mut map.path_matchers {
+        mend(&mut matcher.default);
+        match &mut matcher.rules {
+            Rules::PathRules(rules) => rules.iter_mut().for_each(|rule| mend(&mut rule.route)),
+            Rules::RouteRules(rules) => rules.iter_mut().for_each(|rule| mend(&mut rule.route)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! URL masks (3.2, 3.3), by translation to a regular expression.
 
+use crate::path::regex;
 use names::Reason;
-use regex::Regex;
 use slice::load_balancer::CloudRunEndpoints;
 
 /// Service and tag that a serverless group yields.
@@ -40,7 +40,7 @@ pub fn mask(group: &CloudRunEndpoints, host: &str, path: &str) -> Result<Masked,
 
 /// `[a-z]([-a-z0-9]*[a-z0-9])?`, at most 49.
 fn legal(name: &str) -> bool {
-    name.len() <= 49 && Regex::new("^[a-z]([-a-z0-9]*[a-z0-9])?$").expect("ours").is_match(name)
+    name.len() <= 49 && regex("^[a-z]([-a-z0-9]*[a-z0-9])?$").is_match(name)
 }
 
 fn captures(mask: &str, host: &str, path: &str) -> Option<Vec<(&'static str, String)>> {
@@ -60,13 +60,13 @@ fn captures(mask: &str, host: &str, path: &str) -> Option<Vec<(&'static str, Str
 }
 
 fn pattern(mask: &str, placeholder: &str) -> String {
-    regex::escape(mask)
+    ::regex::escape(mask)
         .replace("<service>", &format!("(?P<service>{placeholder})"))
         .replace("<tag>", &format!("(?P<tag>{placeholder})"))
 }
 
 fn run(pattern: &str, text: &str) -> Option<Vec<(&'static str, String)>> {
-    let found = Regex::new(pattern).expect("a pattern").captures(text)?;
+    let found = regex(pattern).captures(text)?;
     let named =
         |name: &'static str| found.name(name).map(|value| (name, value.as_str().to_owned()));
     Some([named("service"), named("tag")].into_iter().flatten().collect())

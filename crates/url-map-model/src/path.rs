@@ -2,7 +2,8 @@
 
 use regex::Regex;
 use slice::load_balancer::{MatchRule, PathPredicate};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a rule found in a path.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,7 +46,16 @@ pub(crate) fn predicate(rule: &MatchRule, path: &str) -> Option<Found> {
 
 /// RE2, whole match.
 pub(crate) fn full_match(pattern: &str, text: &str) -> bool {
-    Regex::new(&format!("^(?:{pattern})$")).expect("a pattern").is_match(text)
+    regex(&format!("^(?:{pattern})$")).is_match(text)
+}
+
+/// The alphabets are small, so each pattern is compiled once.
+pub(crate) fn regex(pattern: &str) -> Regex {
+    thread_local!(static KNOWN: RefCell<HashMap<String, Regex>> = RefCell::default());
+    KNOWN.with_borrow_mut(|known| {
+        let compiled = || Regex::new(pattern).expect("a pattern");
+        known.entry(pattern.to_owned()).or_insert_with(compiled).clone()
+    })
 }
 
 /// A path template in pieces.

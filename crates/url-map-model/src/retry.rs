@@ -19,18 +19,15 @@ pub enum Failure {
 
 /// May the request be sent once more after this try, the first one being number 1?
 pub fn again(policy: Option<&RetryPolicy>, attempt: u32, failure: Failure, bodiless: bool) -> bool {
-    let gateway = matches!(failure, Failure::Status(502..=504));
+    // What ended without an answer counts as the 503 that it would become (Envoy).
+    let unanswered = matches!(failure, Failure::Connect | Failure::Reset | Failure::RefusedStream);
+    let gateway = unanswered || matches!(failure, Failure::Status(502..=504));
     let Some(policy) = policy else {
-        // "Body-less requests that get 502/503/504 are retried once; POST never." What the load
-        // balancer itself would answer with 503 counts as one.
-        let unanswered =
-            matches!(failure, Failure::Connect | Failure::Reset | Failure::RefusedStream);
-        return attempt == 1 && bodiless && (gateway || unanswered);
+        // "Body-less requests that get 502/503/504 are retried once; POST never."
+        return attempt == 1 && bodiless && gateway;
     };
     let fits = |condition: &RetryCondition| match condition {
-        RetryCondition::ServerError => {
-            !matches!(failure, Failure::Status(..=499) | Failure::Grpc(_))
-        }
+        RetryCondition::ServerError => unanswered || matches!(failure, Failure::Status(500..)),
         RetryCondition::GatewayError => gateway,
         RetryCondition::ConnectFailure => failure == Failure::Connect,
         RetryCondition::Retriable4xx => failure == Failure::Status(409),
