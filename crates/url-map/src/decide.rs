@@ -438,15 +438,12 @@ impl PathMatcher {
                     None => (RuleMatch::Default, &self.default),
                 }
             }
-            Rules::Routes(rules) => {
-                for rule in rules {
-                    let mut all = rule.match_rules.iter();
-                    if let Some(match_rule) = all.position(|one| one.failed(head).is_none()) {
-                        return (RuleMatch::RouteRule { rule, match_rule }, &rule.route);
-                    }
+            Rules::Routes(rules) => match rules.find(head) {
+                Some((rule, match_rule)) => {
+                    (RuleMatch::RouteRule { rule, match_rule }, &rule.route)
                 }
-                (RuleMatch::Default, &self.default)
-            }
+                None => (RuleMatch::Default, &self.default),
+            },
         }
     }
 }

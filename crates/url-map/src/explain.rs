@@ -93,7 +93,7 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
         };
         let none = match &matcher.rules {
             Rules::Paths(paths, _) => paths.is_empty(),
-            Rules::Routes(rules) => rules.is_empty(),
+            Rules::Routes(rules) => rules.rules().is_empty(),
         };
         let text = match decision.rule {
             RuleMatch::Default if none => {

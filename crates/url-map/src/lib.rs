@@ -32,6 +32,7 @@ mod retry;
 mod rewrite;
 mod roll;
 mod route;
+mod routes;
 mod table;
 mod template;
 mod url_map_tests;

@@ -82,7 +82,7 @@ pub(crate) fn rules_near(decision: &Decision<'_, '_>, head: &RequestHead<'_>) ->
             paths_near(paths, *found, head.path)
         }
         (Some(Rules::Paths(paths, _)), _) => paths_near(paths, PathMatch::Default, head.path),
-        (Some(Rules::Routes(rules)), found) => routes_near(rules, found, head),
+        (Some(Rules::Routes(rules)), found) => routes_near(rules.rules(), found, head),
     }
 }
 

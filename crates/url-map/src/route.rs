@@ -11,6 +11,7 @@ use crate::redirect::STATUSES;
 use crate::retry::Retry;
 use crate::rewrite::UrlRewrite;
 use crate::roll::{Draw, Share, below};
+use crate::routes::RouteTable;
 use crate::table::TextMap;
 use names::SelfLink;
 use slice::load_balancer::{self as raw, Destination, UrlRedirect};
@@ -32,8 +33,7 @@ pub struct PathMatcher {
 pub(crate) enum Rules {
     /// One route per path rule.
     Paths(PathTable, Vec<Route>),
-    /// By priority.
-    Routes(Vec<RouteRule>),
+    Routes(RouteTable),
 }
 
 /// A route rule.
@@ -198,7 +198,7 @@ impl Compiler {
                     });
                 }
                 compiled.sort_by_key(|rule| rule.priority);
-                Rules::Routes(compiled)
+                Rules::Routes(RouteTable::new(compiled))
             }
         };
         let site = site(&outer, Place::PathMatcher(name.clone()), &[]);
@@ -311,7 +311,7 @@ impl Compiler {
 pub(crate) fn routes(matcher: &PathMatcher) -> impl Iterator<Item = &Route> {
     let (paths, rules): (&[Route], &[RouteRule]) = match &matcher.rules {
         Rules::Paths(_, routes) => (routes, &[]),
-        Rules::Routes(rules) => (&[], rules),
+        Rules::Routes(rules) => (&[], rules.rules()),
     };
     paths.iter().chain(rules.iter().map(|rule| &rule.route)).chain([&matcher.default])
 }

@@ -153,6 +153,12 @@ impl PathTemplate {
         &self.text
     }
 
+    /// What every path that matches begins with.
+    pub(crate) fn literal_beginning(&self) -> &str {
+        let end = self.text.find(['*', '{']).unwrap_or(self.text.len());
+        &self.text[..end]
+    }
+
     /// Does a path without query match? Nothing is percent-decoded.
     pub fn matches(&self, path: &str) -> bool {
         let Some(mut rest) = path.strip_prefix('/') else { return false };
