@@ -137,6 +137,9 @@ codes! {
     // --- load balancing ---
     HostRule = "HOST_RULE", "A host rule breaks a rule of URL maps.";
     PathRule = "PATH_RULE", "A path rule breaks a rule of URL maps.";
+    RouteRule = "ROUTE_RULE", "A route rule breaks a rule of URL maps.";
+    RouteAction = "ROUTE_ACTION", "A route action breaks a rule of URL maps.";
+    HeaderAction = "HEADER_ACTION", "A header action breaks a rule of URL maps.";
     UrlRedirect = "URL_REDIRECT", "A redirect breaks a rule of URL maps.";
     UrlMask = "URL_MASK", "The URL mask is not well-formed.";
     ServerlessBackend = "SERVERLESS_BACKEND", "The backend service breaks a rule for serverless groups.";

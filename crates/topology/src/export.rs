@@ -2,7 +2,7 @@
 
 use crate::decode::Decode;
 use crate::diagnostic::Findings;
-use crate::fields::{cloud_run, dns, document, knative, load_balancing, network, psc};
+use crate::fields::{cloud_run, dns, document, knative, load_balancing, network, psc, url_maps};
 use crate::model::{Model, Scope};
 use crate::node::Node;
 use crate::schema::Schema;
@@ -88,7 +88,7 @@ exports! {
     Instance: "compute#instance", network::Instance, instances;
     ForwardingRule: "compute#forwardingRule", psc::ForwardingRule, forwarding_rules;
     ServiceAttachment: "compute#serviceAttachment", psc::ServiceAttachment, service_attachments;
-    UrlMap: "compute#urlMap", load_balancing::UrlMap, url_maps;
+    UrlMap: "compute#urlMap", url_maps::UrlMap, url_maps;
     TargetHttpProxy: "compute#targetHttpProxy", load_balancing::TargetHttpProxy, target_http_proxies;
     TargetHttpsProxy: "compute#targetHttpsProxy", load_balancing::TargetHttpsProxy, target_https_proxies;
     SslCertificate: "compute#sslCertificate", load_balancing::SslCertificate, ssl_certificates;

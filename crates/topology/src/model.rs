@@ -2,7 +2,7 @@
 
 use crate::decode::{Decode, Text};
 use crate::diagnostic::{Code, Findings, Mark};
-use crate::fields::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc};
+use crate::fields::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps};
 use crate::names_rules;
 use crate::reference::{Parts, Place, last_segment, parts};
 use crate::similar;
@@ -101,7 +101,7 @@ resource!(network::Address, "addresses", "an address", Region, region);
 resource!(network::Instance, "instances", "an instance", ZoneOrRegion, zone);
 resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region);
 resource!(psc::ServiceAttachment, "serviceAttachments", "a service attachment", Region, region);
-resource!(load_balancing::UrlMap, "urlMaps", "a URL map", Region, region);
+resource!(url_maps::UrlMap, "urlMaps", "a URL map", Region, region);
 resource!(
     load_balancing::TargetHttpProxy,
     "targetHttpProxies",
@@ -221,7 +221,7 @@ pub(crate) struct Model {
     pub(crate) instances: Store<network::Instance>,
     pub(crate) forwarding_rules: Store<psc::ForwardingRule>,
     pub(crate) service_attachments: Store<psc::ServiceAttachment>,
-    pub(crate) url_maps: Store<load_balancing::UrlMap>,
+    pub(crate) url_maps: Store<url_maps::UrlMap>,
     pub(crate) target_http_proxies: Store<load_balancing::TargetHttpProxy>,
     pub(crate) target_https_proxies: Store<load_balancing::TargetHttpsProxy>,
     pub(crate) ssl_certificates: Store<load_balancing::SslCertificate>,
@@ -235,6 +235,8 @@ pub(crate) struct Model {
     pub(crate) organizations: Vec<OrganizationItem>,
     pub(crate) images: HashMap<String, ImageItem>,
     pub(crate) placements: Vec<Scoped<ours::Placement>>,
+    /// Google's limits on counts and lengths are lifted (`limits: NONE`).
+    pub(crate) limits_lifted: bool,
     pub(crate) expectations: Vec<Scoped<ours::Expectation>>,
 }
 

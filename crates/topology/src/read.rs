@@ -286,6 +286,7 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         images,
         placements,
         expectations,
+        limits,
     } = document;
     if let Some(project) = &project {
         crate::names_rules::check_project(project, project.at, findings);
@@ -316,6 +317,7 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(network_endpoint_groups, |m| &mut m.network_endpoint_groups, &scope, m, findings);
     add_all(managed_zones, |m| &mut m.managed_zones, &scope, m, findings);
     add_all(services, |m| &mut m.services, &scope, m, findings);
+    m.limits_lifted |= limits == Some(crate::fields::ours::Limits::None);
     m.firewalls.extend(firewalls.read);
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.iam_policies.extend(iam_policies.into_iter().map(scoped));

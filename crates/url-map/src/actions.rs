@@ -33,8 +33,8 @@ pub enum HeaderActionError {
 impl std::fmt::Display for HeaderActionError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            HeaderActionError::Name(name) => write!(f, "`{name}` is no header name"),
-            HeaderActionError::Value(value) => write!(f, "`{value}` is no header value"),
+            HeaderActionError::Name(name) => write!(f, "{name:?} is no header name"),
+            HeaderActionError::Value(value) => write!(f, "{value:?} is no header value"),
             HeaderActionError::Reserved(name) => write!(f, "nobody may set or remove `{name}`"),
         }
     }

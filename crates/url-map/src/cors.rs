@@ -32,7 +32,7 @@ impl std::fmt::Display for CorsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             CorsError::Pattern(text, why) => write!(f, "allowOriginRegexes `{text}`: {why}"),
-            CorsError::Value(text) => write!(f, "`{text}` cannot stand in a header"),
+            CorsError::Value(text) => write!(f, "{text:?} cannot stand in a header"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A topology document: a project's resources under the collection names of the REST API.
 
-use super::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc};
+use super::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps};
 use crate::decode::{At, Decode, Int, Mapping, Text, record};
 use crate::diagnostic::{Code, Findings};
 use crate::node::{Kind, Node};
@@ -21,7 +21,7 @@ record! {
         def firewalls: Items<network::Firewall> = "firewalls";
         def forwarding_rules: Items<psc::ForwardingRule> = "forwardingRules" | "globalForwardingRules";
         def service_attachments: Items<psc::ServiceAttachment> = "serviceAttachments";
-        def url_maps: Items<load_balancing::UrlMap> = "urlMaps" | "regionUrlMaps";
+        def url_maps: Items<url_maps::UrlMap> = "urlMaps" | "regionUrlMaps";
         def target_http_proxies: Items<load_balancing::TargetHttpProxy> = "targetHttpProxies" | "regionTargetHttpProxies";
         def target_https_proxies: Items<load_balancing::TargetHttpsProxy> = "targetHttpsProxies" | "regionTargetHttpsProxies";
         def ssl_certificates: Items<load_balancing::SslCertificate> = "sslCertificates" | "regionSslCertificates";
@@ -48,6 +48,7 @@ record! {
         def images: Mapping<ours::Image> = "images";
         def placements: Placements = "placements";
         def expectations: Vec<ours::Expectation> = "expectations";
+        opt limits: ours::Limits = "limits";
     }
     descriptive ["description"]
     not_yet [

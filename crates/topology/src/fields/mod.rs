@@ -11,3 +11,4 @@ pub(crate) mod load_balancing;
 pub(crate) mod network;
 pub(crate) mod ours;
 pub(crate) mod psc;
+pub(crate) mod url_maps;

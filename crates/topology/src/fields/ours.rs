@@ -1,7 +1,7 @@
 //! What is ours alone and stands at the top of a document: images, placements, expectations.
 
 use super::network::Texts;
-use crate::decode::{At, Int, Text, record};
+use crate::decode::{At, Int, Text, record, words};
 
 record! {
     /// How a container image runs on this machine: a command, or the URL of what already runs.
@@ -10,6 +10,15 @@ record! {
         opt args: Vec<Text> = "args";
         opt directory: Text = "directory";
         opt url: Text = "url";
+    }
+}
+
+words! {
+    /// Google's limits on how many and how long. NONE lifts them for the whole topology: for
+    /// deployments that are not Google's.
+    Limits {
+        Google = "GOOGLE";
+        None = "NONE";
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) mod fabric;
 mod iam;
 mod ours;
 mod psc;
+mod route_rules;
+mod routes;
 mod rules;
 mod services;
 mod url_maps;
