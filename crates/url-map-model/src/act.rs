@@ -129,6 +129,7 @@ pub(crate) fn cross_origin(
         true => &[
             ("access-control-allow-methods", &policy.allow_methods),
             ("access-control-allow-headers", &policy.allow_headers),
+            ("access-control-expose-headers", &policy.expose_headers),
         ][..],
         false => &[("access-control-expose-headers", &policy.expose_headers)][..],
     };

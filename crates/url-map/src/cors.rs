@@ -73,7 +73,10 @@ impl CorsPolicy {
         if let Some(seconds) = policy.max_age {
             compiled.preflight.push((ACCESS_CONTROL_MAX_AGE, seconds.into()));
         }
-        compiled.actual.extend(list(ACCESS_CONTROL_EXPOSE_HEADERS, &policy.expose_headers)?);
+        // Preflight requests have no use for it (Fetch), but Envoy sends it with them, too.
+        let exposed = list(ACCESS_CONTROL_EXPOSE_HEADERS, &policy.expose_headers)?;
+        compiled.preflight.extend(exposed.clone());
+        compiled.actual.extend(exposed);
         Ok((!policy.disabled).then_some(compiled))
     }
 
