@@ -84,7 +84,15 @@ impl Walk<'_> {
         let head = RequestHead::new(&asked.authority, &asked.target)
             .with_method(&asked.method)
             .with_headers(&headers);
+        // Where chance decides, what happens to most requests is shown.
+        let head = head.with_roll(front.decide(&head).likely_roll());
         let decision = front.decide(&head);
+        if decision.by_chance() {
+            let map = decision.url_map.self_link.name();
+            self.notes.push(format!(
+                "Chance has a part in {map}; shown is what happens to most requests."
+            ));
+        }
         let explained = url_map::explain(&decision, &head);
         let refused = matches!(decision.outcome, Outcome::Refuse { .. });
         let last = explained.steps.len().saturating_sub(1);
@@ -144,8 +152,7 @@ impl Walk<'_> {
                 End::Delivered { service: None, to }
             }
             Outcome::Preflight => {
-                let text = "200 to a CORS preflight request";
-                self.push(Step::new(State::ApplyUrlMap, text).on(&decision.url_map.self_link));
+                // The last step has said so.
                 End::Answered { status: 200, location: None }
             }
             Outcome::CloudRun { target, .. } => {
@@ -154,7 +161,7 @@ impl Walk<'_> {
                     forwarding_rule: link.clone(),
                 };
                 let key = serverless::Target::Service(&target.key);
-                self.cloud_run(asked, &origin, key)
+                self.cloud_run(&asked.forwarded(&decision), &origin, key)
             }
         }
     }

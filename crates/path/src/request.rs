@@ -2,6 +2,7 @@
 
 use crate::caller::From;
 use http::{HeaderName, HeaderValue, Method, Uri};
+use url_map::Decision;
 
 /// A question to [`crate::explain`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,26 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The request as the load balancer passes it on: rewritten, its headers changed.
+    pub(crate) fn forwarded(&self, decision: &Decision<'_, '_>) -> Asked {
+        let mut asked = self.clone();
+        if let Some(host) = decision.rewrite.host {
+            asked.authority = host.to_owned();
+        }
+        if let Some(target) = &decision.rewrite.path_and_query {
+            asked.target = target.clone();
+        }
+        if !decision.headers.is_empty() {
+            let mut headers = self.header_map();
+            decision.headers.apply_to_request(&mut headers);
+            let field = |(name, value): (&HeaderName, &HeaderValue)| {
+                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            };
+            asked.headers = headers.iter().map(field).collect();
+        }
+        asked
+    }
+
     /// The headers, as the decisions read them; those that no header can be were refused before.
     pub(crate) fn header_map(&self) -> http::HeaderMap {
         let field = |(name, value): &(String, String)| {

@@ -54,6 +54,8 @@ pub(crate) struct Walk<'w> {
     pub(crate) identity: Option<String>,
     pub(crate) token: Token,
     pub(crate) now: u64,
+    /// What is assumed on the way.
+    pub(crate) notes: Vec<String>,
 }
 
 impl<'w> Walk<'w> {
@@ -93,6 +95,7 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
         identity: request.service_account.clone(),
         token: request.token.clone(),
         now: request.now,
+        notes: Vec::new(),
     };
     walk.endpoint_info.insert("protocol".to_owned(), json!("TCP"));
     walk.endpoint_info.insert("destinationPort".to_owned(), json!(asked.port));
@@ -145,7 +148,7 @@ fn undetermined(question: String, problem: String) -> Explanation {
 }
 
 fn finish(question: String, walk: Walk<'_>, end: End) -> Explanation {
-    let Walk { world, mut steps, endpoint_info, .. } = walk;
+    let Walk { world, mut steps, endpoint_info, mut notes, .. } = walk;
     let refusal = steps.iter().rev().find_map(|step| step.refusal.clone());
     let blamed = steps
         .iter()
@@ -185,12 +188,12 @@ fn finish(question: String, walk: Walk<'_>, end: End) -> Explanation {
         answer.why = Some(why);
         answer.fix = Some(fix);
     }
-    let notes = notes(world, &steps, &answer);
+    notes.extend(assumptions(world, &steps, &answer));
     Explanation { question, result, answer, service, endpoint_info, steps, notes }
 }
 
 /// What is assumed.
-fn notes(world: &World, steps: &[Step], answer: &Answer) -> Vec<String> {
+fn assumptions(world: &World, steps: &[Step], answer: &Answer) -> Vec<String> {
     let mut notes = Vec::new();
     let fresh = !world.is_live();
     if fresh && steps.iter().any(|step| step.state == State::ApplyForwardingRule) {

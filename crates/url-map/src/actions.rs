@@ -72,7 +72,24 @@ impl HeaderAction {
     }
 }
 
+impl HeaderAction {
+    /// The changes of the request.
+    pub fn request(&self) -> &Changes {
+        &self.request
+    }
+
+    /// The changes of the response.
+    pub fn response(&self) -> &Changes {
+        &self.response
+    }
+}
+
 impl Changes {
+    /// Does it change nothing?
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.add.is_empty()
+    }
+
     fn parse(remove: &[String], add: &[raw::HeaderOption]) -> Result<Changes, HeaderActionError> {
         let remove = remove.iter().map(|name| action_header(name)).collect::<Result<_, _>>()?;
         let one = |option: &raw::HeaderOption| {
@@ -119,6 +136,12 @@ impl<'s> HeaderActions<'s> {
             self.levels[level] = action;
             self.any = true;
         }
+    }
+
+    /// Whose, and what, in the order in which they apply.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (&'static str, &'s HeaderAction)> {
+        let names = ["weighted backend service", "route rule", "path matcher", "URL map"];
+        names.into_iter().zip(self.levels).filter_map(|(name, action)| Some((name, action?)))
     }
 
     /// Nothing is changed, as for most routes.

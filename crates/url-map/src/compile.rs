@@ -9,9 +9,10 @@ use crate::hosts::HostTable;
 use crate::mask::{Placeholder, UrlMask};
 use crate::route::{PathMatcher, Route, Site, To, routes};
 use crate::table::TextMap;
+use crate::url_map_tests::CompiledTest;
 use names::SelfLink;
 pub use slice::load_balancer::Protocol;
-use slice::load_balancer::{self as raw, CloudRunEndpoints, Endpoints, LoadBalancing, UrlMapTest};
+use slice::load_balancer::{self as raw, CloudRunEndpoints, Endpoints, LoadBalancing};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ pub struct UrlMap {
     pub(crate) header_action: Option<Box<HeaderAction>>,
     /// Ours: chance is the same in every run.
     pub seed: Option<u64>,
-    pub(crate) tests: Vec<UrlMapTest>,
+    pub(crate) tests: Vec<CompiledTest>,
 }
 
 /// A backend service with its endpoints.
@@ -229,6 +230,13 @@ impl Compiler {
                 }
             }
         }
+        let mut tests = Vec::with_capacity(map.tests.len());
+        for test in &map.tests {
+            match CompiledTest::new(test) {
+                Ok(test) => tests.push(test),
+                Err(header) => self.error(link, Defect::TestHeader(test.at.clone(), header)),
+            }
+        }
         let site = Site { map: link, place: Place::UrlMap, services, known, rules: &[] };
         UrlMap {
             self_link: link.clone(),
@@ -237,7 +245,7 @@ impl Compiler {
             default: self.route(&site, &map.default),
             header_action: self.header_action(&site, &map.header_action),
             seed: map.seed,
-            tests: map.tests.clone(),
+            tests,
         }
     }
 

@@ -226,6 +226,17 @@ pub enum Evidence<'s, 'r> {
 }
 
 impl Decision<'_, '_> {
+    /// Could the same request be decided otherwise with another number?
+    pub fn by_chance(&self) -> bool {
+        self.route.is_some_and(Route::by_chance)
+    }
+
+    /// A number with which the request is decided as it is most often: it goes where most requests
+    /// go, and a fault or mirror happens if it happens to most of them.
+    pub fn likely_roll(&self) -> u64 {
+        self.route.map_or(0, |route| route.roll_for(route.places().first().copied()))
+    }
+
     /// Why the answer is no; none where the request is forwarded or a rule redirects it.
     pub fn reason(&self) -> Option<Reason> {
         match &self.outcome {

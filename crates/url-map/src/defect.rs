@@ -87,6 +87,8 @@ pub enum Defect {
     ServerlessMirror(SelfLink),
     /// An abort with a status outside 200 to 599.
     AbortStatus(u16),
+    /// Where a test stands, and the header of its that no request has, or that is not its `host`.
+    TestHeader(String, String),
     /// `httpsRedirect` in a map that a target HTTPS proxy uses: it would redirect for ever.
     HttpsRedirectOnHttps(SelfLink),
     /// A custom header line, and why it is refused.
@@ -126,6 +128,9 @@ impl fmt::Display for Defect {
             }
             Defect::AbortStatus(status) => {
                 write!(f, "aborts with {status}; 200 to 599 are possible")
+            }
+            Defect::TestHeader(at, header) => {
+                write!(f, "the test at {at} has the header `{header}`, which cannot be sent")
             }
             Defect::Dangling(link) => write!(f, "{link} does not exist"),
             Defect::DuplicateResource => f.write_str("exists twice"),

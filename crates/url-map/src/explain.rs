@@ -9,7 +9,8 @@ use crate::hosts::HostMatch;
 use crate::mask::Placeholder;
 use crate::misses::{NEAR_MISSES_MAX, hosts_near, rules_near};
 use crate::near::nearest;
-use crate::route::{Action, Rules, To};
+use crate::route::Rules;
+use crate::told::told;
 use names::SelfLink;
 use std::fmt;
 
@@ -25,7 +26,8 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was asked: `urlMap`, `hostRule`, `pathRule`, `backendService`, `networkEndpointGroup`.
+    /// What was asked: `urlMap`, `hostRule`, `pathRule`, `routeRule`, `routeAction`,
+    /// `backendService`, `networkEndpointGroup`.
     pub kind: &'static str,
     /// The resource that holds the rule.
     pub resource: SelfLink,
@@ -112,24 +114,24 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
                     "" => String::new(),
                     text => format!(" ({text})"),
                 };
+                let path = path.unwrap_or_default();
+                let n = match_rule + 1;
                 format!(
-                    "route rule {}{description}, match rule {} matches: {}",
-                    rule.priority,
-                    match_rule + 1,
-                    path.unwrap_or_default()
+                    "route rule {}{description}, match rule {n}: {path} matches `{}`",
+                    rule.priority, head.path
                 )
             }
         };
         step(kind, map, text, rules_near(decision, head));
     }
-    for text in actions(decision, head) {
+    for text in told(decision, head) {
         step("routeAction", map, text, Vec::new());
     }
     if let Outcome::Redirect(redirect) = &decision.outcome {
         let text = format!("urlRedirect: {} to {}", redirect.status, redirect.location);
         step("urlMap", map, text, Vec::new());
     }
-    let Some(service) = decision.backend_service else {
+    let Some(service) = decision.backend_service.filter(|_| !decision.is_answered_first()) else {
         return Explanation { steps };
     };
     let text = match (&service.backends, &service.group) {
@@ -163,116 +165,22 @@ pub fn explain(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Explanati
     Explanation { steps }
 }
 
-/// What the route does besides leading somewhere: weights, cross-origin, faults, rewrite, mirror,
-/// headers, budget; a sentence each.
-fn actions(decision: &Decision<'_, '_>, head: &RequestHead<'_>) -> Vec<String> {
-    let Some(route) = decision.route else { return Vec::new() };
-    let mut all = Vec::new();
-    let name = |index: u32| {
-        let service = decision.snapshot.backend_services.get(index as usize);
-        service.map_or("", |service| service.self_link.name())
-    };
-    if let To::Weighted(weighted) = &route.to {
-        let share = |weight: u32| f64::from(weight) * 100.0 / weighted.sum.max(1) as f64;
-        let shares: Vec<_> = weighted
-            .services
-            .iter()
-            .map(|one| format!("{:.4}% {}", share(one.weight), name(one.service)))
-            .map(|text| text.replacen(".0000%", "%", 1))
-            .collect();
-        let chosen = decision.weighted.and_then(|place| weighted.services.get(place));
-        let chosen = chosen.map_or("", |one| name(one.service));
-        all.push(format!("by chance: {}; shown is {chosen}", shares.join(", ")));
-    }
-    if let Some(action) = &route.action {
-        of_route_action(decision, head, action, &name, &mut all);
-    }
-    for (what, changes) in [
-        ("request", decision.headers.request().collect::<Vec<_>>()),
-        ("response", decision.headers.response().collect()),
-    ] {
-        let mut texts = Vec::new();
-        for changes in changes {
-            texts.extend(changes.removed().iter().map(|name| format!("-{name}")));
-            texts.extend(changes.added().iter().map(|(name, value, replace)| {
-                let sign = if *replace { "=" } else { "+" };
-                format!("{sign}{name}: {}", String::from_utf8_lossy(value.as_bytes()))
-            }));
-        }
-        if !texts.is_empty() {
-            all.push(format!("headerAction on the {what}, in this order: {}", texts.join("; ")));
-        }
-    }
-    all
-}
-
-fn of_route_action<'s>(
-    decision: &Decision<'_, '_>,
-    head: &RequestHead<'_>,
-    action: &Action,
-    name: &dyn Fn(u32) -> &'s str,
-    all: &mut Vec<String>,
-) {
-    if action.cors.is_some() {
-        all.push(match (decision.cors, &decision.outcome) {
-            (_, Outcome::Preflight) => {
-                "corsPolicy: a preflight request, answered 200 here".to_owned()
-            }
-            (Some(_), _) => "corsPolicy: the origin is allowed; the answer says so".to_owned(),
-            (None, _) if head.headers.contains_key(http::header::ORIGIN) => {
-                "corsPolicy: the origin is not allowed; nothing is added".to_owned()
-            }
-            (None, _) => "corsPolicy: no Origin, nothing is added".to_owned(),
-        });
-    }
-    if let Some((delay, share)) = action.delay {
-        let now = if decision.delay.is_some() { "this one" } else { "not this one" };
-        all.push(format!("by chance: {}% are delayed by {delay:?}; {now}", share.percent()));
-    }
-    if let Some((status, share)) = action.abort {
-        let aborted = decision.reason() == Some(names::Reason::FaultFilterAbort);
-        let now = if aborted { "this one" } else { "not this one" };
-        all.push(format!("by chance: {}% are aborted with {status}; {now}", share.percent()));
-    }
-    if let Some(host) = decision.rewrite.host {
-        all.push(format!("urlRewrite: host `{}` becomes `{host}`", head.host));
-    }
-    if let Some(new) = &decision.rewrite.path_and_query {
-        let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
-        all.push(format!("urlRewrite: `{}{query}` becomes `{new}`", head.path));
-    }
-    if let Some((mirror, share)) = action.mirror {
-        let now = if decision.mirror.is_some() { "this one too" } else { "not this one" };
-        let to = name(mirror);
-        all.push(format!("by chance: {}% are mirrored to {to}; {now}", share.percent()));
-    }
-}
-
-impl fmt::Display for crate::decide::Budget<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "timeout {:?}; ", self.timeout)?;
-        let retry = self.retry;
-        if retry.default {
-            return f.write_str("retried once without body on 502, 503, 504 (no retryPolicy)");
-        }
-        let on: Vec<_> = retry
-            .conditions()
-            .filter_map(|one| serde_json::to_value(one).ok()?.as_str().map(str::to_owned))
-            .collect();
-        write!(f, "retried up to {} times on {}", retry.retries, on.join(", "))?;
-        match retry.per_try_timeout {
-            Some(timeout) => write!(f, ", {timeout:?} for each try"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Decision<'_, '_> {
+    /// Is the answer given before the backend service is of interest: to a preflight request, or on
+    /// purpose?
+    fn is_answered_first(&self) -> bool {
+        matches!(self.outcome, Outcome::Preflight)
+            || self.reason() == Some(names::Reason::FaultFilterAbort)
+    }
+
     /// One sentence on a refusal, for the log: what the last step of [`explain`] says, without the
     /// search for near misses, which looks at every rule and would cost too much per request.
     pub fn detail(&self) -> Option<String> {
         if !matches!(self.outcome, Outcome::Refuse { .. }) {
             return None;
+        }
+        if self.is_answered_first() {
+            return Some("faultInjectionPolicy aborts this request".to_owned());
         }
         match self.backend_service.map(|service| &service.backends) {
             None => None,
@@ -283,6 +191,15 @@ impl Decision<'_, '_> {
             }
         }
     }
+}
+
+/// What the mask found in the URL.
+fn captured(decision: &Decision<'_, '_>) -> String {
+    let Some(captures) = &decision.captures else { return String::new() };
+    let pairs = [("<service>", &captures.service), ("<tag>", &captures.tag)];
+    let found = pairs.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
+    let texts: Vec<_> = found.map(|(name, text)| format!("{name} is `{text}`")).collect();
+    format!(", {}", texts.join(", "))
 }
 
 /// Look for near misses, or not.
@@ -309,7 +226,11 @@ fn serverless(
         Outcome::CloudRun { target, .. } => {
             let tag = target.tag.as_ref().map(|tag| format!(", tag `{tag}`")).unwrap_or_default();
             let name = target.service.name();
-            return (format!("{how}: Cloud Run service `{name}`{tag} in {place}"), Vec::new());
+            let captures = captured(decision);
+            return (
+                format!("{how}{captures}: Cloud Run service `{name}`{tag} in {place}"),
+                Vec::new(),
+            );
         }
         Outcome::Refuse { evidence, .. } => evidence,
         Outcome::Endpoints { .. } | Outcome::Preflight | Outcome::Redirect(_) => {

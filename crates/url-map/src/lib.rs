@@ -1,16 +1,18 @@
 //! What an internal Application Load Balancer does with one request: forwarding rule → URL map →
-//! host rule → path rule → backend service → network endpoint group → Cloud Run service by fixed
-//! name or URL mask (private-connectivity sections 2 and 3).
+//! host rule → path rule or route rule → its action → backend service → network endpoint group →
+//! Cloud Run service by fixed name or URL mask (private-connectivity sections 2 and 3).
 //!
 //! [`Snapshot::compile`] turns a slice into tables; [`Front::decide`] is the one function that
 //! traffic, `explain`, `check` and logs call. A [`Decision`] is plain data that borrows from the
 //! snapshot and the request: what matched, and the typed reason where the answer is no.
 //! [`explain`] finds near misses and words, for people, afterwards.
 //!
-//! Words owned here: host rule, path matcher, path rule, URL mask, placeholder, capture.
+//! Words owned here: host rule, path matcher, path rule, route rule, match rule, rewrite, header
+//! action, budget, roll, URL mask, placeholder, capture.
 //!
-//! This crate never does I/O, reads no clock and no random number, and knows nothing of HTTP
-//! beyond host, path and query. Forwarding allocates nothing.
+//! This crate never does I/O, reads no clock and throws no dice: chance comes with the request, as
+//! one number ([`RequestHead::roll`]). Of HTTP it knows the vocabulary alone. Forwarding without a
+//! rewrite allocates nothing.
 
 mod actions;
 mod compile;
@@ -35,7 +37,9 @@ mod route;
 mod routes;
 mod table;
 mod template;
+mod told;
 mod url_map_tests;
+mod why;
 
 pub use actions::{Changes, HeaderAction, HeaderActionError, HeaderActions, action_header};
 pub use compile::{BackendService, ForwardingRule, Kind, Protocol, Snapshot, UrlMap};

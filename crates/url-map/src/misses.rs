@@ -7,7 +7,7 @@ use crate::hosts::HostMatch;
 use crate::mask::without_port;
 use crate::near::{distance, slip};
 use crate::paths::{PathMatch, PathTable};
-use crate::predicate::Failed;
+use crate::predicate::{Failed, PathTest};
 use crate::route::{RouteRule, Rules};
 use std::fmt;
 
@@ -86,8 +86,11 @@ pub(crate) fn rules_near(decision: &Decision<'_, '_>, head: &RequestHead<'_>) ->
     }
 }
 
+/// Farther than this, only the nearest rule is worth a line.
+const FAR: usize = 100;
+
 /// Route rules before the one that matched, by how far each of them came: those whose path matches
-/// and whose header or query parameter does not are the nearest.
+/// and whose query parameter or header does not are the nearest.
 fn routes_near(
     rules: &[RouteRule],
     found: &RuleMatch<'_>,
@@ -96,44 +99,54 @@ fn routes_near(
     let mut near = Ranked(Vec::new());
     let before = match found {
         RuleMatch::RouteRule { rule, .. } => {
-            rules.iter().take_while(|one| one.priority < rule.priority).count()
+            rules.partition_point(|one| one.priority < rule.priority)
         }
         _ => rules.len(),
     };
+    let mut farthest: Option<(usize, &RouteRule, usize, Failed<'_>)> = None;
     for rule in &rules[..before] {
         for (n, match_rule) in rule.match_rules.iter().enumerate() {
             let Some(failed) = match_rule.failed(head) else { continue };
-            let (rank, why) = match failed {
-                Failed::Query(test) => (
-                    0,
-                    match test.value(head.query) {
-                        Some(value) => format!("{test} fails, it is `{value}`"),
-                        None => format!("{test} fails, there is none"),
-                    },
-                ),
-                Failed::Header(test) => (
-                    1,
-                    match test.shown(head) {
-                        Some(value) => format!("{test} fails, it is `{value}`"),
-                        None => format!("{test} fails, there is none"),
-                    },
-                ),
-                Failed::Path(test) => {
-                    let edits = distance(head.path, test.as_str(), slip(head.path));
-                    let case = head.path.eq_ignore_ascii_case(test.as_str());
-                    let rank = match (case, edits) {
-                        (true, _) => 2,
-                        (_, Some(edits)) => 2 + edits,
-                        (_, None) => 100,
-                    };
-                    (rank, format!("{test} fails, the path is `{}`", head.path))
-                }
+            let rank = match failed {
+                Failed::Query(_) => 0,
+                Failed::Header(_) => 1,
+                Failed::Path(test) => 2 + path_distance(test, head.path),
             };
-            let candidate = format!("route rule {}, match rule {}", rule.priority, n + 1);
-            near.push(rank, candidate, why);
+            if rank < FAR {
+                near.push(rank, place(rule, n), failed.why(head));
+            } else if farthest.is_none_or(|(other, ..)| rank < other) {
+                farthest = Some((rank, rule, n, failed));
+            }
         }
     }
+    if near.0.is_empty()
+        && let Some((rank, rule, n, failed)) = farthest
+    {
+        near.push(rank, place(rule, n), failed.why(head));
+    }
     near.best()
+}
+
+fn place(rule: &RouteRule, match_rule: usize) -> String {
+    format!("route rule {}, match rule {}", rule.priority, match_rule + 1)
+}
+
+/// How far a path is from what a rule says of it: edits where it looks like a slip, else beyond
+/// [`FAR`], the less the more of it agrees.
+fn path_distance(test: &PathTest, path: &str) -> usize {
+    let text = test.as_str();
+    // What a prefix is held against is the beginning of the path.
+    let part = match test {
+        PathTest::Prefix(..) => path.get(..text.len()).unwrap_or(path),
+        _ => path,
+    };
+    if part.eq_ignore_ascii_case(text) {
+        return 0;
+    }
+    distance(part, text, slip(part)).unwrap_or_else(|| {
+        let agrees = part.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+        FAR + part.len().saturating_sub(agrees)
+    })
 }
 
 fn paths_near(paths: &PathTable, found: PathMatch<'_>, path: &str) -> Vec<NearMiss> {

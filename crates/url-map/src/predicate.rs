@@ -32,10 +32,10 @@ pub enum PathTest {
 #[derive(Clone, Debug)]
 pub struct HeaderTest {
     /// As written.
-    written: Box<str>,
+    pub(crate) written: Box<str>,
     source: Source,
-    test: ValueTest,
-    invert: bool,
+    pub(crate) test: ValueTest,
+    pub(crate) invert: bool,
 }
 
 /// Where the value of a header match comes from.
@@ -53,12 +53,13 @@ enum Source {
 /// What a match rule says of a query parameter.
 #[derive(Clone, Debug)]
 pub struct QueryTest {
-    name: Box<str>,
-    test: ValueTest,
+    pub(crate) name: Box<str>,
+    pub(crate) test: ValueTest,
 }
 
+/// What is said of a value.
 #[derive(Clone, Debug)]
-enum ValueTest {
+pub(crate) enum ValueTest {
     Exact(Box<str>),
     Prefix(Box<str>),
     Suffix(Box<str>),
@@ -347,18 +348,5 @@ impl fmt::Display for PathTest {
             PathTest::Prefix(_, true) | PathTest::Full(_, true) => f.write_str(" ignoring case"),
             _ => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for HeaderTest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let not = if self.invert { "not " } else { "" };
-        write!(f, "header {} {not}{}", self.written, self.test)
-    }
-}
-
-impl fmt::Display for QueryTest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "query parameter {} {}", self.name, self.test)
     }
 }

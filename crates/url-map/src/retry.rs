@@ -58,6 +58,22 @@ const ALL: [RetryCondition; 10] = [
     RetryCondition::Unavailable,
 ];
 
+/// Google's word for a condition.
+pub(crate) const fn name(condition: RetryCondition) -> &'static str {
+    match condition {
+        RetryCondition::ServerError => "5xx",
+        RetryCondition::GatewayError => "gateway-error",
+        RetryCondition::ConnectFailure => "connect-failure",
+        RetryCondition::Retriable4xx => "retriable-4xx",
+        RetryCondition::RefusedStream => "refused-stream",
+        RetryCondition::Cancelled => "cancelled",
+        RetryCondition::DeadlineExceeded => "deadline-exceeded",
+        RetryCondition::Internal => "internal",
+        RetryCondition::ResourceExhausted => "resource-exhausted",
+        RetryCondition::Unavailable => "unavailable",
+    }
+}
+
 const fn bit(condition: RetryCondition) -> u16 {
     1 << condition as u16
 }

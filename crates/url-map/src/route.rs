@@ -97,6 +97,55 @@ impl Weighted {
     }
 }
 
+/// So many numbers are tried for one by which chance falls as it is asked to.
+const ROLLS_MAX: u64 = 1 << 20;
+
+impl Route {
+    /// Does anything here depend on chance?
+    pub(crate) fn by_chance(&self) -> bool {
+        let weighted = match &self.to {
+            To::Weighted(weighted) => {
+                weighted.services.iter().filter(|one| one.weight > 0).count() > 1
+            }
+            _ => false,
+        };
+        weighted || self.shares().any(|(share, _)| !matches!(share.percent(), 0.0 | 100.0))
+    }
+
+    /// The places of the weighted backend services that get requests, the likeliest first.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let To::Weighted(weighted) = &self.to else { return Vec::new() };
+        let weight = |place: &usize| weighted.services[*place].weight;
+        let all = 0..weighted.services.len();
+        let mut places: Vec<_> = all.filter(|place| weight(place) > 0).collect();
+        places.sort_by_key(|place| std::cmp::Reverse(weight(place)));
+        places
+    }
+
+    /// A number by which the request goes to this place, and everything else falls as it does most
+    /// often. 0 where a million numbers have none.
+    pub(crate) fn roll_for(&self, place: Option<usize>) -> u64 {
+        let falls = |roll: &u64| {
+            let goes = match (&self.to, place) {
+                (To::Weighted(weighted), Some(place)) => weighted.choose(*roll) == place,
+                _ => true,
+            };
+            goes && self
+                .shares()
+                .all(|(share, draw)| share.hits(*roll, draw) == (share.percent() > 50.0))
+        };
+        (0..ROLLS_MAX).find(falls).unwrap_or_default()
+    }
+
+    fn shares(&self) -> impl Iterator<Item = (Share, Draw)> {
+        let action = self.action.as_ref();
+        let delay = action.and_then(|one| one.delay).map(|(_, share)| (share, Draw::Delay));
+        let abort = action.and_then(|one| one.abort).map(|(_, share)| (share, Draw::Abort));
+        let mirror = action.and_then(|one| one.mirror).map(|(_, share)| (share, Draw::Mirror));
+        delay.into_iter().chain(abort).chain(mirror)
+    }
+}
+
 /// `routeAction`.
 #[derive(Clone, Debug)]
 pub(crate) struct Action {
