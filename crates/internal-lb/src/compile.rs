@@ -2,6 +2,7 @@
 //! otherwise be made for every request (labels, TLS, headers).
 
 use crate::backends::{Backends, Kept};
+use crate::headers::Ids;
 use http::header::{HeaderName, HeaderValue};
 use http_proxy::ServerOptions;
 use http_proxy::tls::{CertifiedPem, server_config};
@@ -10,6 +11,7 @@ use rustls::ServerConfig;
 use slice::load_balancer::{ForwardingRule, InternalLbSlice, SslCertificate};
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use url_map::{CustomHeader, Piece};
@@ -49,6 +51,22 @@ pub struct Front {
     pub labels: Vec<(&'static str, String)>,
     /// Its number in the keys of metrics.
     pub number: u32,
+    /// Its URL map's seed, and how many requests there were.
+    seeded: Option<(u64, AtomicU64)>,
+}
+
+impl Front {
+    /// The random number of a request: from the map's seed, so that every run throws the same, or
+    /// from the worker's source.
+    pub(crate) fn roll(&self, ids: &Ids) -> u64 {
+        match &self.seeded {
+            None => ids.roll(),
+            Some((seed, requests)) => {
+                let nth = requests.fetch_add(1, Ordering::Relaxed);
+                seed.wrapping_add(nth.wrapping_mul(0xd134_2543_de82_ef95))
+            }
+        }
+    }
 }
 
 /// A backend service at work.
@@ -107,7 +125,10 @@ pub fn compile(
     let fronts = load_balancing
         .forwarding_rules
         .iter()
-        .map(|rule| compile_front(&network, rule, tls, numbers))
+        .map(|rule| {
+            let map = load_balancing.url_maps.iter().find(|m| m.self_link == rule.target.url_map);
+            compile_front(&network, rule, map.and_then(|map| map.seed), tls, numbers)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let places = fronts.iter().enumerate().map(|(n, front)| (front.link.clone(), n)).collect();
     tls.0.retain(|_, config| config.strong_count() > 0);
@@ -128,6 +149,7 @@ impl Snapshot {
 fn compile_front(
     network: &NetworkId,
     rule: &ForwardingRule,
+    seed: Option<u64>,
     tls: &mut TlsConfigs,
     numbers: &mut HashMap<SelfLink, u32>,
 ) -> Result<Front, String> {
@@ -177,6 +199,7 @@ fn compile_front(
             ("url_map_name", target.url_map.name().to_owned()),
         ],
         number: number(numbers, link),
+        seeded: seed.map(|seed| (seed, AtomicU64::new(0))),
     })
 }
 

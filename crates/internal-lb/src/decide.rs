@@ -1,31 +1,37 @@
 //! Asks the URL map, and keeps of its decision what outlives the request's head.
 
+use http::header::{HeaderValue, ORIGIN};
 use names::{Reason, SelfLink};
 use std::sync::Arc;
 use std::time::Duration;
-use url_map::{Front, Outcome, RequestHead, RuleMatch};
+use url_map::{
+    Budget, CorsPolicy, Decision, Front, HeaderActions, Outcome, RequestHead, Rewrite, RuleMatch,
+};
 
-/// What is left to do.
+/// What is left to do. Borrows from the snapshot, not from the request.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan<'s> {
     /// What to do.
-    pub action: Action,
+    pub action: Action<'s>,
     /// The backend service, as a place in [`crate::Snapshot::services`].
     pub service: Option<usize>,
     /// `matched_url_path_rule` of the log; none: `UNMATCHED`.
     pub path_rule: Option<Box<str>>,
+    /// Which headers come and go; for most routes none.
+    pub headers: HeaderActions<'s>,
+    /// The policy for an origin that it allows.
+    pub cors: Option<(&'s CorsPolicy, HeaderValue)>,
+    /// How long the request is held up on purpose, whatever becomes of it.
+    pub delay: Option<Duration>,
 }
 
 /// What to do.
 #[derive(Debug)]
-pub enum Action {
+pub enum Action<'s> {
     /// Forward.
-    Forward {
-        /// Where to.
-        to: Target,
-        /// From the end of the request to the end of the answer.
-        timeout: Duration,
-    },
+    Forward(Order<'s>),
+    /// Answer a CORS preflight request.
+    Preflight,
     /// Answer with a redirect.
     Redirect {
         /// `Location`.
@@ -46,6 +52,21 @@ pub enum Action {
     },
 }
 
+/// How to forward.
+#[derive(Debug)]
+pub struct Order<'s> {
+    /// Where to.
+    pub to: Target,
+    /// How long and how often.
+    pub budget: Budget<'s>,
+    /// Another host or path.
+    pub rewrite: Rewrite<'s>,
+    /// Where a copy goes, a place in [`crate::Snapshot::services`], and how long it may take.
+    pub mirror: Option<(usize, Duration)>,
+    /// The request's random number.
+    pub roll: u64,
+}
+
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -63,25 +84,21 @@ pub enum Target {
 }
 
 /// Decides on one request.
-pub fn decide(front: Front<'_>, host: &str, target: &str) -> Plan {
-    let head = RequestHead::new(host, target);
-    let decision = front.decide(&head);
+pub fn decide<'s>(front: Front<'s>, head: &RequestHead<'_>) -> Plan<'s> {
+    let mut decision = front.decide(head);
     let action = match &decision.outcome {
-        Outcome::CloudRun { target, budget } => Action::Forward {
-            to: Target::CloudRun {
+        Outcome::CloudRun { target, budget } => {
+            let to = Target::CloudRun {
                 service: target.service.clone(),
                 tag: target.tag.clone(),
                 key: target.key.clone(),
-            },
-            timeout: budget.timeout,
-        },
+            };
+            Action::Forward(Order::new(to, *budget, &mut decision, head.roll))
+        }
         Outcome::Endpoints { budget } => {
-            Action::Forward { to: Target::Endpoints, timeout: budget.timeout }
+            Action::Forward(Order::new(Target::Endpoints, *budget, &mut decision, head.roll))
         }
-        Outcome::Preflight => {
-            let reason = Reason::UrlMapNoMatch;
-            Action::Refuse { reason, status: 404, detail: reason.summary().to_owned() }
-        }
+        Outcome::Preflight => Action::Preflight,
         Outcome::Redirect(redirect) => Action::Redirect {
             location: redirect.location.clone(),
             status: redirect.status,
@@ -100,5 +117,25 @@ pub fn decide(front: Front<'_>, host: &str, target: &str) -> Plan {
             RuleMatch::Default => None,
             matched => Some(matched.to_string().into()),
         },
+        headers: decision.headers,
+        cors: decision.cors.and_then(|policy| Some((policy, head.headers.get(ORIGIN)?.clone()))),
+        delay: decision.delay,
+    }
+}
+
+impl<'s> Order<'s> {
+    fn new(
+        to: Target,
+        budget: Budget<'s>,
+        decision: &mut Decision<'s, '_>,
+        roll: u64,
+    ) -> Order<'s> {
+        Order {
+            to,
+            budget,
+            rewrite: std::mem::take(&mut decision.rewrite),
+            mirror: decision.mirror.map(|service| (service.index, service.timeout)),
+            roll,
+        }
     }
 }

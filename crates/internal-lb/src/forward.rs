@@ -1,43 +1,30 @@
-//! Sends a request to where the plan says: one attempt, a second one where that is safe, within
-//! the deadline.
+//! Sends a request to where the plan says, again where the retry policy says so, within the
+//! deadline.
 
 use crate::InternalLb;
-use crate::backends::{Choice, Outcome};
+use crate::backends::{self, Choice};
+use crate::bodies::{Kept, RequestBody, ResponseBody};
+use crate::clock::Clock;
 use crate::compile::{Front, Snapshot};
-use crate::decide::Target;
+use crate::decide::{Order, Target};
 use crate::headers::{self, Fields, Variables};
+use crate::mirror::{self, Original};
 use crate::record::Record;
 use crate::respond::{self, Failure};
-use bytes::Bytes;
+use crate::retry::{self, Outcome};
+use crate::upstream::Upstream;
 use http::header::{HeaderValue, SET_COOKIE, UPGRADE};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
-use http_proxy::headers::accepts_trailers;
-use http_proxy::{Body, BodyError, Incoming, SendError, Upgrade, Version, bridge_upgrade};
-use proxy_protocol::{Header, Tlv};
+use http::{Response, StatusCode};
+use http_body::Body as _;
+use http_proxy::{Body, Incoming, SendError, Upgrade, bridge_upgrade};
 use runtime::Worker;
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::io;
-use std::path::Path;
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep};
-
-/// What makes two upstream connections different.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PoolKey {
-    /// Origin (the forwarding rule; the network is the program's), service with tag, and whether
-    /// the client speaks HTTP/2.
-    CloudRun(Arc<str>, Arc<str>, Version, bool),
-    /// The number of an endpoint, which has one protocol and one source.
-    Endpoint(u64, Version),
-}
+use url_map::HeaderActions;
 
 /// A request on its way.
 pub struct Forward<'a> {
@@ -51,48 +38,67 @@ pub struct Forward<'a> {
     pub variables: &'a Variables<'a>,
     /// The backend service, a place in the snapshot.
     pub service: Option<usize>,
-    /// Where to.
-    pub to: Target,
-    /// From the end of the request to the end of the answer.
-    pub timeout: Duration,
+    /// Where to, how long and how often.
+    pub order: &'a Order<'a>,
+    /// What the route changes in the answer.
+    pub actions: HeaderActions<'a>,
 }
 
-/// Forwards the request, with the load balancer's own fields behind its own, and returns the answer, or the load balancer's own in its place.
+/// Forwards the request, with the load balancer's own fields behind its own, and returns the
+/// answer, or the load balancer's own in its place.
 pub async fn forward(
     forward: Forward<'_>,
     mut parts: Parts,
     own: Box<Fields>,
-    mut body: Incoming,
+    mut incoming: Incoming,
     websocket: Option<HeaderValue>,
     mut record: Record,
 ) -> Result<Response<Body>, (Failure, String, Record)> {
-    let bodiless = body.is_end_stream();
-    let clock = Rc::new(Clock::new(forward.timeout, bodiless.then(|| record.at())));
+    let Forward { worker, snapshot, order, .. } = forward;
+    let budget = order.budget;
+    let bodiless = incoming.is_end_stream();
+    let clock = Rc::new(Clock::new(budget.timeout, bodiless.then(|| record.sent_at())));
     let client = websocket.and_then(|protocol| {
         parts.headers.insert(UPGRADE, protocol);
-        body.take_upgrade()
+        incoming.take_upgrade()
     });
-    // "Body-less requests (e.g. GET) that get 502/503/504 are retried once; POST never" (2.6).
-    let retriable = bodiless && parts.method != Method::POST;
-    let mut body = match bodiless {
-        true => Body::empty(),
-        false => {
-            let bytes = record.body_bytes();
-            Body::boxed(RequestBody { inner: body, bytes, clock: clock.clone() })
-        }
-    };
-    let backends = &forward.snapshot.backends;
-    let client_address = *forward.variables.client.ip();
-    let mut asking = match (&forward.to, forward.service) {
-        (Target::Endpoints, Some(service)) => {
-            let roll = forward.worker.local.ids.roll();
-            Some(backends.ask(service, client_address, &parts.headers, roll))
+    let tee = match order.mirror {
+        Some((service, timeout)) if client.is_none() => {
+            let client = *forward.variables.client.ip();
+            let original =
+                Original { parts: &parts, own: &own, bodiless, client, roll: order.roll };
+            mirror::start(worker, snapshot, service, timeout, &original)
         }
         _ => None,
     };
-    let mut attempt = 0;
+    // A body that may have to be sent again is kept as it passes; any other only passes.
+    let (mut body, kept) = if bodiless {
+        (Body::empty(), None)
+    } else {
+        let bytes = record.body_bytes();
+        let body = RequestBody { inner: incoming, bytes, clock: clock.clone(), tee };
+        match budget.retry.applies(parts.method.as_str(), false) {
+            true => (Body::empty(), Some(Kept::new(body))),
+            false => (Body::boxed(body), None),
+        }
+    };
+    let upstream = Upstream {
+        worker,
+        front: forward.front,
+        client: forward.variables.client,
+        upgrade: client.is_some(),
+    };
+    let mut asking = match (&order.to, forward.service) {
+        (Target::Endpoints, Some(service)) => {
+            let client = *forward.variables.client.ip();
+            Some(snapshot.backends.ask(service, client, &parts.headers, order.roll))
+        }
+        _ => None,
+    };
+    let mut retried = 0;
     let (outcome, choice) = loop {
-        let choice = match asking.as_mut().map(|asking| backends.pick(asking)).transpose() {
+        let picked = asking.as_mut().map(|asking| snapshot.backends.pick(asking)).transpose();
+        let choice = match picked {
             Ok(choice) => choice,
             Err(reason) => {
                 let detail = reason.summary().to_owned();
@@ -101,47 +107,62 @@ pub async fn forward(
         };
         let address = choice.as_ref().and_then(Choice::address);
         record.sent_to(address.map(|address| *address.ip()));
+        if let Some(again) = kept.as_ref().and_then(Kept::next_try) {
+            body = again;
+        }
         let outcome = {
             let body = std::mem::take(&mut body);
-            let upgrade = client.is_some();
-            let mut sent = pin!(forward.send(choice.as_ref(), upgrade, &parts, &own, body));
-            // None: the deadline came first.
-            poll_fn(|cx| match sent.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending => clock.poll(cx).map(|()| None),
-            })
-            .await
-        };
-        let again = match &outcome {
-            Some(Ok(response)) => matches!(response.status().as_u16(), 502..=504),
-            Some(Err(error)) => !matches!(error, SendError::Body(_)),
-            None => false,
+            let sent = pin!(upstream.send(&order.to, choice.as_ref(), &parts, &own, body));
+            retry::one_try(sent, &clock, budget.retry.per_try_timeout).await
         };
         if let Some(choice) = &choice {
             choice.report(match &outcome {
-                Some(Ok(response)) => Outcome::Status(response.status().as_u16()),
-                Some(Err(SendError::Body(_))) => Outcome::Withdrawn,
-                Some(Err(_)) | None => Outcome::Unanswered,
+                Outcome::Answered(response) => {
+                    backends::Outcome::Status(response.status().as_u16())
+                }
+                Outcome::Failed(SendError::Body(_)) => backends::Outcome::Withdrawn,
+                Outcome::Failed(_) | Outcome::TryTimedOut | Outcome::TimedOut => {
+                    backends::Outcome::Unanswered
+                }
             });
         }
-        if !(again && retriable && attempt == 0) {
+        let again = outcome.for_policy().is_some_and(|outcome| {
+            budget.retry.again(retried, outcome, parts.method.as_str(), bodiless)
+        });
+        if !again || kept.as_ref().is_some_and(|kept| !kept.may_pass_again()) {
             break (outcome, choice);
         }
-        attempt += 1;
+        if !budget.retry.default {
+            let roll = worker.local.ids.roll();
+            if clock.or(tokio::time::sleep(retry::back_off(retried, roll))).await.is_none() {
+                break (Outcome::TimedOut, choice);
+            }
+        }
+        retried += 1;
     };
+    if let Some(kept) = kept {
+        kept.release();
+    }
     http_proxy::headers::recycle(std::mem::take(&mut parts.headers));
     let response = match outcome {
-        None => return Err((respond::timed_out(), timeout_detail(forward.timeout), record)),
-        Some(Err(error)) => {
-            return Err((respond::unanswered(&error, attempt > 0), error.to_string(), record));
+        Outcome::Answered(response) => response,
+        Outcome::Failed(error) => {
+            return Err((respond::unanswered(&error, retried > 0), error.to_string(), record));
         }
-        Some(Ok(response)) => response,
+        Outcome::TryTimedOut => {
+            let limit = budget.retry.per_try_timeout.unwrap_or_default();
+            return Err((respond::try_timed_out(), timeout_detail(limit), record));
+        }
+        Outcome::TimedOut => {
+            return Err((respond::timed_out(), timeout_detail(budget.timeout), record));
+        }
     };
     let (mut parts, mut body) = response.into_parts();
     headers::append_via(&mut parts.headers);
-    if let Some(service) =
-        forward.service.and_then(|service| forward.snapshot.services.get(service))
-    {
+    if !forward.actions.is_empty() {
+        forward.actions.apply_to_response(&mut parts.headers);
+    }
+    if let Some(service) = forward.service.and_then(|service| snapshot.services.get(service)) {
         headers::add(&mut parts.headers, &service.response_headers, forward.variables);
     }
     if let Some(cookie) = choice.as_ref().and_then(Choice::set_cookie) {
@@ -154,7 +175,7 @@ pub async fn forward(
         };
         // "Upgraded connections that are active ignore the backend timeout; idle ones are closed
         // at it" (2.7).
-        tokio::task::spawn_local(upgraded(client, upstream, forward.timeout, record, choice));
+        tokio::task::spawn_local(upgraded(client, upstream, budget.timeout, record, choice));
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let status = parts.status.as_u16();
@@ -178,288 +199,6 @@ async fn upgraded(
     record.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), bridged.received, None);
 }
 
-/// Towards Cloud Run gRPC stays HTTP/2, and so does what wants trailers; everything else goes down
-/// to HTTP/1.1, as it does towards the container (cloud-run 1.3), and costs half.
-fn cloud_run_version(parts: &Parts, upgrade: bool) -> Version {
-    let keeps = || crate::serve::is_grpc(&parts.headers) || accepts_trailers(&parts.headers);
-    match speaks_http2(parts) && !upgrade && keeps() {
-        true => Version::H2,
-        false => Version::H1,
-    }
-}
-
-fn speaks_http2(parts: &Parts) -> bool {
-    parts.version == http::Version::HTTP_2
-}
-
-impl Forward<'_> {
-    async fn send(
-        &self,
-        choice: Option<&Choice>,
-        upgrade: bool,
-        parts: &Parts,
-        own: &Fields,
-        body: Body,
-    ) -> Result<Response<Incoming>, SendError> {
-        let pool = &self.worker.local.pool;
-        match (&self.to, choice) {
-            (Target::CloudRun { service, tag, key }, _) => {
-                let version = cloud_run_version(parts, upgrade);
-                let http2 = speaks_http2(parts);
-                let pool_key =
-                    PoolKey::CloudRun(self.front.link.clone(), key.clone(), version, http2);
-                let header = || {
-                    // In whichever version it goes there, limits and cancelling are those of the
-                    // client's.
-                    let alpn: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
-                    Header::tcp(self.variables.client, self.front.address)
-                        .with_tlv(Tlv::ALPN, alpn)
-                        .and_then(|header| header.with_origin(&self.front.origin))
-                        .and_then(|header| header.with_service(service, tag.as_deref()))
-                        .and_then(|header| header.encode())
-                        .map_err(io::Error::other)
-                };
-                let connect = || channel(&self.worker.program.cloud_run, header);
-                pool.send_parts(&pool_key, version, connect, parts, own, body).await
-            }
-            (Target::Endpoints, Some(choice)) => {
-                let version = choice.version();
-                let connect = || choice.dial(self.worker);
-                let key = PoolKey::Endpoint(choice.key(), version);
-                pool.send_parts(&key, version, connect, parts, own, body).await
-            }
-            (Target::Endpoints, None) => Err(SendError::Connect(io::ErrorKind::NotFound.into())),
-        }
-    }
-}
-
-/// A connection to `cloud-run`, its PROXY header sent. While that program is restarting, or its
-/// queue is full, the attempt is repeated; the pool's connect timeout ends it.
-async fn channel(path: &Path, header: impl Fn() -> io::Result<Vec<u8>>) -> io::Result<UnixStream> {
-    use tokio::io::AsyncWriteExt;
-    let header = header()?;
-    let mut wait = Duration::from_millis(1);
-    loop {
-        match UnixStream::connect(path).await {
-            Ok(mut stream) => {
-                stream.write_all(&header).await?;
-                return Ok(stream);
-            }
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound
-                | io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::WouldBlock => {
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_millis(100));
-                }
-                _ => return Err(error),
-            },
-        }
-    }
-}
-
 fn timeout_detail(timeout: Duration) -> String {
-    format!("no complete answer within {} s", timeout.as_secs())
-}
-
-/// The deadline of one request: it begins to run when the request has been sent (2.6). Before that
-/// it runs while the backend takes nothing of what the client has sent.
-struct Clock {
-    timeout: Duration,
-    began: Cell<Option<Instant>>,
-    /// Since when the client waits for the backend; none while it is the other way round.
-    held_up: Cell<Option<Instant>>,
-    sleep: RefCell<Option<Pin<Box<Sleep>>>>,
-    /// Who waits for the beginning.
-    waiter: RefCell<Option<Waker>>,
-}
-
-impl Clock {
-    fn new(timeout: Duration, began: Option<Instant>) -> Self {
-        Clock {
-            timeout,
-            began: Cell::new(began),
-            held_up: Cell::new(began.is_none().then(Instant::now)),
-            sleep: RefCell::default(),
-            waiter: RefCell::default(),
-        }
-    }
-
-    fn begin(&self) {
-        if self.began.get().is_none() {
-            self.began.set(Some(Instant::now()));
-            if let Some(waiter) = self.waiter.take() {
-                waiter.wake();
-            }
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        let since = self.began.get().or(self.held_up.get());
-        since.unwrap_or_else(Instant::now) + self.timeout
-    }
-
-    /// Has the deadline come?
-    fn is_over(&self) -> bool {
-        self.deadline() <= Instant::now()
-    }
-
-    /// Ready when the deadline has come.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.began.get().is_none() {
-            self.waiter.replace(Some(cx.waker().clone()));
-        }
-        let deadline = self.deadline();
-        let mut sleep = self.sleep.borrow_mut();
-        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // Moved only to an earlier time; a later one is seen when it runs down.
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
-        }
-        Poll::Pending
-    }
-}
-
-/// A request body, counted; its end starts the clock.
-struct RequestBody {
-    inner: Incoming,
-    bytes: Rc<Cell<u64>>,
-    clock: Rc<Clock>,
-}
-
-impl http_body::Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            self.clock.held_up.set(None);
-            return Poll::Pending;
-        };
-        self.clock.held_up.set(Some(Instant::now()));
-        if let Some(Ok(frame)) = &frame {
-            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            self.bytes.set(self.bytes.get() + length);
-        }
-        if frame.is_none() || self.inner.is_end_stream() {
-            self.clock.begin();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for RequestBody {
-    /// Not sent to its end: the backend answered without it, or is gone.
-    fn drop(&mut self) {
-        self.clock.begin();
-    }
-}
-
-/// A response body, counted and cut at the deadline. Its end, whichever, writes the record.
-struct ResponseBody {
-    /// None once it has ended; with the endpoint, where there is one, which is busy until then.
-    inner: Option<(Incoming, Option<Choice>)>,
-    clock: Rc<Clock>,
-    status: u16,
-    bytes: u64,
-    record: Option<Record>,
-}
-
-impl ResponseBody {
-    fn end(&mut self, broken: Option<&Failure>) {
-        self.inner = None;
-        if let Some(record) = self.record.take() {
-            record.answered(self.status, self.bytes, broken);
-        }
-    }
-}
-
-impl http_body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some((inner, _)) = &mut self.inner else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
-            ready!(self.clock.poll(cx));
-            self.end(Some(&respond::timed_out()));
-            return Poll::Ready(Some(Err(BodyError::Timeout)));
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if self.inner.as_ref().is_some_and(|(inner, _)| inner.is_end_stream()) {
-                    self.end(None);
-                }
-            }
-            None => self.end(None),
-            Some(Err(_)) => {
-                self.end(Some(&respond::unanswered(&SendError::Closed { sent: true }, false)));
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(|(inner, _)| inner.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), |(inner, _)| inner.size_hint())
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        // A body without a byte is not polled: it is complete as it is.
-        if self.is_end_stream() {
-            self.end(None);
-        } else if self.clock.is_over() {
-            self.end(Some(&respond::timed_out()));
-        } else if let Some(record) = self.record.take() {
-            record.abandoned(self.status, self.bytes);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_clock_runs_while_the_backend_takes_nothing_and_not_while_the_client_sends_nothing() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.expect("a runtime").block_on(async {
-            let clock = Clock::new(Duration::from_millis(20), None);
-            poll_fn(|cx| clock.poll(cx)).await; // nobody has asked for the body
-            assert!(clock.is_over());
-            clock.held_up.set(None); // asked for, and the client has sent nothing
-            assert!(!clock.is_over());
-            assert!(poll_fn(|cx| Poll::Ready(clock.poll(cx))).await.is_pending());
-            clock.held_up.set(Some(Instant::now())); // a piece was taken, and no other
-            poll_fn(|cx| clock.poll(cx)).await;
-            clock.begin();
-            poll_fn(|cx| clock.poll(cx)).await;
-        });
-    }
+    format!("no complete answer within {} s", timeout.as_secs_f64())
 }

@@ -2,7 +2,9 @@
 
 use crate::compile::{AddedHeader, AddedValue};
 use bytes::Bytes;
-use http::header::{Entry, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::header::{Entry, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::request::Parts;
+use http::uri::PathAndQuery;
 use http_proxy::ConnectionInfo;
 use http_proxy::headers::{
     TRACEPARENT, X_CLOUD_TRACE_CONTEXT, X_FORWARDED_FOR, X_FORWARDED_PROTO, append_forwarded_for,
@@ -12,8 +14,9 @@ use std::cell::Cell;
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use url_map::Variable;
+use url_map::{Rewrite, Variable};
 
+const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 /// In both directions (observed on external load balancers; (unconfirmed) for internal ones).
 const GOOGLE: HeaderValue = HeaderValue::from_static("1.1 google");
 
@@ -198,6 +201,26 @@ impl Ids {
     }
 }
 
+/// Rewrites host and path. The backend finds the path as it was in `x-envoy-original-path` (2.6;
+/// `x-client-request-url` is what load balancers send that are no Envoys).
+///
+/// # Errors
+/// The new path is none.
+pub fn rewrite(parts: &mut Parts, rewrite: &Rewrite<'_>) -> Result<(), String> {
+    if let Some(host) = rewrite.host.and_then(|host| HeaderValue::from_str(host).ok()) {
+        parts.headers.insert(HOST, host);
+    }
+    let Some(path) = &rewrite.path_and_query else { return Ok(()) };
+    let new: PathAndQuery =
+        path.parse().map_err(|_| format!("the rewritten path `{path}` is no path"))?;
+    let old = parts.uri.path_and_query().map_or("/", |old| old.as_str());
+    if let Ok(old) = HeaderValue::from_str(old) {
+        parts.headers.insert(X_ENVOY_ORIGINAL_PATH, old);
+    }
+    parts.uri = new.into();
+    Ok(())
+}
+
 /// What the variables of custom headers stand for.
 pub struct Variables<'a> {
     /// The connection.
@@ -210,7 +233,7 @@ pub struct Variables<'a> {
     pub protocol: &'static str,
 }
 
-/// Sets a backend service's custom headers. A field of the same name is replaced ((unconfirmed):
+/// Sets a backend service's custom headers, after header actions ((unconfirmed)). A field of the same name is replaced ((unconfirmed):
 /// Google says "added").
 pub fn add(headers: &mut HeaderMap, added: &[AddedHeader], variables: &Variables<'_>) {
     for AddedHeader { name, value } in added {

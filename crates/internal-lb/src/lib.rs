@@ -18,21 +18,26 @@
 //! connection outlives its removed forwarding rule's drain.
 
 mod backends;
+mod bodies;
+mod clock;
 mod compile;
 mod decide;
 mod forward;
 mod headers;
+mod mirror;
 mod record;
 mod respond;
+mod retry;
 mod serve;
+mod upstream;
 
 pub use compile::Snapshot;
 
 use compile::TlsConfigs;
-use forward::PoolKey;
 use headers::Ids;
 use http_proxy::tls::client_config_unverified;
 use http_proxy::{Pool, PoolOptions};
+use mirror::Mirrors;
 use names::SelfLink;
 use record::Meters;
 use runtime::{Accepted, Context, Program, Worker};
@@ -44,6 +49,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use upstream::PoolKey;
 
 /// The program.
 pub struct InternalLb {
@@ -66,6 +72,7 @@ pub struct Local {
     /// Endpoints whose connections are given up when they are removed.
     watched: RefCell<HashSet<u64>>,
     meters: Meters,
+    mirrors: Mirrors,
     ids: Ids,
 }
 
@@ -102,6 +109,7 @@ impl Program for InternalLb {
             pool: Pool::new(PoolOptions::default()),
             watched: RefCell::default(),
             meters: Meters::default(),
+            mirrors: Mirrors::default(),
             ids: Ids::new(),
         }
     }

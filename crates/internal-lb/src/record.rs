@@ -7,7 +7,7 @@ use crate::decide::Plan;
 use crate::headers::is_ours;
 use crate::respond::Failure;
 use foldhash::fast::RandomState;
-use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
+use http::header::{HOST, HeaderMap, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Version};
@@ -34,6 +34,8 @@ struct Kept {
     /// A place in [`Snapshot::fronts`].
     front: usize,
     at: Instant,
+    /// How long it was held up.
+    delay: Duration,
     method: Method,
     version: Version,
     host: Option<HeaderValue>,
@@ -82,6 +84,7 @@ impl Record {
             snapshot: snapshot.clone(),
             front,
             at: Instant::now(),
+            delay: Duration::ZERO,
             method: parts.method.clone(),
             version: parts.version,
             host,
@@ -105,11 +108,18 @@ impl Record {
         self.kept.as_ref().and_then(|kept| text_of(kept.host.as_ref())).unwrap_or_default()
     }
 
-    /// What was decided, and the trace that was begun.
-    pub fn planned(&mut self, plan: &mut Plan) {
+    /// What was decided.
+    pub fn planned(&mut self, plan: &mut Plan<'_>, _headers: &HeaderMap) {
         if let Some(kept) = &mut self.kept {
             kept.service = plan.service;
             kept.path_rule = plan.path_rule.take();
+        }
+    }
+
+    /// The request was held up on purpose until now.
+    pub fn held_up(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.delay = kept.at.elapsed();
         }
     }
 
@@ -132,9 +142,9 @@ impl Record {
         }
     }
 
-    /// When the request's head had arrived.
-    pub fn at(&self) -> Instant {
-        self.kept.as_ref().map_or_else(Instant::now, |kept| kept.at)
+    /// When the request was sent on: when its head had arrived, unless it was held up.
+    pub fn sent_at(&self) -> Instant {
+        self.kept.as_ref().map_or_else(Instant::now, |kept| kept.at + kept.delay)
     }
 
     /// The size of the request's body, for whoever sends it on.
@@ -167,6 +177,13 @@ impl Record {
                 kept.worker.local.meters.refusal(reason);
             }
             None => kept.write(Ended { status, ..Ended::default() }),
+        }
+    }
+
+    /// The load balancer answered by itself, as it should.
+    pub fn answered_by_us(mut self, status: u16) {
+        if let Some(kept) = self.kept.take() {
+            kept.write(Ended { status, ..Ended::default() });
         }
     }
 

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use http_proxy::{Body, HeadError, SendError};
 use names::Reason;
 use std::borrow::Cow;
+use url_map::CorsPolicy;
 
 /// An answer of the load balancer's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,14 @@ pub fn refused(reason: Reason, status: u16) -> Failure {
             ("no healthy upstream", "destination_unavailable", "no_healthy_upstream")
         }
         Reason::UrlMapNoMatch => ("", "destination_not_found", "route_not_found"),
+        Reason::FaultFilterAbort => {
+            ("fault filter abort", "proxy_internal_response", "fault_filter_abort")
+        }
+        Reason::BackendCircuitBreakerOpen => (
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            "connection_limit_reached",
+            "upstream_reset_before_response_started{overflow}",
+        ),
         _ => ("", "destination_not_found", "serverless_neg_routing_failed"),
     };
     Failure { reason, status, body: body.into(), error, details }
@@ -105,6 +114,11 @@ pub fn timed_out() -> Failure {
     }
 }
 
+/// The time for one try was over, and there was no further one.
+pub fn try_timed_out() -> Failure {
+    Failure { details: "upstream_per_try_timeout", ..timed_out() }
+}
+
 /// A request head that the server answered by itself: for the log.
 pub fn malformed(error: &HeadError) -> Failure {
     let (reason, details) = match error {
@@ -142,6 +156,13 @@ pub fn response(failure: &Failure, grpc: bool) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         *response.body_mut() = Body::full(failure.body.clone().into_owned());
     }
+    response
+}
+
+/// The answer to a CORS preflight request, as from Envoy: status 200 and no body.
+pub fn preflight(policy: &CorsPolicy, origin: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().extend(policy.preflight(origin));
     response
 }
 

@@ -1,6 +1,6 @@
 //! One accepted connection: is its client admitted, TLS, and the head of every request.
 
-use crate::compile::Snapshot;
+use crate::compile::{Front, Snapshot};
 use crate::decide::{self, Action, Plan};
 use crate::forward::{Forward, forward};
 use crate::headers::{self, Forwarded, Variables};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use url_map::{HeaderActions, RequestHead};
 
 /// A TLS handshake must end within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -129,10 +130,14 @@ impl Handler for Connection {
         let upgrade = strip_hop_by_hop(&mut parts.headers);
         let grpc = is_grpc(&parts.headers);
         let mut record = Record::new(&self.worker, &snapshot, place, &self.client_text, &parts);
-        let mut plan = self.plan(&snapshot, record.host(), &parts);
-        record.planned(&mut plan);
-        match plan.action {
-            Action::Forward { to, timeout } => {
+        let mut plan = self.plan(&snapshot, front, record.host(), &parts);
+        record.planned(&mut plan, &parts.headers);
+        if let Some(delay) = plan.delay {
+            Box::pin(tokio::time::sleep(delay)).await;
+            record.held_up();
+        }
+        let mut response = match plan.action {
+            Action::Forward(order) => {
                 let variables = Variables {
                     info,
                     client: self.client,
@@ -142,7 +147,8 @@ impl Handler for Connection {
                 let service = plan.service.and_then(|at| snapshot.services.get(at));
                 let added = service.map_or(&[][..], |service| &service.request_headers);
                 let ids = &self.worker.local.ids;
-                let fresh = match record.proxied() || !added.is_empty() {
+                let changed = record.proxied() || !added.is_empty() || !plan.headers.is_empty();
+                let fresh = match changed {
                     true => None,
                     false => headers::fresh(&self.forwarded, ids),
                 };
@@ -154,18 +160,24 @@ impl Handler for Connection {
                     None => {
                         let map = &mut parts.headers;
                         record.traced(headers::for_backend(map, &self.forwarded, ids));
+                        plan.headers.apply_to_request(map);
                         headers::add(map, added, &variables);
                         Box::default()
                     }
                 };
+                if let Err(detail) = headers::rewrite(&mut parts, &order.rewrite) {
+                    let failure = respond::refused(Reason::UrlMapNoMatch, 404);
+                    record.failed(&failure, Some(&detail));
+                    return respond::response(&failure, grpc);
+                }
                 let way = Forward {
                     worker: &self.worker,
                     snapshot: &snapshot,
                     front,
                     variables: &variables,
                     service: plan.service,
-                    to,
-                    timeout,
+                    order: &order,
+                    actions: plan.headers,
                 };
                 // Of upgrades only WebSocket passes, without being configured (2.7); others are
                 // ordinary requests ((unconfirmed): Envoy refuses some).
@@ -179,6 +191,11 @@ impl Handler for Connection {
                     }
                 }
             }
+            Action::Preflight => {
+                record.answered_by_us(200);
+                let Some((policy, origin)) = plan.cors else { return Response::default() };
+                return respond::preflight(policy, &origin);
+            }
             Action::Redirect { location, status, reason } => {
                 record.redirected(status, reason);
                 respond::redirect(&location, status)
@@ -188,7 +205,11 @@ impl Handler for Connection {
                 record.failed(&failure, Some(&detail));
                 respond::response(&failure, grpc)
             }
+        };
+        if let Some((policy, origin)) = plan.cors {
+            response.headers_mut().extend(policy.actual(&origin));
         }
+        response
     }
 
     fn refused(&self, error: &HeadError) {
@@ -202,20 +223,35 @@ impl Handler for Connection {
 }
 
 impl Connection {
-    fn plan(&self, snapshot: &Snapshot, host: &str, parts: &http::request::Parts) -> Plan {
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        match snapshot.url_maps.front(&self.key) {
-            // Envoy has no route for CONNECT unless one is configured.
-            Some(front) if parts.method != Method::CONNECT => decide::decide(front, host, target),
-            _ => Plan {
-                action: Action::Refuse {
-                    reason: Reason::UrlMapNoMatch,
-                    status: 404,
-                    detail: "no route takes CONNECT".to_owned(),
-                },
-                service: None,
-                path_rule: None,
+    fn plan<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        front: &Front,
+        host: &str,
+        parts: &http::request::Parts,
+    ) -> Plan<'s> {
+        let rule = snapshot.url_maps.front(&self.key);
+        // Envoy has no route for CONNECT unless one is configured.
+        if let Some(rule) = rule.filter(|_| parts.method != Method::CONNECT) {
+            let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+            let roll = front.roll(&self.worker.local.ids);
+            let head = RequestHead::new(host, target)
+                .with_method(parts.method.as_str())
+                .with_headers(&parts.headers)
+                .with_roll(roll);
+            return decide::decide(rule, &head);
+        }
+        Plan {
+            action: Action::Refuse {
+                reason: Reason::UrlMapNoMatch,
+                status: 404,
+                detail: "no route takes CONNECT".to_owned(),
             },
+            service: None,
+            path_rule: None,
+            headers: HeaderActions::default(),
+            cors: None,
+            delay: None,
         }
     }
 }

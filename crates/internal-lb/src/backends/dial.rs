@@ -3,7 +3,7 @@
 use super::choice::Choice;
 use super::endpoint::Target;
 use crate::InternalLb;
-use crate::forward::PoolKey;
+use crate::upstream::PoolKey;
 use http_proxy::{BoxIo, tls};
 use runtime::Worker;
 use slice::load_balancer::Protocol;

@@ -1,0 +1,92 @@
+//! One try within its time, and the pause before the next one.
+
+use crate::clock::Clock;
+use http::Response;
+use http_proxy::{Incoming, SendError};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+use url_map::TryOutcome;
+
+/// Envoy's default pauses between retries: a random part of a bound that doubles.
+const BACK_OFF: Duration = Duration::from_millis(25);
+const BACK_OFF_MAX: Duration = Duration::from_millis(250);
+
+/// What became of a try.
+pub enum Outcome {
+    /// A response head.
+    Answered(Response<Incoming>),
+    /// None.
+    Failed(SendError),
+    /// None within the time for one try.
+    TryTimedOut,
+    /// The request's deadline has come.
+    TimedOut,
+}
+
+impl Outcome {
+    /// As the retry policy asks for it; none where no policy would send again: the client has gone,
+    /// or the time is up.
+    pub fn for_policy(&self) -> Option<TryOutcome> {
+        Some(match self {
+            Outcome::Answered(response) => TryOutcome::Answered {
+                status: response.status().as_u16(),
+                grpc_status: grpc_status(response),
+            },
+            Outcome::Failed(SendError::Connect(_) | SendError::Timeout) => {
+                TryOutcome::ConnectFailure
+            }
+            // Of HTTP/2: the pool sends again by itself what a kept connection has not taken.
+            Outcome::Failed(SendError::Closed { sent: false }) => TryOutcome::RefusedStream,
+            Outcome::Failed(SendError::Closed { sent: true } | SendError::Protocol(_)) => {
+                TryOutcome::Reset
+            }
+            Outcome::TryTimedOut => TryOutcome::PerTryTimeout,
+            Outcome::Failed(SendError::Body(_)) | Outcome::TimedOut => return None,
+        })
+    }
+}
+
+/// The gRPC status of an answer without a message, which has it in its head.
+fn grpc_status(response: &Response<Incoming>) -> Option<u8> {
+    response.headers().get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Waits for a try's end, its own time, or the request's deadline. The try's time begins when the
+/// request has been sent.
+pub async fn one_try(
+    mut sent: Pin<&mut impl Future<Output = Result<Response<Incoming>, SendError>>>,
+    clock: &Clock,
+    per_try: Option<Duration>,
+) -> Outcome {
+    let began = Instant::now();
+    let mut sleep: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        match sent.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => return Poll::Ready(Outcome::Answered(response)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Outcome::Failed(error)),
+            Poll::Pending => {}
+        }
+        if clock.poll(cx).is_ready() {
+            return Poll::Ready(Outcome::TimedOut);
+        }
+        if let (Some(limit), Some(complete)) = (per_try, clock.began()) {
+            let deadline = began.max(complete) + limit;
+            let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Outcome::TryTimedOut);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// How long to wait before the next retry.
+pub fn back_off(retried: u32, roll: u64) -> Duration {
+    let bound = (BACK_OFF * 2u32.pow(retried.min(8))).min(BACK_OFF_MAX);
+    let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX).max(1);
+    Duration::from_micros(roll % micros)
+}
