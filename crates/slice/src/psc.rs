@@ -19,7 +19,7 @@ pub struct EndpointAttachmentSlice {
 pub struct Endpoint {
     /// Canonical name: `projects/…/forwardingRules/…` or `organizations/…/endpointAttachments/…`.
     pub self_link: SelfLink,
-    /// Which of the two.
+    /// Which kind.
     pub kind: EndpointKind,
     /// The consumer project: the one that an accept list must name (for Apigee: the tenant's).
     pub project: String,
@@ -43,7 +43,7 @@ pub struct Endpoint {
     pub allow_psc_global_access: bool,
 }
 
-/// The two kinds of endpoint.
+/// The kinds of endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointKind {
@@ -51,6 +51,9 @@ pub enum EndpointKind {
     ForwardingRule,
     /// Apigee `endpointAttachments`.
     EndpointAttachment,
+    /// A network endpoint group of type `PRIVATE_SERVICE_CONNECT`: the backend of a load balancer,
+    /// which connects by itself; nobody listens on the address.
+    NetworkEndpointGroup,
 }
 
 /// What the program `service-attachment` of one producer network needs.

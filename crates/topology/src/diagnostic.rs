@@ -143,6 +143,8 @@ codes! {
     UrlRedirect = "URL_REDIRECT", "A redirect breaks a rule of URL maps.";
     UrlMask = "URL_MASK", "The URL mask is not well-formed.";
     ServerlessBackend = "SERVERLESS_BACKEND", "The backend service breaks a rule for serverless groups.";
+    HealthCheck = "HEALTH_CHECK", "A health check breaks a rule, or is missing.";
+    SslPolicy = "SSL_POLICY", "An SSL policy breaks a rule.";
     BackendGroup = "BACKEND_GROUP", "The groups of a backend service do not go together.";
     PortRange = "PORT_RANGE", "The forwarding rule's ports are not one port.";
     Certificate = "CERTIFICATE", "The certificate or its key cannot be read.";

@@ -2,7 +2,9 @@
 
 use crate::decode::Decode;
 use crate::diagnostic::Findings;
-use crate::fields::{cloud_run, dns, document, knative, load_balancing, network, psc, url_maps};
+use crate::fields::{
+    backends, cloud_run, dns, document, knative, load_balancing, network, psc, url_maps,
+};
 use crate::model::{Model, Scope};
 use crate::node::Node;
 use crate::schema::Schema;
@@ -92,7 +94,9 @@ exports! {
     TargetHttpProxy: "compute#targetHttpProxy", load_balancing::TargetHttpProxy, target_http_proxies;
     TargetHttpsProxy: "compute#targetHttpsProxy", load_balancing::TargetHttpsProxy, target_https_proxies;
     SslCertificate: "compute#sslCertificate", load_balancing::SslCertificate, ssl_certificates;
-    BackendService: "compute#backendService", load_balancing::BackendService, backend_services;
-    NetworkEndpointGroup: "compute#networkEndpointGroup", load_balancing::NetworkEndpointGroup, network_endpoint_groups;
+    BackendService: "compute#backendService", backends::BackendService, backend_services;
+    NetworkEndpointGroup: "compute#networkEndpointGroup", backends::NetworkEndpointGroup, network_endpoint_groups;
+    HealthCheck: "compute#healthCheck", backends::HealthCheck, health_checks;
+    SslPolicy: "compute#sslPolicy", load_balancing::SslPolicy, ssl_policies;
     ManagedZone: "dns#managedZone", dns::ManagedZone, managed_zones;
 }

@@ -2,7 +2,9 @@
 
 use crate::decode::{Decode, Text};
 use crate::diagnostic::{Code, Findings, Mark};
-use crate::fields::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps};
+use crate::fields::{
+    apigee, backends, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps,
+};
 use crate::names_rules;
 use crate::reference::{Parts, Place, last_segment, parts};
 use crate::similar;
@@ -117,9 +119,13 @@ resource!(
     region
 );
 resource!(load_balancing::SslCertificate, "sslCertificates", "a certificate", Region, region);
-resource!(load_balancing::BackendService, "backendServices", "a backend service", Region, region);
+resource!(load_balancing::SslPolicy, "sslPolicies", "an SSL policy", Region, region);
+resource!(load_balancing::ServerTlsPolicy, "serverTlsPolicies", "a server TLS policy", Location);
+resource!(load_balancing::TrustConfig, "trustConfigs", "a trust config", Location);
+resource!(backends::HealthCheck, "healthChecks", "a health check", Region, region);
+resource!(backends::BackendService, "backendServices", "a backend service", Region, region);
 resource!(
-    load_balancing::NetworkEndpointGroup,
+    backends::NetworkEndpointGroup,
     "networkEndpointGroups",
     "a network endpoint group",
     ZoneOrRegion,
@@ -222,11 +228,15 @@ pub(crate) struct Model {
     pub(crate) forwarding_rules: Store<psc::ForwardingRule>,
     pub(crate) service_attachments: Store<psc::ServiceAttachment>,
     pub(crate) url_maps: Store<url_maps::UrlMap>,
+    pub(crate) ssl_policies: Store<load_balancing::SslPolicy>,
+    pub(crate) server_tls_policies: Store<load_balancing::ServerTlsPolicy>,
+    pub(crate) trust_configs: Store<load_balancing::TrustConfig>,
+    pub(crate) health_checks: Store<backends::HealthCheck>,
     pub(crate) target_http_proxies: Store<load_balancing::TargetHttpProxy>,
     pub(crate) target_https_proxies: Store<load_balancing::TargetHttpsProxy>,
     pub(crate) ssl_certificates: Store<load_balancing::SslCertificate>,
-    pub(crate) backend_services: Store<load_balancing::BackendService>,
-    pub(crate) network_endpoint_groups: Store<load_balancing::NetworkEndpointGroup>,
+    pub(crate) backend_services: Store<backends::BackendService>,
+    pub(crate) network_endpoint_groups: Store<backends::NetworkEndpointGroup>,
     pub(crate) managed_zones: Store<dns::ManagedZone>,
     pub(crate) services: Store<cloud_run::Service>,
     pub(crate) firewalls: Vec<network::Firewall>,

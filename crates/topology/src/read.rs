@@ -267,6 +267,10 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         ssl_certificates,
         backend_services,
         network_endpoint_groups,
+        health_checks,
+        ssl_policies,
+        server_tls_policies,
+        trust_configs,
         managed_zones,
         services,
         iam_policies,
@@ -315,6 +319,10 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(ssl_certificates, |m| &mut m.ssl_certificates, &scope, m, findings);
     add_all(backend_services, |m| &mut m.backend_services, &scope, m, findings);
     add_all(network_endpoint_groups, |m| &mut m.network_endpoint_groups, &scope, m, findings);
+    add_all(health_checks, |m| &mut m.health_checks, &scope, m, findings);
+    add_all(ssl_policies, |m| &mut m.ssl_policies, &scope, m, findings);
+    add_all(server_tls_policies, |m| &mut m.server_tls_policies, &scope, m, findings);
+    add_all(trust_configs, |m| &mut m.trust_configs, &scope, m, findings);
     add_all(managed_zones, |m| &mut m.managed_zones, &scope, m, findings);
     add_all(services, |m| &mut m.services, &scope, m, findings);
     m.limits_lifted |= limits == Some(crate::fields::ours::Limits::None);

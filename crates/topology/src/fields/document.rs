@@ -1,6 +1,6 @@
 //! A topology document: a project's resources under the collection names of the REST API.
 
-use super::{apigee, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps};
+use super::{apigee, backends, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps};
 use crate::decode::{At, Decode, Int, Mapping, Text, record};
 use crate::diagnostic::{Code, Findings};
 use crate::node::{Kind, Node};
@@ -25,8 +25,12 @@ record! {
         def target_http_proxies: Items<load_balancing::TargetHttpProxy> = "targetHttpProxies" | "regionTargetHttpProxies";
         def target_https_proxies: Items<load_balancing::TargetHttpsProxy> = "targetHttpsProxies" | "regionTargetHttpsProxies";
         def ssl_certificates: Items<load_balancing::SslCertificate> = "sslCertificates" | "regionSslCertificates";
-        def backend_services: Items<load_balancing::BackendService> = "backendServices" | "regionBackendServices";
-        def network_endpoint_groups: Items<load_balancing::NetworkEndpointGroup> = "networkEndpointGroups" | "regionNetworkEndpointGroups";
+        def backend_services: Items<backends::BackendService> = "backendServices" | "regionBackendServices";
+        def network_endpoint_groups: Items<backends::NetworkEndpointGroup> = "networkEndpointGroups" | "regionNetworkEndpointGroups";
+        def health_checks: Items<backends::HealthCheck> = "healthChecks" | "regionHealthChecks";
+        def ssl_policies: Items<load_balancing::SslPolicy> = "sslPolicies" | "regionSslPolicies";
+        def server_tls_policies: Items<load_balancing::ServerTlsPolicy> = "serverTlsPolicies";
+        def trust_configs: Items<load_balancing::TrustConfig> = "trustConfigs";
         def managed_zones: Items<dns::ManagedZone> = "managedZones";
         def services: Items<cloud_run::Service> = "services";
         def iam_policies: Vec<iam::IamPolicy> = "iamPolicies";
@@ -53,9 +57,9 @@ record! {
     descriptive ["description"]
     not_yet [
         "targetservers", "keyvaluemaps", "sharedflows", "flowhooks", "routes", "routers", "vpnTunnels", "vpnGateways",
-        "interconnectAttachments", "externalVpnGateways", "responsePolicies", "policies", "healthChecks", "regionHealthChecks",
+        "interconnectAttachments", "externalVpnGateways", "responsePolicies", "policies",
         "instanceGroups", "regionInstanceGroups", "instanceTemplates", "instanceGroupManagers", "globalNetworkEndpointGroups",
-        "backendBuckets", "networkAttachments", "packetMirrorings", "sslPolicies", "regionSslPolicies", "targetVpnGateways",
+        "backendBuckets", "networkAttachments", "packetMirrorings", "targetVpnGateways",
         "jobs", "workerPools", "domainMappings", "connectors"
     ]
     refused [

@@ -2,6 +2,7 @@
 //! (compute v1, dns v1, run v2, iam v1, apigee v1); what is ours alone is marked so.
 
 pub(crate) mod apigee;
+pub(crate) mod backends;
 pub(crate) mod cloud_run;
 pub(crate) mod dns;
 pub(crate) mod document;

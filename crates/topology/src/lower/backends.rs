@@ -1,17 +1,18 @@
-//! Backend services and network endpoint groups (private-connectivity 2.10, 3.1 to 3.3).
+//! Backend services: their groups, and what serverless ones do not allow (private-connectivity 2.10).
 
 use super::Lowering;
+use super::balancing::{
+    balanced, circuit_breakers, log_config, one_kind, outlier_detection, session_affinity,
+};
 use crate::decode::Text;
-use crate::diagnostic::{Code, Findings};
-use crate::fields::load_balancing::{
-    Backend, BackendService, CloudRun, NetworkEndpointGroup, NetworkEndpointType, Protocol,
+use crate::diagnostic::{Code, Findings, Mark};
+use crate::fields::backends::{
+    BackendService, LocalityLbPolicy, NetworkEndpointType, Protocol, SessionAffinity,
 };
 use crate::fields::psc::LoadBalancingScheme;
 use crate::model::Item;
 use slice::load_balancer as lb;
-use std::net::SocketAddrV4;
-use std::sync::Arc;
-use url_map::{CustomHeader, Placeholder, UrlMask};
+use url_map::CustomHeader;
 
 impl Lowering<'_> {
     /// May a URL map lead to this backend service?
@@ -71,6 +72,7 @@ impl Lowering<'_> {
         }
         let mut groups = Vec::with_capacity(raw.backends.len());
         let mut serverless = 0;
+        let mut kinds: Vec<(NetworkEndpointType, Mark)> = Vec::new();
         for backend in &raw.backends {
             let stores = &model.network_endpoint_groups;
             if backend.group.contains("/instanceGroups/") {
@@ -78,7 +80,7 @@ impl Lowering<'_> {
                     Code::NotYetSupported,
                     backend.group.at,
                     "instance groups are not supported yet",
-                    "use a network endpoint group of type SERVERLESS or NON_GCP_PRIVATE_IP_PORT",
+                    "use a network endpoint group, for VMs one of type GCE_VM_IP_PORT",
                 );
                 continue;
             }
@@ -105,7 +107,7 @@ impl Lowering<'_> {
                     format!("declare the group in project {}", item.project),
                 );
             }
-            if groups.contains(&group.link) {
+            if groups.iter().any(|one: &lb::Backend| one.group == group.link) {
                 findings.error(
                     Code::DuplicateEntry,
                     backend.group.at,
@@ -113,13 +115,12 @@ impl Lowering<'_> {
                     "remove one of the two",
                 );
             }
-            if group.raw.network_endpoint_type.value == NetworkEndpointType::Serverless {
+            let kind = group.raw.network_endpoint_type.value;
+            kinds.push((kind, backend.at));
+            if kind == NetworkEndpointType::Serverless {
                 serverless += 1;
-            } else {
-                not_balanced(backend, findings);
             }
-            capacity(backend, findings);
-            groups.push(group.link.clone());
+            groups.push(balanced(backend, group.link.clone(), kind, findings));
         }
         if raw.backends.is_empty() && !raw.faulty {
             findings.warning(
@@ -132,32 +133,31 @@ impl Lowering<'_> {
                 "add backends: [{group: NAME}]",
             );
         }
+        let health_check = self.health_check_of(item, findings);
         if serverless > 0 {
-            self.serverless_rules(item, serverless, groups.len(), findings);
+            self.serverless_rules(item, serverless, kinds.len(), findings);
         } else {
-            for (field, harmless) in [
-                (raw.session_affinity.as_ref(), "NONE"),
-                (raw.locality_lb_policy.as_ref(), "ROUND_ROBIN"),
-            ] {
-                if let Some(text) = field.filter(|text| text.as_str() != harmless) {
-                    findings.warning(
-                        Code::NotYetHonoured,
-                        text.at,
-                        format!(
-                            "`{}` has no effect in this release; requests go round robin",
-                            text.value
-                        ),
-                        format!("write {harmless} to silence this warning"),
-                    );
-                }
-            }
-            if let Some(checks) = raw.health_checks.as_ref().filter(|checks| !checks.is_empty()) {
+            one_kind(&kinds, findings);
+            if health_check.is_none()
+                && raw.health_checks.as_ref().is_none_or(|checks| checks.is_empty())
+                && kinds.iter().any(|(kind, _)| kind.is_probed())
+                && !raw.faulty
+            {
                 findings.warning(
-                    Code::NotYetHonoured,
-                    checks.at,
-                    "health checks have no effect in this release; every endpoint counts as healthy",
-                    "remove `healthChecks` to silence this warning",
+                    Code::HealthCheck,
+                    raw.at,
+                    format!("the backend service `{}` has no health check; Google refuses that for zonal and hybrid groups, here every endpoint counts as healthy", item.name()),
+                    "add healthChecks: [NAME]",
                 );
+            }
+        }
+        for (headers, what) in [
+            (&raw.custom_request_headers, "custom request headers"),
+            (&raw.custom_response_headers, "custom response headers"),
+        ] {
+            self.limit(headers.len(), 16, raw.at, what, findings);
+            for header in headers.iter() {
+                self.limit(header.len(), 8192, header.at, "bytes in a custom header", findings);
             }
         }
         for header in raw.custom_request_headers.iter().chain(&raw.custom_response_headers) {
@@ -182,14 +182,18 @@ impl Lowering<'_> {
             self_link: item.link.clone(),
             protocol,
             timeout_sec: (serverless == 0).then(|| u32::try_from(timeout).unwrap_or(u32::MAX)),
-            backends: groups.into_iter().map(lb::Backend::new).collect(),
-            health_check: None,
-            locality_lb_policy: lb::LocalityLbPolicy::default(),
-            session_affinity: lb::SessionAffinity::default(),
-            outlier_detection: None,
-            circuit_breakers: None,
-            draining_timeout_sec: 0,
-            log_config: None,
+            backends: groups,
+            health_check,
+            locality_lb_policy: self.locality_lb_policy(raw, findings),
+            session_affinity: session_affinity(raw, findings),
+            outlier_detection: raw.outlier_detection.as_ref().map(outlier_detection),
+            circuit_breakers: raw.circuit_breakers.as_ref().map(circuit_breakers),
+            draining_timeout_sec: raw
+                .connection_draining
+                .as_ref()
+                .and_then(|raw| raw.draining_timeout_sec)
+                .map_or(0, |seconds| seconds.0.unsigned_abs() as u32),
+            log_config: raw.log_config.as_ref().map(|raw| log_config(raw, findings)),
             custom_request_headers: lines(&raw.custom_request_headers),
             custom_response_headers: lines(&raw.custom_response_headers),
         })
@@ -238,225 +242,29 @@ impl Lowering<'_> {
                 "remove `healthChecks`",
             );
         }
-        if let Some(affinity) = raw.session_affinity.as_ref().filter(|a| a.as_str() != "NONE") {
+        if let Some(affinity) =
+            raw.session_affinity.as_ref().filter(|a| a.value != SessionAffinity::None)
+        {
             refuse(
                 affinity.at,
                 "session affinity is not supported for a backend service with serverless groups",
                 "remove `sessionAffinity`",
             );
         }
+        if let Some(detection) = &raw.outlier_detection {
+            refuse(
+                detection.at,
+                "outlier detection is not supported for a regional backend service with serverless groups",
+                "remove `outlierDetection`",
+            );
+        }
         let policy = raw.locality_lb_policy.as_ref();
-        if let Some(policy) = policy.filter(|policy| policy.as_str() != "ROUND_ROBIN") {
+        if let Some(policy) = policy.filter(|policy| policy.value != LocalityLbPolicy::RoundRobin) {
             refuse(
                 policy.at,
                 "a locality policy is not supported for a backend service with serverless groups",
                 "remove `localityLbPolicy`",
             );
         }
-    }
-
-    /// All network endpoint groups.
-    pub(crate) fn network_endpoint_groups(&mut self, findings: &mut Findings) {
-        for item in &self.model.network_endpoint_groups.items {
-            if let Some(endpoints) = self.endpoints_of(item, findings) {
-                let group = lb::NetworkEndpointGroup { self_link: item.link.clone(), endpoints };
-                self.topology.load_balancing.network_endpoint_groups.push(group);
-            }
-        }
-    }
-
-    fn endpoints_of(
-        &self,
-        item: &Item<NetworkEndpointGroup>,
-        findings: &mut Findings,
-    ) -> Option<lb::Endpoints> {
-        let raw = &item.raw;
-        match raw.network_endpoint_type.value {
-            NetworkEndpointType::Serverless => {
-                for (at, field) in [
-                    (raw.network.as_ref().map(|text| text.at), "network"),
-                    (raw.subnetwork.as_ref().map(|text| text.at), "subnetwork"),
-                    (raw.default_port.as_ref().map(|port| port.at), "defaultPort"),
-                    (raw.network_endpoints.first().map(|endpoint| endpoint.at), "networkEndpoints"),
-                ] {
-                    if let Some(at) = at {
-                        findings.error(
-                            Code::ConflictingFields,
-                            at,
-                            format!("a serverless group has no `{field}`"),
-                            format!("remove `{field}`"),
-                        );
-                    }
-                }
-                let Some(cloud_run) = &raw.cloud_run else {
-                    if !raw.faulty {
-                        findings.error(
-                            Code::MissingField,
-                            raw.at,
-                            "`cloudRun` is missing; a serverless group leads to Cloud Run",
-                            "add cloudRun: {service: NAME} or cloudRun: {urlMask: \"/<service>\"}",
-                        );
-                    }
-                    return None;
-                };
-                self.cloud_run(item, cloud_run, findings).map(lb::Endpoints::CloudRun)
-            }
-            NetworkEndpointType::NonGcpPrivateIpPort => {
-                let mut all = Vec::with_capacity(raw.network_endpoints.len());
-                for endpoint in &raw.network_endpoints {
-                    let Some(port) = endpoint.port.as_ref().or(raw.default_port.as_ref()) else {
-                        findings.error(
-                            Code::MissingField,
-                            endpoint.at,
-                            "the endpoint has no `port`, and the group no `defaultPort`",
-                            "add `port`",
-                        );
-                        continue;
-                    };
-                    let port = u16::try_from(port.value.0).unwrap_or(u16::MAX);
-                    let address = SocketAddrV4::new(endpoint.ip_address.value, port);
-                    if all.contains(&address) && all.len() < 1000 {
-                        findings.error(
-                            Code::DuplicateEntry,
-                            endpoint.at,
-                            format!("{address} stands in the group twice"),
-                            "remove one of the two",
-                        );
-                    }
-                    all.push(address);
-                }
-                Some(lb::Endpoints::Addresses {
-                    network_endpoint_type: "NON_GCP_PRIVATE_IP_PORT".to_owned(),
-                    endpoints: all,
-                })
-            }
-            _ => {
-                findings.error(
-                    Code::NotYetSupported,
-                    raw.network_endpoint_type.at,
-                    "groups of this type are not supported yet",
-                    "use SERVERLESS or NON_GCP_PRIVATE_IP_PORT",
-                );
-                None
-            }
-        }
-    }
-
-    fn cloud_run(
-        &self,
-        item: &Item<NetworkEndpointGroup>,
-        raw: &CloudRun,
-        findings: &mut Findings,
-    ) -> Option<lb::CloudRunEndpoints> {
-        for text in raw.service.iter().chain(&raw.tag) {
-            if !crate::names_rules::is_rfc1035(text, 63) {
-                findings.error(
-                    Code::InvalidName,
-                    text.at,
-                    format!("`{}` is no name of a service or tag; 1 to 63 lower-case letters, digits and hyphens, a letter first", text.value),
-                    "write the short name, not a URL",
-                );
-            }
-        }
-        let mask = match raw.url_mask.as_ref().map(|mask| (mask, UrlMask::parse(mask))) {
-            Some((mask, Err(why))) => {
-                findings.error(
-                    Code::UrlMask,
-                    mask.at,
-                    format!("the URL mask `{}` is not well-formed: {why}", mask.value),
-                    "write a mask such as /<service>, example.com/<service>/<tag> or <tag>.<service>.example.com",
-                );
-                return None;
-            }
-            Some((_, Ok(mask))) => Some(mask),
-            None => None,
-        };
-        let masked = |placeholder| mask.as_ref().is_some_and(|mask| mask.has(placeholder));
-        let fixed = [
-            ("service", Placeholder::Service, raw.service.as_ref()),
-            ("tag", Placeholder::Tag, raw.tag.as_ref()),
-        ];
-        for (word, placeholder, text) in fixed {
-            if let Some(text) = text
-                && masked(placeholder)
-            {
-                findings.error(
-                    Code::ConflictingFields,
-                    text.at,
-                    format!(
-                        "the {word} is fixed, and the URL mask has <{word}> too; only one can count"
-                    ),
-                    format!("remove `{word}`, or <{word}> from the mask"),
-                );
-            }
-        }
-        if raw.service.is_none() && !masked(Placeholder::Service) {
-            if !raw.faulty {
-                findings.error(
-                    Code::UrlMask,
-                    raw.url_mask.as_ref().map_or(raw.at, |mask| mask.at),
-                    "neither `service` nor a URL mask with <service> says which service is meant",
-                    "add `service`, or <service> to the mask",
-                );
-            }
-            return None;
-        }
-        let text = |text: &Option<Text>| text.as_ref().map(|text| text.value.clone());
-        Some(lb::CloudRunEndpoints {
-            project: item.project.to_string(),
-            region: item.region().to_owned(),
-            service: text(&raw.service),
-            tag: text(&raw.tag),
-            url_mask: text(&raw.url_mask),
-            services: Arc::default(),
-        })
-    }
-}
-
-/// A capacity other than the whole one. Zero drains the backend, and ignoring that would send it
-/// requests.
-fn capacity(backend: &Backend, findings: &mut Findings) {
-    let Some(scaler) = &backend.capacity_scaler else { return };
-    if scaler.value.0 == 0.0 {
-        findings.error(
-            Code::NotYetSupported,
-            scaler.at,
-            "`capacityScaler` 0 is not supported yet; without it a drained backend would get requests",
-            "remove the backend, or write 1",
-        );
-    } else if scaler.value.0 != 1.0 {
-        findings.warning(
-            Code::NotYetHonoured,
-            scaler.at,
-            "`capacityScaler` is known, but has no effect in this release",
-            "write 1 to silence this warning",
-        );
-    }
-}
-
-/// Warns of what would distribute requests over groups that are not serverless. RATE alone, which
-/// such groups need, distributes nothing; its maximum does.
-fn not_balanced(backend: &Backend, findings: &mut Findings) {
-    let mode = backend.balancing_mode.as_ref();
-    let mode = mode.filter(|mode| mode.as_str() != "RATE").map(|mode| ("balancingMode", mode.at));
-    let maxima = [
-        ("maxUtilization", &backend.max_utilization),
-        ("maxRate", &backend.max_rate),
-        ("maxRatePerEndpoint", &backend.max_rate_per_endpoint),
-        ("maxRatePerInstance", &backend.max_rate_per_instance),
-        ("maxConnections", &backend.max_connections),
-        ("maxConnectionsPerEndpoint", &backend.max_connections_per_endpoint),
-        ("maxConnectionsPerInstance", &backend.max_connections_per_instance),
-    ];
-    let maxima = maxima.into_iter().filter_map(|(name, max)| Some((name, max.as_ref()?.at)));
-    for (name, at) in mode.into_iter().chain(maxima) {
-        findings.warning(
-            Code::NotYetHonoured,
-            at,
-            format!(
-                "`{name}` is known, but has no effect in this release; requests go round robin"
-            ),
-            "remove it to silence this warning; nothing else depends on it here",
-        );
     }
 }

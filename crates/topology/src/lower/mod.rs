@@ -5,10 +5,13 @@ pub(crate) mod addresses;
 mod api_products;
 mod apigee;
 mod backends;
+mod balancing;
 mod certificates;
 mod containers;
 mod dns;
 pub(crate) mod fabric;
+mod groups;
+mod health_checks;
 mod iam;
 mod ours;
 mod psc;
@@ -16,6 +19,7 @@ mod route_rules;
 mod routes;
 mod rules;
 mod services;
+mod tls_policies;
 mod url_maps;
 
 use crate::diagnostic::{Code, Findings, Mark};
@@ -35,6 +39,8 @@ pub(crate) struct Lowering<'m> {
     addresses: Addresses,
     topology: Topology,
     topology_certificates: HashMap<SelfLink, slice::load_balancer::SslCertificate>,
+    ssl_policies: HashMap<SelfLink, slice::load_balancer::SslPolicy>,
+    server_tls_policies: HashMap<SelfLink, slice::load_balancer::ServerTlsPolicy>,
     /// Forwarding rules without effect in this release.
     idle_rules: HashSet<SelfLink>,
     /// Forwarding rules that are PSC endpoints.
@@ -77,6 +83,8 @@ pub(crate) fn lower(
         addresses,
         topology: Topology::default(),
         topology_certificates: HashMap::new(),
+        ssl_policies: HashMap::new(),
+        server_tls_policies: HashMap::new(),
         idle_rules,
         endpoint_rules,
         endpoints: Vec::new(),
@@ -87,12 +95,15 @@ pub(crate) fn lower(
     lowering.projects();
     lowering.service_accounts(findings);
     lowering.read_certificates(findings);
+    lowering.tls_policies(findings);
     lowering.url_maps(findings);
+    lowering.health_checks(findings);
     lowering.backend_services(findings);
     lowering.network_endpoint_groups(findings);
     lowering.forwarding_rules(&rules, findings);
     lowering.service_attachments(findings);
     lowering.endpoint_rules(&rules, findings);
+    lowering.psc_groups(findings);
     let mut bound = dns::Bound::new();
     lowering.zones(&mut bound, findings);
     lowering.services(findings);
@@ -188,6 +199,12 @@ impl Lowering<'_> {
         let rules = model.forwarding_rules.items.len() - self.idle_rules.len();
         let load_balancing = &topology.load_balancing;
         let attachments = model.organizations.iter().map(|o| o.raw.endpoint_attachments.len());
+        let psc_groups = load_balancing.network_endpoint_groups.iter();
+        let psc_groups = psc_groups
+            .filter(|group| {
+                matches!(group.endpoints, slice::load_balancer::Endpoints::ServiceAttachment(_))
+            })
+            .count();
         for (what, read, kept) in [
             ("networks", model.networks.items.len(), topology.networks.len()),
             ("subnetworks", model.subnetworks.items.len(), self.fabric.subnets.len()),
@@ -198,7 +215,7 @@ impl Lowering<'_> {
             ),
             (
                 "forwarding rules and endpoint attachments",
-                rules + attachments.sum::<usize>(),
+                rules + attachments.sum::<usize>() + psc_groups,
                 load_balancing.forwarding_rules.len() + self.endpoints.len(),
             ),
             ("URL maps", model.url_maps.items.len(), load_balancing.url_maps.len()),

@@ -5,7 +5,7 @@ use super::Lowering;
 use super::rules::same_region;
 use crate::decode::{At, Number, Text};
 use crate::diagnostic::{Code, Findings, Mark};
-use crate::fields::load_balancing::{BackendService, NetworkEndpointType};
+use crate::fields::backends::{BackendService, NetworkEndpointType};
 use crate::fields::url_maps::{
     CorsPolicy, Duration, FaultInjectionPolicy, HeaderAction, RedirectResponseCode,
     RequestMirrorPolicy, RetryCondition, RetryPolicy, RouteAction, UrlMap, UrlRedirect, UrlRewrite,

@@ -5,6 +5,7 @@ use super::Lowering;
 use super::addresses::Placed;
 use crate::decode::Text;
 use crate::diagnostic::{Code, Findings};
+use crate::fields::load_balancing::TargetProxyPostern;
 use crate::fields::psc::{ForwardingRule, LoadBalancingScheme};
 use crate::model::{Item, Model};
 use crate::reference::parts;
@@ -12,6 +13,7 @@ use names::SelfLink;
 use slice::Purpose;
 use slice::load_balancer as lb;
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 
 /// What a forwarding rule is.
 pub(crate) enum Rule<'m> {
@@ -197,7 +199,10 @@ impl Lowering<'_> {
                 address,
                 port: *port,
                 allow_global_access: item.raw.allow_global_access.unwrap_or(false),
-                proxy_address: None,
+                proxy_address: net
+                    .of(Purpose::RegionalManagedProxy, item.region())
+                    .next()
+                    .map(|index| first_usable(net.subnets[index].range)),
                 target,
             });
         }
@@ -240,9 +245,9 @@ impl Lowering<'_> {
                 http_keep_alive_timeout_sec: keep_alive(
                     proxy.raw.http_keep_alive_timeout_sec.map(|seconds| seconds.0),
                 ),
-                ssl_policy: None,
-                server_tls_policy: None,
-                accept_proxy_protocol: false,
+                ssl_policy: self.ssl_policy(proxy, findings),
+                server_tls_policy: self.server_tls_policy(proxy, findings),
+                accept_proxy_protocol: accepts(proxy.raw.postern.as_ref()),
             });
         }
         let proxy = model.find(&model.target_http_proxies, target, &scope, findings)?;
@@ -258,9 +263,19 @@ impl Lowering<'_> {
             ),
             ssl_policy: None,
             server_tls_policy: None,
-            accept_proxy_protocol: false,
+            accept_proxy_protocol: accepts(proxy.raw.postern.as_ref()),
         })
     }
+}
+
+/// The address from which the load balancers of a region speak to backends: they share the
+/// proxy-only subnetwork, and one process stands for all its proxies.
+fn first_usable(range: ipnet::Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range.network()) + 2)
+}
+
+fn accepts(ours: Option<&TargetProxyPostern>) -> bool {
+    ours.and_then(|ours| ours.accept_proxy_protocol).unwrap_or(false)
 }
 
 /// Reports two resources that must be in one region and are not.

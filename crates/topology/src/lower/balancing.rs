@@ -1,0 +1,302 @@
+//! How a backend service spreads requests: capacities, affinity, outlier detection, logs
+//! (private-connectivity 2.9, 2.10).
+
+use super::Lowering;
+use super::routes::duration;
+use crate::decode::{At, Number};
+use crate::diagnostic::{Code, Findings, Mark};
+use crate::fields::backends::{
+    Backend, BackendService, BalancingMode, CircuitBreakers, HttpCookie, LocalityLbPolicy,
+    LogConfig, LogOptionalMode, LoggedHeader, NetworkEndpointType, OutlierDetection,
+    SessionAffinity,
+};
+use names::SelfLink;
+use slice::load_balancer as lb;
+use std::time::Duration;
+
+impl NetworkEndpointType {
+    /// Does Google ask for a health check?
+    pub(crate) fn is_probed(self) -> bool {
+        matches!(self, NetworkEndpointType::GceVmIpPort | NetworkEndpointType::NonGcpPrivateIpPort)
+    }
+}
+
+/// Groups of one backend service are of one kind; zonal and hybrid ones go together.
+pub(crate) fn one_kind(kinds: &[(NetworkEndpointType, Mark)], findings: &mut Findings) {
+    let Some((first, _)) = kinds.first() else { return };
+    let fits = |kind: &NetworkEndpointType| kind == first || kind.is_probed() && first.is_probed();
+    if let Some((_, at)) = kinds.iter().find(|(kind, _)| !fits(kind)) {
+        findings.error(
+            Code::BackendGroup,
+            *at,
+            "the backend service has groups of kinds that do not mix",
+            "use one backend service per kind; zonal and hybrid groups go together",
+        );
+    }
+    if let (NetworkEndpointType::PrivateServiceConnect, Some((_, at))) = (first, kinds.get(1)) {
+        findings.error(
+            Code::BackendGroup,
+            *at,
+            "a backend service takes one group of type PRIVATE_SERVICE_CONNECT in a region",
+            "use weightedBackendServices for more than one published service",
+        );
+    }
+}
+
+/// A backend with its capacity.
+pub(crate) fn balanced(
+    raw: &Backend,
+    group: SelfLink,
+    kind: NetworkEndpointType,
+    findings: &mut Findings,
+) -> lb::Backend {
+    let serverless = kind == NetworkEndpointType::Serverless;
+    let mut backend = lb::Backend::new(group);
+    if let Some(scaler) = &raw.capacity_scaler {
+        if scaler.value.0 > 1.0 {
+            findings.error(
+                Code::InvalidValue,
+                scaler.at,
+                format!("{} is no capacity; it goes from 0.0 to 1.0", scaler.value.0),
+                "write a number from 0.0 to 1.0",
+            );
+        } else if serverless && scaler.value.0 != 1.0 {
+            findings.error(
+                Code::ServerlessBackend,
+                scaler.at,
+                "`capacityScaler` is not supported for serverless groups",
+                "remove `capacityScaler`",
+            );
+        }
+        backend.capacity_scaler = scaler.value.0;
+    }
+    if serverless {
+        return backend; // modes and maxima are accepted, without effect (2.10)
+    }
+    if let Some(mode) = &raw.balancing_mode {
+        match mode.value {
+            BalancingMode::Rate => {}
+            BalancingMode::Connection | BalancingMode::Utilization => findings.error(
+                Code::InvalidValue,
+                mode.at,
+                "the balancing mode of a network endpoint group behind an Application Load Balancer is RATE",
+                "write balancingMode: RATE",
+            ),
+            BalancingMode::CustomMetrics => findings.error(
+                Code::NotYetSupported,
+                mode.at,
+                "balancing by custom metrics is not supported",
+                "write balancingMode: RATE",
+            ),
+        }
+    }
+    for (name, max) in [
+        ("maxUtilization", &raw.max_utilization),
+        ("maxRatePerInstance", &raw.max_rate_per_instance),
+        ("maxConnections", &raw.max_connections),
+        ("maxConnectionsPerEndpoint", &raw.max_connections_per_endpoint),
+        ("maxConnectionsPerInstance", &raw.max_connections_per_instance),
+    ] {
+        if let Some(max) = max {
+            findings.error(
+                Code::ConflictingFields,
+                max.at,
+                format!(
+                    "`{name}` does not go with balancingMode RATE and a network endpoint group"
+                ),
+                "write maxRate or maxRatePerEndpoint",
+            );
+        }
+    }
+    let rate = |max: &Option<At<Number>>| max.as_ref().map(|max| max.value.0);
+    backend.max_per_group = rate(&raw.max_rate);
+    backend.max_per_endpoint = rate(&raw.max_rate_per_endpoint);
+    backend
+}
+
+fn no_name(at: Mark, what: &str, fix: &str, findings: &mut Findings) {
+    findings.error(Code::MissingField, at, what.to_owned(), fix.to_owned());
+}
+
+fn cookie_ttl(raw: &HttpCookie) -> Option<u64> {
+    raw.ttl.as_ref().map(|ttl| duration(ttl).as_secs())
+}
+
+/// `sessionAffinity` with the fields that it needs.
+pub(crate) fn session_affinity(
+    raw: &BackendService,
+    findings: &mut Findings,
+) -> lb::SessionAffinity {
+    let Some(affinity) = &raw.session_affinity else { return lb::SessionAffinity::None };
+    let hash = raw.consistent_hash.as_ref();
+    match affinity.value {
+        SessionAffinity::None => lb::SessionAffinity::None,
+        SessionAffinity::ClientIp => lb::SessionAffinity::ClientIp,
+        SessionAffinity::GeneratedCookie => lb::SessionAffinity::GeneratedCookie {
+            ttl_sec: raw.affinity_cookie_ttl_sec.map_or(0, |ttl| ttl.0.unsigned_abs() as u32),
+        },
+        SessionAffinity::HeaderField => {
+            let Some(name) = hash.and_then(|hash| hash.http_header_name.as_ref()) else {
+                let what = "HEADER_FIELD needs the header's name";
+                no_name(affinity.at, what, "add consistentHash: {httpHeaderName: NAME}", findings);
+                return lb::SessionAffinity::None;
+            };
+            if url_map::action_header(name).is_err() && !name.eq_ignore_ascii_case("host") {
+                let what = format!("`{}` is no header name", name.value);
+                findings.error(Code::InvalidValue, name.at, what, "write a header name");
+            }
+            lb::SessionAffinity::HeaderField { name: name.value.clone() }
+        }
+        SessionAffinity::HttpCookie => {
+            let cookie = hash.and_then(|hash| hash.http_cookie.as_ref());
+            let Some((cookie, name)) = cookie.and_then(|one| Some((one, one.name.as_ref()?)))
+            else {
+                let what = "HTTP_COOKIE needs the cookie's name";
+                let fix = "add consistentHash: {httpCookie: {name: NAME, ttl: {seconds: 3600}}}";
+                no_name(affinity.at, what, fix, findings);
+                return lb::SessionAffinity::None;
+            };
+            lb::SessionAffinity::HttpCookie {
+                name: name.value.clone(),
+                path: cookie.path.as_ref().map(|path| path.value.clone()),
+                ttl_sec: cookie_ttl(cookie),
+            }
+        }
+        SessionAffinity::StrongCookie => {
+            let cookie = raw.strong_session_affinity_cookie.as_ref();
+            let Some((cookie, name)) = cookie.and_then(|one| Some((one, one.name.as_ref()?)))
+            else {
+                let what = "STRONG_COOKIE_AFFINITY needs the cookie's name";
+                let fix = "add strongSessionAffinityCookie: {name: NAME, ttl: {seconds: 3600}}";
+                no_name(affinity.at, what, fix, findings);
+                return lb::SessionAffinity::None;
+            };
+            lb::SessionAffinity::StrongCookie {
+                name: name.value.clone(),
+                path: cookie.path.as_ref().map(|path| path.value.clone()),
+                ttl_sec: cookie_ttl(cookie),
+            }
+        }
+        SessionAffinity::ClientIpProto
+        | SessionAffinity::ClientIpPortProto
+        | SessionAffinity::ClientIpNoDestination => {
+            findings.error(
+                Code::InvalidValue,
+                affinity.at,
+                "this affinity is for passthrough load balancers",
+                "write NONE, CLIENT_IP, GENERATED_COOKIE, HEADER_FIELD, HTTP_COOKIE or STRONG_COOKIE_AFFINITY",
+            );
+            lb::SessionAffinity::None
+        }
+    }
+}
+
+impl Lowering<'_> {
+    /// "Default ROUND_ROBIN, or MAGLEV once affinity is set" (2.10).
+    pub(crate) fn locality_lb_policy(
+        &self,
+        raw: &BackendService,
+        findings: &mut Findings,
+    ) -> lb::LocalityLbPolicy {
+        let affinity = raw.session_affinity.as_ref().map(|affinity| affinity.value);
+        let hashed =
+            !matches!(affinity, None | Some(SessionAffinity::None | SessionAffinity::StrongCookie));
+        let Some(policy) = &raw.locality_lb_policy else {
+            return match hashed {
+                true => lb::LocalityLbPolicy::Maglev,
+                false => lb::LocalityLbPolicy::RoundRobin,
+            };
+        };
+        let chosen = match policy.value {
+            LocalityLbPolicy::RoundRobin => lb::LocalityLbPolicy::RoundRobin,
+            LocalityLbPolicy::LeastRequest => lb::LocalityLbPolicy::LeastRequest,
+            LocalityLbPolicy::RingHash => lb::LocalityLbPolicy::RingHash,
+            LocalityLbPolicy::Random => lb::LocalityLbPolicy::Random,
+            LocalityLbPolicy::Maglev => lb::LocalityLbPolicy::Maglev,
+            _ => {
+                findings.error(
+                    Code::NotYetSupported,
+                    policy.at,
+                    "this locality policy is not for internal Application Load Balancers",
+                    "write ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH or MAGLEV",
+                );
+                lb::LocalityLbPolicy::RoundRobin
+            }
+        };
+        let by_hash =
+            matches!(chosen, lb::LocalityLbPolicy::RingHash | lb::LocalityLbPolicy::Maglev);
+        if hashed && !by_hash {
+            findings.warning(
+                Code::NoEffect,
+                policy.at,
+                "this locality policy makes the session affinity without effect",
+                "write RING_HASH or MAGLEV",
+            );
+        }
+        chosen
+    }
+}
+
+/// Defaults as in 2.10; those that it does not give are Envoy's.
+pub(crate) fn outlier_detection(raw: &OutlierDetection) -> lb::OutlierDetection {
+    let count = |value: Option<i64>, default: u32| {
+        value.map_or(default, |value| value.unsigned_abs() as u32)
+    };
+    let seconds = |raw: &Option<crate::fields::url_maps::Duration>, default| {
+        raw.as_ref().map_or(Duration::from_secs(default), duration)
+    };
+    lb::OutlierDetection {
+        consecutive_errors: count(raw.consecutive_errors.map(|n| n.0), 5),
+        consecutive_gateway_failure: count(raw.consecutive_gateway_failure.map(|n| n.0), 3),
+        enforcing_consecutive_errors: count(raw.enforcing_consecutive_errors.map(|n| n.0), 0),
+        enforcing_consecutive_gateway_failure: count(
+            raw.enforcing_consecutive_gateway_failure.map(|n| n.0),
+            100,
+        ),
+        enforcing_success_rate: count(raw.enforcing_success_rate.map(|n| n.0), 100),
+        success_rate_minimum_hosts: count(raw.success_rate_minimum_hosts.map(|n| n.0), 5),
+        success_rate_request_volume: count(raw.success_rate_request_volume.map(|n| n.0), 100),
+        success_rate_stdev_factor: count(raw.success_rate_stdev_factor.map(|n| n.0), 1900),
+        interval: seconds(&raw.interval, 1),
+        base_ejection_time: seconds(&raw.base_ejection_time, 30),
+        max_ejection_percent: count(raw.max_ejection_percent.map(|n| n.0), 50),
+    }
+}
+
+pub(crate) fn circuit_breakers(raw: &CircuitBreakers) -> lb::CircuitBreakers {
+    lb::CircuitBreakers {
+        max_connections: raw.max_connections.map(|n| n.0.unsigned_abs() as u32),
+        max_pending_requests: raw.max_pending_requests.map(|n| n.0.unsigned_abs() as u32),
+        max_requests: raw.max_requests.map(|n| n.0.unsigned_abs() as u32),
+        max_requests_per_connection: raw
+            .max_requests_per_connection
+            .map(|n| n.0.unsigned_abs() as u32),
+        max_retries: raw.max_retries.map(|n| n.0.unsigned_abs() as u32),
+    }
+}
+
+pub(crate) fn log_config(raw: &LogConfig, findings: &mut Findings) -> lb::LogConfig {
+    if let Some(rate) = raw.sample_rate.as_ref().filter(|rate| rate.value.0 > 1.0) {
+        findings.error(
+            Code::InvalidValue,
+            rate.at,
+            format!("{} is no sample rate; it goes from 0.0 to 1.0", rate.value.0),
+            "write a number from 0.0 to 1.0",
+        );
+    }
+    let names =
+        |all: &[LoggedHeader]| all.iter().map(|one| one.header_name.value.clone()).collect();
+    lb::LogConfig {
+        enable: raw.enable.unwrap_or(false),
+        sample_rate: raw.sample_rate.as_ref().map_or(1.0, |rate| rate.value.0),
+        optional_fields: match raw.optional_mode {
+            Some(LogOptionalMode::Include) => vec!["*".to_owned()],
+            Some(LogOptionalMode::Custom) => {
+                raw.optional_fields.iter().map(|field| field.value.clone()).collect()
+            }
+            None | Some(LogOptionalMode::Exclude) => Vec::new(),
+        },
+        request_headers: names(&raw.logging_http_request_headers),
+        response_headers: names(&raw.logging_http_response_headers),
+    }
+}
