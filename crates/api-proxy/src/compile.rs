@@ -1,9 +1,9 @@
 //! From the slice to a snapshot: bundles read and checked, certificates parsed.
 
 use crate::tls::ClientConfigs;
+use http_proxy::tls::ServerConfig;
 use http_proxy::tls::{CertifiedPem, server_config};
 use policy_bundle::Platform;
-use rustls::ServerConfig;
 use slice::apigee::ApiProxySlice;
 use std::sync::Arc;
 

@@ -79,7 +79,7 @@ pub struct Snapshot {
     /// Beside the front's services, by their index.
     entries: Vec<Arc<Entry>>,
     /// The certificate of `*.run.app`.
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<http_proxy::tls::ServerConfig>>,
 }
 
 /// A service of one generation, with what is at work for it.

@@ -2,14 +2,20 @@
 
 mod certificate;
 mod client;
+mod clients;
 mod hello;
+mod policy;
 mod server;
+mod x509;
 
 pub use client::{client_config, client_config_unverified, connect};
+pub use clients::{ClientCertificate, ClientPolicy};
 pub use hello::{SniPeek, client_hello_sni};
-pub use server::{accept, server_config};
+pub use policy::Policy;
+pub use server::{ServerConfig, ServerTls, accept, server_config};
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A certificate chain, leaf first, and its key, as PEM.
 #[derive(Clone, Copy)]
@@ -31,6 +37,8 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The cipher suite's number in IANA's registry.
     pub cipher_suite: u16,
+    /// What the client has shown; none: it was not asked.
+    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// Why a configuration or a handshake failed.
@@ -44,6 +52,8 @@ pub enum TlsError {
     Pem(String),
     /// No certificate was given at all.
     NoneGiven,
+    /// An SSL policy allows TLS 1.2 and none of the cipher suites that there are for it.
+    NoCipherSuite,
     /// Key and certificate do not fit, or the peer broke the protocol.
     Rustls(rustls::Error),
     /// The peer broke the handshake off, or spoke no TLS.
@@ -59,6 +69,9 @@ impl fmt::Display for TlsError {
             TlsError::NoKey => f.write_str("the PEM text holds no private key"),
             TlsError::Pem(what) => write!(f, "damaged PEM text: {what}"),
             TlsError::NoneGiven => f.write_str("no certificate is given"),
+            TlsError::NoCipherSuite => f.write_str(
+                "the SSL policy allows TLS 1.2, and none of its cipher suites is supported",
+            ),
             TlsError::Rustls(error) => write!(f, "TLS: {error}"),
             TlsError::Io(error) => write!(f, "TLS handshake: {error}"),
             TlsError::Timeout => f.write_str("the TLS handshake did not end in time"),

@@ -5,8 +5,8 @@ mod support;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_proxy::tls::{
-    CertifiedPem, SniPeek, TlsError, accept, client_config, client_hello_sni, connect,
-    server_config,
+    CertifiedPem, ServerConfig, SniPeek, TlsError, accept, client_config, client_hello_sni,
+    connect, server_config,
 };
 use http_proxy::{Body, ConnectionInfo, Handler, HeadError, Incoming, ServerOptions, serve};
 use std::rc::Rc;
@@ -39,16 +39,13 @@ impl Authority {
     }
 }
 
-fn config(leaves: &[(String, String)], alpn: &[&str]) -> Arc<rustls::ServerConfig> {
+fn config(leaves: &[(String, String)], alpn: &[&str]) -> Arc<ServerConfig> {
     let pems: Vec<_> = leaves.iter().map(|(chain, key)| CertifiedPem { chain, key }).collect();
     server_config(&pems, alpn).expect("a configuration")
 }
 
 /// One accepted connection after another, over TLS.
-async fn tls_server<H: Handler>(
-    config: Arc<rustls::ServerConfig>,
-    handler: Rc<H>,
-) -> std::net::SocketAddr {
+async fn tls_server<H: Handler>(config: Arc<ServerConfig>, handler: Rc<H>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     tokio::task::spawn_local(async move {

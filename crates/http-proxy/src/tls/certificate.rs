@@ -1,5 +1,6 @@
-//! PEM to keys, and the names in a certificate: just enough DER for subject CN and SAN.
+//! PEM to keys, and the names that a certificate is for.
 
+use super::x509::{self, DNS_NAME};
 use super::{CertifiedPem, TlsError};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -30,10 +31,16 @@ pub(super) fn certified_key(pem: &CertifiedPem<'_>) -> Result<Arc<CertifiedKey>,
 /// The DNS names of a leaf, lower case: the subject alternative names, and the common name as
 /// well (private-connectivity 2.1 "CN/SAN").
 pub(super) fn dns_names(der: &[u8]) -> Vec<String> {
-    let mut names = Vec::new();
-    collect_names(der, &mut names);
+    let Some(fields) = x509::fields(der) else { return Vec::new() };
+    let mut names: Vec<String> =
+        fields.alternative_names(DNS_NAME).chain(fields.common_names()).filter_map(lower).collect();
     names.dedup();
     names
+}
+
+fn lower(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    Some(name.trim_end_matches('.').to_ascii_lowercase())
 }
 
 /// Does a certificate name cover this host? A wildcard stands for exactly one label.
@@ -44,104 +51,6 @@ pub(super) fn covers(name: &str, host: &str) -> bool {
         }
         None => name == host,
     }
-}
-
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OID: u8 = 0x06;
-const OCTETS: u8 = 0x04;
-const BOOLEAN: u8 = 0x01;
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
-const DNS_NAME: u8 = 0x82;
-const OID_COMMON_NAME: &[u8] = &[0x55, 4, 3];
-const OID_SUBJECT_ALT_NAME: &[u8] = &[0x55, 29, 17];
-
-/// RFC 5280 4.1: Certificate → TBSCertificate → subject, extensions.
-fn collect_names(der: &[u8], names: &mut Vec<String>) -> Option<()> {
-    let (certificate, _) = expect(der, SEQUENCE)?;
-    let (mut tbs, _) = expect(certificate, SEQUENCE)?;
-    if tbs.first() == Some(&VERSION) {
-        tbs = element(tbs)?.2;
-    }
-    // serial number, signature, issuer, validity
-    for _ in 0..4 {
-        tbs = element(tbs)?.2;
-    }
-    let (mut subject, rest) = expect(tbs, SEQUENCE)?;
-    let mut rest = element(rest)?.2; // public key
-    while !rest.is_empty() {
-        let (tag, content, after) = element(rest)?;
-        rest = after;
-        if tag == EXTENSIONS {
-            let (mut list, _) = expect(content, SEQUENCE)?;
-            while !list.is_empty() {
-                let (extension, after) = expect(list, SEQUENCE)?;
-                list = after;
-                alternative_names(extension, names);
-            }
-        }
-    }
-    while !subject.is_empty() {
-        let (mut relative, after) = expect(subject, SET)?;
-        subject = after;
-        while !relative.is_empty() {
-            let (attribute, after) = expect(relative, SEQUENCE)?;
-            relative = after;
-            let (oid, value) = expect(attribute, OID)?;
-            if oid == OID_COMMON_NAME {
-                push(element(value)?.1, names);
-            }
-        }
-    }
-    Some(())
-}
-
-fn alternative_names(extension: &[u8], names: &mut Vec<String>) -> Option<()> {
-    let (oid, mut rest) = expect(extension, OID)?;
-    if oid != OID_SUBJECT_ALT_NAME {
-        return None;
-    }
-    if rest.first() == Some(&BOOLEAN) {
-        rest = element(rest)?.2; // critical
-    }
-    let (octets, _) = expect(rest, OCTETS)?;
-    let (mut general, _) = expect(octets, SEQUENCE)?;
-    while !general.is_empty() {
-        let (tag, content, after) = element(general)?;
-        general = after;
-        if tag == DNS_NAME {
-            push(content, names);
-        }
-    }
-    Some(())
-}
-
-fn push(name: &[u8], names: &mut Vec<String>) {
-    if let Ok(name) = std::str::from_utf8(name) {
-        names.push(name.trim_end_matches('.').to_ascii_lowercase());
-    }
-}
-
-fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = element(der)?;
-    (found == tag).then_some((content, rest))
-}
-
-/// One element: tag, content, what follows. Long lengths of up to four bytes.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (first as usize, rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked((first & 0x7f) as usize)?;
-            (bytes.iter().fold(0usize, |length, byte| length << 8 | *byte as usize), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 #[cfg(test)]
