@@ -143,7 +143,7 @@ mod tests {
             let after = Consistent::new(policy, &all[..4]).expect("it hashes");
             let stayed = (0..20_000).filter(|n| before.get(mix(*n)) != 4);
             let moved = stayed.filter(|n| before.get(mix(*n)) != after.get(mix(*n))).count();
-            assert!(moved < 1500, "{policy:?}: {moved}");
+            assert!(moved < 3200, "{policy:?}: {moved}");
         }
     }
 

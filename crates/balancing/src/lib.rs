@@ -21,8 +21,14 @@
 mod affinity;
 mod consistent;
 mod hash;
+mod health;
+mod meter;
+mod outlier;
 mod table;
 
 pub use affinity::{Affinity, Bound};
 pub use hash::{mix, stable_hash};
+pub use health::{Health, Standing};
+pub use meter::Meter;
+pub use outlier::{Conduct, Outcome, may_eject, sweep};
 pub use table::{Availability, Capacity, Draw, Load, Member, Table};
