@@ -4,11 +4,12 @@ use crate::Availability;
 use slice::load_balancer::HealthCheck;
 
 /// The state of an endpoint by its health check: thresholds count results in a row that speak
-/// against the present state. The first result decides alone, as in Envoy: a program that was
-/// started together with its backends serves after one probe.
+/// against the present state. The first success of an endpoint that was never healthy decides
+/// alone, as in Envoy: what was started together with its backends serves after one probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     standing: Standing,
+    was_healthy: bool,
     against: u32,
 }
 
@@ -25,21 +26,36 @@ pub enum Standing {
 }
 
 impl Health {
+    /// The state of an endpoint that has this standing.
+    pub fn of(standing: Standing) -> Health {
+        Health { standing, was_healthy: standing == Standing::Healthy, against: 0 }
+    }
+
     /// The state after one more result.
     pub fn after(self, passed: bool, check: &HealthCheck) -> Health {
-        let (agrees, threshold) = match self.standing {
-            Standing::Unproven => (false, 1),
-            Standing::Healthy => (passed, check.unhealthy_threshold),
-            Standing::Unhealthy => (!passed, check.healthy_threshold),
+        let agrees = match self.standing {
+            Standing::Unproven => false,
+            Standing::Healthy => passed,
+            Standing::Unhealthy => !passed,
         };
         if agrees {
             return Health { against: 0, ..self };
         }
+        let threshold = match passed {
+            true if !self.was_healthy => 1,
+            true => check.healthy_threshold,
+            false => check.unhealthy_threshold,
+        };
         if self.against + 1 < threshold {
             return Health { against: self.against + 1, ..self };
         }
         let standing = if passed { Standing::Healthy } else { Standing::Unhealthy };
-        Health { standing, against: 0 }
+        Health { standing, was_healthy: self.was_healthy || passed, against: 0 }
+    }
+
+    /// Has it ever been healthy?
+    pub fn was_healthy(self) -> bool {
+        self.was_healthy
     }
 
     /// What it is.
@@ -76,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_first_probe_decides_and_then_thresholds_do() {
+    fn the_first_success_decides_alone_and_then_thresholds_do() {
         let check = HealthCheck {
             self_link: SelfLink::regional("p", "r", "healthChecks", "c"),
             probe: Probe::Tcp { tls: false, request: String::new(), response: String::new() },
@@ -88,15 +104,27 @@ mod tests {
             unhealthy_threshold: 3,
             log: false,
         };
-        for (probes, standings) in
-            [("+", "H"), ("-", "U"), ("+--+---", "HHHHHHU"), ("-+-++", "UUUUH")]
-        {
+        // ? before the first success or enough failures.
+        for (probes, standings) in [
+            ("+", "h"),
+            ("---", "??u"),
+            ("--+", "??h"),
+            ("---+", "??uh"),
+            ("+--+---", "hhhhhhu"),
+            ("+---+-++", "hhhuuuuh"),
+        ] {
             let mut health = Health::default();
-            assert_eq!(health.standing(), Standing::Unproven);
-            for (probe, expected) in probes.chars().zip(standings.chars()) {
+            let mut seen = String::new();
+            for probe in probes.chars() {
                 health = health.after(probe == '+', &check);
-                assert!(health.standing().as_str().starts_with(expected), "{probes} {standings}");
+                seen.push(match health.standing() {
+                    Standing::Unproven => '?',
+                    Standing::Healthy => 'h',
+                    Standing::Unhealthy => 'u',
+                });
             }
+            assert_eq!(seen, standings, "{probes}");
+            assert_eq!(health.was_healthy(), standings.contains('h'));
         }
     }
 }

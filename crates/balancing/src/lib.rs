@@ -10,8 +10,8 @@
 //!
 //! * An endpoint that fails its health check gets no request, also when all do: there is no panic
 //!   mode ([`Availability`]).
-//! * An endpoint that has not been probed yet is used where no healthy one is there, and its first
-//!   probe decides alone ([`Health`]), as in Envoy.
+//! * An endpoint of which no probe has decided yet is used where no healthy one is there; its first
+//!   success decides alone ([`Health`]), as in Envoy.
 //! * A group takes its share by capacity; one that is full is passed over, unless all are
 //!   ([`Table`]).
 //! * The values of the load balancer's own cookies ([`Affinity`]).

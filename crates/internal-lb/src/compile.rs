@@ -111,7 +111,7 @@ pub fn compile(
     slice: InternalLbSlice,
     tls: &mut TlsConfigs,
     numbers: &mut HashMap<SelfLink, u32>,
-    kept: &Kept,
+    kept: &Arc<Kept>,
 ) -> Result<Snapshot, String> {
     let InternalLbSlice { network, load_balancing } = slice;
     let url_maps = url_map::Snapshot::compile(&load_balancing)

@@ -33,6 +33,7 @@ mod upstream;
 
 pub use compile::Snapshot;
 
+use arc_swap::ArcSwap;
 use compile::TlsConfigs;
 use headers::Ids;
 use http_proxy::tls::client_config_unverified;
@@ -42,10 +43,9 @@ use names::SelfLink;
 use record::Meters;
 use runtime::{Accepted, Context, Program, Worker};
 use rustls::ClientConfig;
-use slice::Role;
 use slice::load_balancer::InternalLbSlice;
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use slice::{ConnectionState, Notice, Role};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +60,9 @@ pub struct InternalLb {
     /// A number for every resource that has appeared in a metric's labels.
     numbers: Mutex<HashMap<SelfLink, u32>>,
     /// Endpoints, kept over reloads.
-    kept: backends::Kept,
+    kept: Arc<backends::Kept>,
+    /// What the service attachments said last of this network's endpoints, by PSC connection id.
+    connections: ArcSwap<HashMap<u64, ConnectionState>>,
     /// Towards backends that speak TLS, by ALPN.
     backend_http1: Arc<ClientConfig>,
     backend_http2: Arc<ClientConfig>,
@@ -69,8 +71,7 @@ pub struct InternalLb {
 /// What each worker thread keeps for itself.
 pub struct Local {
     pool: Pool<PoolKey>,
-    /// Endpoints whose connections are given up when they are removed.
-    watched: RefCell<HashSet<u64>>,
+    lanes: backends::Lanes,
     meters: Meters,
     mirrors: Mirrors,
     ids: Ids,
@@ -88,7 +89,8 @@ impl Program for InternalLb {
             cloud_run: context.channel(slice::CLOUD_RUN_CHANNEL),
             tls: Mutex::default(),
             numbers: Mutex::default(),
-            kept: backends::Kept::default(),
+            kept: Arc::default(),
+            connections: ArcSwap::default(),
             backend_http1: client("http/1.1")?,
             backend_http2: client("h2")?,
         })
@@ -101,17 +103,28 @@ impl Program for InternalLb {
     }
 
     fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
-        snapshot.backends.keep(&self.kept);
+        snapshot.backends.refresh(&self.kept);
     }
 
     fn local(&self) -> Local {
         Local {
             pool: Pool::new(PoolOptions::default()),
-            watched: RefCell::default(),
+            lanes: backends::Lanes::default(),
             meters: Meters::default(),
             mirrors: Mirrors::default(),
             ids: Ids::new(),
         }
+    }
+
+    fn notice(&self, notice: Notice) {
+        if let Notice::Connections(states) = notice {
+            let by_id = states.into_iter().map(|state| (state.psc_connection_id, state));
+            self.connections.store(Arc::new(by_id.collect()));
+        }
+    }
+
+    async fn background(worker: Rc<Worker<Self>>) {
+        backends::run(worker).await;
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {

@@ -62,6 +62,12 @@ impl Network {
         Network { placed: Some(Arc::new(placed)) }
     }
 
+    /// Can a connection come from this declared address here? Where declared addresses are placed,
+    /// it needs a place.
+    pub fn has_host(&self, declared: Ipv4Addr) -> bool {
+        self.placed.as_ref().is_none_or(|placed| placed.hosts.contains_key(&declared))
+    }
+
     /// Where a declared address is really bound.
     pub fn real(&self, declared: SocketAddrV4) -> SocketAddr {
         let Some(placed) = &self.placed else { return declared.into() };

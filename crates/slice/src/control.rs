@@ -16,6 +16,8 @@ pub enum Report {
     Connections(Vec<ConnectionState>),
     /// `cloud-run`: the state of every service, after each change.
     Services(Vec<ServiceState>),
+    /// `internal-lb`: the state of every endpoint of its backend services, after each change.
+    Backends(Vec<BackendState>),
 }
 
 /// From the supervisor to a program, without an answer.
@@ -24,7 +26,7 @@ pub enum Report {
 pub enum Notice {
     /// The workloads of the program's network, all of them, after each change.
     Workloads(Vec<Workload>),
-    /// `endpoint-attachment`: the connection states of its endpoints.
+    /// `endpoint-attachment`, `internal-lb`: the connection states of the network's endpoints.
     Connections(Vec<ConnectionState>),
     /// `cloud-run`: an instance's process has ended.
     #[serde(rename_all = "camelCase")]
@@ -68,6 +70,21 @@ pub struct ServiceState {
     pub starts: bool,
     /// A few words: the revision that serves, or starts, or does not.
     pub text: String,
+}
+
+/// The state of one endpoint of a backend service, as `status` and `explain` show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendState {
+    /// The backend service.
+    pub backend_service: SelfLink,
+    /// Address, or service attachment, with the port.
+    pub endpoint: String,
+    /// `HEALTHY`, `UNHEALTHY`, or `UNKNOWN` before the first probe has ended; `HEALTHY` without
+    /// health check.
+    pub health_state: String,
+    /// It is left alone for having answered badly.
+    pub ejected: bool,
 }
 
 /// `cloud-run` asks the supervisor to start an instance in a leaf namespace of its own.

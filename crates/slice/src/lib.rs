@@ -299,5 +299,7 @@ pub const TOKEN_CHANNEL: &str = "token-issuer";
 mod control;
 mod listens;
 
-pub use control::{ConnectionState, Notice, Report, ServiceState, SpawnInstance, SpawnedInstance};
+pub use control::{
+    BackendState, ConnectionState, Notice, Report, ServiceState, SpawnInstance, SpawnedInstance,
+};
 pub use listens::Slice;

@@ -70,6 +70,8 @@ pub struct Supervisor {
     /// Connection states by producer network.
     pub(crate) connections: BTreeMap<NetworkId, Vec<ConnectionState>>,
     pub(crate) services: Vec<slice::ServiceState>,
+    /// The endpoints of load balancers, by network.
+    pub(crate) backends: BTreeMap<NetworkId, Vec<slice::BackendState>>,
     pub(crate) events: Sender<Event>,
     queue: Receiver<Event>,
     /// Questions that came in the middle of a transaction.
@@ -106,6 +108,7 @@ impl Supervisor {
             workloads: Workloads::default(),
             connections: BTreeMap::new(),
             services: Vec::new(),
+            backends: BTreeMap::new(),
             events,
             queue,
             deferred: VecDeque::new(),
@@ -242,6 +245,11 @@ impl Supervisor {
                 self.metrics.insert(id.clone(), text);
             }
             FromProgram::Report(Report::Services(services)) => self.services = services,
+            FromProgram::Report(Report::Backends(states)) => {
+                if let Some(network) = &id.network {
+                    self.backends.insert(network.clone(), states);
+                }
+            }
             FromProgram::Report(Report::Connections(states)) => {
                 if let Some(network) = &id.network {
                     self.connections.insert(network.clone(), states);
@@ -606,7 +614,7 @@ impl Supervisor {
         }
         self.show();
         for child in self.children.values() {
-            if child.id.role == Role::EndpointAttachment {
+            if matches!(child.id.role, Role::EndpointAttachment | Role::InternalLb) {
                 child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
             }
         }

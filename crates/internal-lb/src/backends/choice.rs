@@ -1,8 +1,8 @@
 //! An endpoint chosen for one try of one request.
 
-use super::endpoint::{Endpoint, Target};
-use super::service::Service;
-use balancing::{Bound, mix};
+use super::endpoint::{Endpoint, GroupLoad};
+use super::service::{Counted, Service};
+use balancing::{Bound, Outcome, mix};
 use http::HeaderValue;
 use http_proxy::Version;
 use slice::load_balancer::Protocol;
@@ -33,6 +33,10 @@ impl Asking {
         mix(self.roll ^ self.tries as u64)
     }
 
+    pub(super) fn is_retry(&self) -> bool {
+        self.tries > 0
+    }
+
     pub(super) fn has_tried(&self, endpoint: u64) -> bool {
         self.tried[..self.tries.min(TRIES_MAX)].contains(&endpoint)
     }
@@ -43,29 +47,27 @@ impl Asking {
     }
 }
 
-/// What an endpoint did with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It answered.
-    Status(u16),
-    /// The client broke its request off, which says nothing of the endpoint.
-    Withdrawn,
-    /// The connection did not come about, or was reset before an answer, or there was none in time.
-    Unanswered,
-}
-
 /// A chosen endpoint. The request counts as under way until this is dropped: keep it to the end of
 /// the answer.
 pub struct Choice {
-    service: Arc<Service>,
+    pub(super) service: Arc<Service>,
     pub(super) endpoint: Arc<Endpoint>,
+    /// Of its group, where that has a capacity.
+    load: Option<Arc<GroupLoad>>,
+    _counted: [Option<Counted>; 2],
     bound: Bound,
 }
 
 impl Choice {
-    pub(super) fn new(service: Arc<Service>, endpoint: Arc<Endpoint>, bound: Bound) -> Choice {
+    pub(super) fn new(
+        service: Arc<Service>,
+        endpoint: Arc<Endpoint>,
+        load: Option<Arc<GroupLoad>>,
+        _counted: [Option<Counted>; 2],
+        bound: Bound,
+    ) -> Choice {
         endpoint.requests.fetch_add(1, Ordering::Relaxed);
-        Choice { service, endpoint, bound }
+        Choice { service, endpoint, load, _counted, bound }
     }
 
     /// What its connections are pooled by.
@@ -75,18 +77,12 @@ impl Choice {
 
     /// The HTTP version towards it.
     pub fn version(&self) -> Version {
-        match self.endpoint.protocol {
-            Protocol::Http | Protocol::Https => Version::H1,
-            Protocol::Http2 | Protocol::H2c => Version::H2,
-        }
+        version(self.endpoint.manner.protocol)
     }
 
     /// Its address; none behind a service attachment.
     pub fn address(&self) -> Option<SocketAddrV4> {
-        match &self.endpoint.target {
-            Target::Address(address) => Some(*address),
-            Target::Attachment(_) => None,
-        }
+        self.endpoint.target.address()
     }
 
     /// The `Set-Cookie` that the answer gets for the sake of session affinity.
@@ -95,11 +91,23 @@ impl Choice {
     }
 
     /// What came of the try, for outlier detection. Call it once.
-    pub fn report(&self, _outcome: Outcome) {}
+    pub fn report(&self, outcome: Outcome) {
+        self.service.judge(&self.endpoint, outcome);
+    }
 }
 
 impl Drop for Choice {
     fn drop(&mut self) {
         self.endpoint.requests.fetch_sub(1, Ordering::Relaxed);
+        if let Some(load) = &self.load {
+            load.requests.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+pub(super) fn version(protocol: Protocol) -> Version {
+    match protocol {
+        Protocol::Http | Protocol::Https => Version::H1,
+        Protocol::Http2 | Protocol::H2c => Version::H2,
     }
 }

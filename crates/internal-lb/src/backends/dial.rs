@@ -1,57 +1,207 @@
 //! Connections to endpoints.
 
 use super::choice::Choice;
-use super::endpoint::Target;
+use super::endpoint::{Endpoint, Target};
+use super::tracked::{Cut, Tracked};
 use crate::InternalLb;
 use crate::upstream::PoolKey;
 use http_proxy::{BoxIo, tls};
+use names::{NetworkId, Reason};
+use net::Channel;
+use proxy_protocol::Header;
 use runtime::Worker;
-use slice::load_balancer::Protocol;
+use slice::load_balancer::{Protocol, ServiceAttachmentEndpoint};
+use slice::service_attachment_channel;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
+use std::net::SocketAddrV4;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// How long a connection waits for a service attachment that is restarting or busy.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What a worker thread keeps for its connections to endpoints.
+#[derive(Default)]
+pub struct Lanes {
+    /// Endpoints whose connections are given up when they are removed, by number.
+    watched: RefCell<HashMap<u64, Rc<Cut>>>,
+    /// To the service attachments of producer networks.
+    channels: RefCell<HashMap<NetworkId, Rc<Channel>>>,
+}
+
+/// A connection that was refused for a reason that has a name, inside an [`io::Error`].
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// More of it; may be empty.
+    pub detail: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.detail.is_empty() {
+            true => f.write_str(self.reason.summary()),
+            false => f.write_str(&self.detail),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+pub(super) fn refuse(reason: Reason, detail: String) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionRefused, Refused { reason, detail })
+}
+
+/// The named reason of a connection that did not come about, if it has one.
+pub fn refused(error: &io::Error) -> Option<&Refused> {
+    error.get_ref()?.downcast_ref()
+}
 
 impl Choice {
     /// A connection to the endpoint, from the address of the proxy-only subnet where there is one
-    /// (2.1), in TLS where the backend service says so. The certificate is not verified, and no
-    /// server name is sent.
+    /// (2.1), in TLS where the backend service says so. The certificate is not verified; a server
+    /// name is sent where the endpoint is named.
     ///
     /// # Errors
-    /// `InvalidData`: the TLS handshake failed. Else those of the connect.
+    /// `InvalidData`: the TLS handshake failed; see also [`refused`]. Else those of the connect.
     pub async fn dial(&self, worker: &Rc<Worker<InternalLb>>) -> io::Result<BoxIo> {
         let endpoint = &self.endpoint;
-        let Target::Address(address) = endpoint.target else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        let stream = worker.context().network().dial(endpoint.source, address).await?;
-        self.watch(worker);
-        let (config, h2) = match endpoint.protocol {
-            Protocol::Http | Protocol::H2c => return Ok(Box::new(stream)),
-            Protocol::Https => (&worker.program.backend_http1, false),
-            Protocol::Http2 => (&worker.program.backend_http2, true),
-        };
-        // An address as server name: no SNI is sent.
-        let stream = tls::connect(config.clone(), &address.ip().to_string(), stream)
-            .await
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the backend speaks no HTTP/2"));
+        let [connection, _pending] = self.service.connects()?;
+        let cut = watch(endpoint, worker);
+        // Others need nothing of the wrapper.
+        let cut = (!endpoint.manner.draining.is_zero()).then_some(cut);
+        let tracked = connection.is_some() || cut.is_some();
+        match &endpoint.target {
+            Target::Attachment(to) => {
+                let io = attach(worker, endpoint, to).await?;
+                match tracked {
+                    true => secure(worker, endpoint, Tracked::new(io, cut, connection)).await,
+                    false => secure(worker, endpoint, io).await,
+                }
+            }
+            Target::Address(address) | Target::Named(_, address) => {
+                let io = connect(worker, endpoint, *address).await?;
+                match tracked {
+                    true => secure(worker, endpoint, Tracked::new(io, cut, connection)).await,
+                    false => secure(worker, endpoint, io).await,
+                }
+            }
         }
-        Ok(Box::new(stream))
     }
+}
 
-    /// Kept connections do not outlive the endpoint.
-    fn watch(&self, worker: &Rc<Worker<InternalLb>>) {
-        let number = self.endpoint.number;
-        if !worker.local.watched.borrow_mut().insert(number) {
-            return;
+/// Kept connections do not outlive the endpoint, and others not for longer than it drains.
+fn watch(endpoint: &Arc<Endpoint>, worker: &Rc<Worker<InternalLb>>) -> Rc<Cut> {
+    let watched = &worker.local.lanes.watched;
+    if let Some(cut) = watched.borrow().get(&endpoint.number) {
+        return Rc::clone(cut);
+    }
+    let cut = Rc::new(Cut::default());
+    watched.borrow_mut().insert(endpoint.number, Rc::clone(&cut));
+    let (gone, worker, ends) = (Arc::clone(endpoint), Rc::clone(worker), Rc::clone(&cut));
+    tokio::task::spawn_local(async move {
+        gone.removed().await;
+        let key = PoolKey::Endpoint(gone.number, super::choice::version(gone.manner.protocol));
+        worker.local.pool.forget(&key);
+        worker.local.lanes.watched.borrow_mut().remove(&gone.number);
+        if !gone.manner.draining.is_zero() {
+            tokio::time::sleep(gone.manner.draining).await;
+            ends.cut();
         }
-        let (endpoint, worker) = (Arc::clone(&self.endpoint), Rc::clone(worker));
-        let key = PoolKey::Endpoint(number, self.version());
-        tokio::task::spawn_local(async move {
-            endpoint.removed().await;
-            worker.local.pool.forget(&key);
-            worker.local.watched.borrow_mut().remove(&number);
-        });
+    });
+    cut
+}
+
+/// From the proxy-only subnet, where this network has it. (A program started by hand with
+/// placements has no address of its own there.)
+pub(super) async fn connect(
+    worker: &Worker<InternalLb>,
+    endpoint: &Endpoint,
+    address: SocketAddrV4,
+) -> io::Result<TcpStream> {
+    let network = worker.context().network();
+    let source = endpoint.manner.source.filter(|source| network.has_host(*source));
+    network.dial(source, address).await
+}
+
+/// Hands one end of a socket pair to the service attachment, as the attachment of an endpoint does
+/// with a connection that it accepted: admission, NAT and counting happen there.
+async fn attach(
+    worker: &Worker<InternalLb>,
+    from: &Endpoint,
+    to: &ServiceAttachmentEndpoint,
+) -> io::Result<UnixStream> {
+    let endpoint = &to.endpoint;
+    let states = worker.program.connections.load();
+    let state = states.get(&endpoint.psc_connection_id);
+    // The load balancer is in the group's region.
+    if let Some(reason) = psc::enter(endpoint, None, state) {
+        return Err(refuse(reason, state.map(|state| state.detail.clone()).unwrap_or_default()));
+    }
+    let Some(producer) = &endpoint.producer_network else {
+        return Err(io::ErrorKind::NotConnected.into()); // refused by `enter`
+    };
+    let client = from.manner.source.unwrap_or(endpoint.address);
+    // A pair of sockets has no port.
+    let header = Header::tcp(
+        SocketAddrV4::new(client, 0),
+        SocketAddrV4::new(endpoint.address, to.producer_port),
+    )
+    .with_psc_connection_id(endpoint.psc_connection_id)
+    .and_then(|header| header.encode())
+    .map_err(io::Error::other)?;
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    near.set_nonblocking(true)?;
+    let lane = lane(worker, producer);
+    lane.hand_over(&header, far.as_fd(), PATIENCE)
+        .await
+        .map_err(|error| refuse(Reason::DroppedInsidePscServiceProducer, error.to_string()))?;
+    UnixStream::from_std(near)
+}
+
+fn lane(worker: &Worker<InternalLb>, producer: &NetworkId) -> Rc<Channel> {
+    let mut channels = worker.local.lanes.channels.borrow_mut();
+    if let Some(channel) = channels.get(producer) {
+        return Rc::clone(channel);
+    }
+    let path = worker.context().channel(&service_attachment_channel(producer));
+    let channel = Rc::new(Channel::new(path));
+    channels.insert(producer.clone(), Rc::clone(&channel));
+    channel
+}
+
+async fn secure<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
+    worker: &Worker<InternalLb>,
+    endpoint: &Endpoint,
+    io: IO,
+) -> io::Result<BoxIo> {
+    let (config, h2) = match endpoint.manner.protocol {
+        Protocol::Http | Protocol::H2c => return Ok(Box::new(io)),
+        Protocol::Https => (&worker.program.backend_http1, false),
+        Protocol::Http2 => (&worker.program.backend_http2, true),
+    };
+    let stream = tls::connect(config.clone(), &server_name(&endpoint.target), io)
+        .await
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    if h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the backend speaks no HTTP/2"));
+    }
+    Ok(Box::new(stream))
+}
+
+/// An address as server name: no SNI is sent.
+pub(super) fn server_name(target: &Target) -> String {
+    match target {
+        Target::Named(name, _) => name.trim_end_matches('.').to_owned(),
+        Target::Address(address) => address.ip().to_string(),
+        Target::Attachment(to) => to.endpoint.address.to_string(),
     }
 }

@@ -5,19 +5,27 @@
 //! service and endpoint. When an endpoint's availability changes, a new table is put in force;
 //! requests read it without a lock.
 
+mod background;
 mod choice;
 mod dial;
 mod endpoint;
+mod names;
+mod probe;
 mod service;
+mod tracked;
 
-pub use choice::{Asking, Choice, Outcome};
+pub use background::run;
+pub use balancing::Outcome;
+pub use choice::{Asking, Choice};
+pub use dial::{Lanes, refused};
 pub use endpoint::Kept;
 
+use ::names::{Reason, SelfLink};
 use balancing::Affinity;
 use http::HeaderMap;
-use names::Reason;
 use service::Service;
 use slice::load_balancer::LoadBalancing;
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -31,7 +39,7 @@ impl Backends {
     ///
     /// # Errors
     /// A sentence that names the backend service.
-    pub fn compile(load_balancing: &LoadBalancing, kept: &Kept) -> Result<Backends, String> {
+    pub fn compile(load_balancing: &LoadBalancing, kept: &Arc<Kept>) -> Result<Backends, String> {
         let compile = |service| {
             Service::compile(service, load_balancing, kept)
                 .map(Arc::new)
@@ -59,9 +67,23 @@ impl Backends {
         service.pick(asking)
     }
 
-    /// These are in force: endpoints that they do not have are no more.
-    pub fn keep(&self, kept: &Kept) {
-        let endpoints = self.services.iter().flat_map(|service| service.endpoints());
-        kept.retain(&endpoints.map(|endpoint| endpoint.number).collect());
+    /// These are in force: their present addresses and availabilities are, and endpoints that they
+    /// do not have are no more.
+    pub fn refresh(&self, kept: &Kept) {
+        let mut used = HashSet::new();
+        for service in &self.services {
+            service.refresh();
+            used.extend(service.endpoints().iter().map(|endpoint| endpoint.number));
+        }
+        kept.retain(&used);
+        kept.changed.notify_one();
+    }
+
+    fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.iter()
+    }
+
+    fn service(&self, link: &SelfLink) -> Option<&Arc<Service>> {
+        self.services.iter().find(|service| service.link == *link)
     }
 }

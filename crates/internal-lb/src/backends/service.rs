@@ -1,116 +1,316 @@
 //! A backend service of one generation.
 
 use super::choice::{Asking, Choice};
-use super::endpoint::{Endpoint, Kept, Target};
+use super::dial::refuse;
+use super::endpoint::{Endpoint, GroupLoad, Kept, Manner, Target, UnderWay};
+use super::names::Name;
 use arc_swap::ArcSwap;
-use balancing::{Affinity, Capacity, Draw, Load, Member, Table};
-use names::Reason;
-use slice::load_balancer::{BackendService, Endpoints, LoadBalancing, LocalityLbPolicy};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use balancing::{Affinity, Capacity, Draw, Load, Member, Outcome, Table, may_eject, mix, sweep};
+use names::{Reason, SelfLink};
+use runtime::log::{self, Severity};
+use slice::load_balancer::{
+    BackendService, CircuitBreakers, Endpoints, HealthCheck, LoadBalancing, LocalityLbPolicy,
+    OutlierDetection,
+};
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A backend service at work.
 pub struct Service {
+    pub link: SelfLink,
     pub affinity: Affinity,
+    pub check: Option<Arc<HealthCheck>>,
+    pub outlier: Option<Arc<OutlierDetection>>,
+    breakers: CircuitBreakers,
+    policy: LocalityLbPolicy,
+    manner: Manner,
     groups: Vec<Group>,
     /// What requests choose from.
     live: ArcSwap<Live>,
-    turn: AtomicU64,
+    /// Held while a table is made: the last one put in force saw the last change.
+    making: Mutex<()>,
+    under_way: Arc<UnderWay>,
+    kept: Arc<Kept>,
 }
 
 /// A network endpoint group, as this backend service uses it.
 struct Group {
     capacity: Capacity,
-    endpoints: Vec<Arc<Endpoint>>,
+    load: Arc<GroupLoad>,
+    members: Vec<Source>,
+}
+
+/// Where endpoints come from.
+enum Source {
+    Endpoint(Arc<Endpoint>),
+    /// One for each address that the name has just now.
+    Name(Arc<Name>, u16),
 }
 
 /// A table, with those whom it places.
 struct Live {
     table: Table,
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Vec<Placed>,
+    groups: Vec<(Capacity, Arc<GroupLoad>)>,
+    now: Arc<Kept>,
+}
+
+struct Placed {
+    endpoint: Arc<Endpoint>,
+    group: usize,
 }
 
 impl Service {
     pub fn compile(
         service: &BackendService,
         all: &LoadBalancing,
-        kept: &Kept,
+        kept: &Arc<Kept>,
     ) -> Result<Service, String> {
+        let link = &service.self_link;
         let policy = service.locality_lb_policy;
-        // Every forwarding rule of a region has the same one (2.1).
-        let source = all
-            .forwarding_rules
-            .iter()
-            .filter(|rule| rule.region == service.self_link.region())
-            .find_map(|rule| rule.proxy_address);
-        let mut groups = Vec::new();
-        for backend in &service.backends {
-            let group = all.network_endpoint_groups.iter().find(|g| g.self_link == backend.group);
-            let targets = match group.map(|group| &group.endpoints) {
+        let breakers = service.circuit_breakers.clone().unwrap_or_default();
+        let manner = Manner {
+            protocol: service.protocol,
+            // Every forwarding rule of a region has the same one (2.1).
+            source: all
+                .forwarding_rules
+                .iter()
+                .filter(|rule| rule.region == link.region())
+                .find_map(|rule| rule.proxy_address),
+            draining: Duration::from_secs(service.draining_timeout_sec.into()),
+            requests_per_connection: breakers.max_requests_per_connection,
+        };
+        let group_of =
+            |link: &SelfLink| all.network_endpoint_groups.iter().find(|g| g.self_link == *link);
+        let endpoint = |target| Source::Endpoint(kept.endpoint(link, target, &manner));
+        let groups = service.backends.iter().map(|backend| Group {
+            capacity: Capacity::of(backend),
+            load: kept.group(link, &backend.group),
+            members: match group_of(&backend.group).map(|group| &group.endpoints) {
                 Some(Endpoints::Addresses { endpoints, .. }) => {
-                    endpoints.iter().map(|address| Target::Address(*address)).collect()
+                    endpoints.iter().map(|address| endpoint(Target::Address(*address))).collect()
                 }
+                Some(Endpoints::Fqdn(endpoints)) => endpoints
+                    .iter()
+                    .map(|endpoint| Source::Name(kept.name(&endpoint.fqdn), endpoint.port))
+                    .collect(),
                 Some(Endpoints::ServiceAttachment(to)) => {
-                    vec![Target::Attachment(Box::new(to.clone()))]
+                    vec![endpoint(Target::Attachment(Box::new(to.clone())))]
                 }
-                Some(Endpoints::CloudRun(_) | Endpoints::Fqdn(_)) | None => Vec::new(),
-            };
-            let endpoint =
-                |target| kept.endpoint(&service.self_link, target, service.protocol, source);
-            groups.push(Group {
-                capacity: Capacity::of(backend),
-                endpoints: targets.into_iter().map(endpoint).collect(),
-            });
-        }
-        Ok(Service {
+                Some(Endpoints::CloudRun(_)) | None => Vec::new(),
+            },
+        });
+        let groups: Vec<_> = groups.collect();
+        let check = service.health_check.as_ref().map(|check| {
+            let found = all.health_checks.iter().find(|one| one.self_link == *check);
+            found.cloned().map(Arc::new).ok_or_else(|| format!("{check} is unknown"))
+        });
+        let service = Service {
             affinity: Affinity::new(&service.session_affinity, policy)?,
-            live: ArcSwap::from_pointee(Live::new(policy, &groups)),
+            check: check.transpose()?,
+            outlier: service.outlier_detection.clone().map(Arc::new),
+            live: ArcSwap::from_pointee(Live {
+                table: Table::new(policy, &[]),
+                endpoints: Vec::new(),
+                groups: Vec::new(),
+                now: Arc::clone(kept),
+            }),
+            under_way: kept.under_way(link),
+            kept: Arc::clone(kept),
+            link: link.clone(),
+            making: Mutex::default(),
+            breakers,
+            policy,
+            manner,
             groups,
-            turn: AtomicU64::new(0),
-        })
+        };
+        service.refresh();
+        Ok(service)
+    }
+
+    /// Puts the present addresses and availabilities in force.
+    pub fn refresh(&self) {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = Vec::new();
+        let mut members = Vec::new();
+        for (number, group) in self.groups.iter().enumerate() {
+            let first = endpoints.len();
+            for source in &group.members {
+                let placed = |endpoint| Placed { endpoint, group: number };
+                match source {
+                    Source::Endpoint(endpoint) => endpoints.push(placed(Arc::clone(endpoint))),
+                    Source::Name(name, port) => {
+                        let at = |address| Target::Named(name.fqdn.clone(), address);
+                        endpoints.extend(name.addresses(*port).map(|address| {
+                            placed(self.kept.endpoint(&self.link, at(address), &self.manner))
+                        }));
+                    }
+                }
+            }
+            let member = |placed: &Placed| Member {
+                identity: placed.endpoint.identity,
+                availability: placed.endpoint.availability(self.check.is_some()),
+            };
+            members.push((group.capacity, endpoints[first..].iter().map(member).collect()));
+        }
+        let table = Table::new(self.policy, &members);
+        let groups = self.groups.iter().map(|group| (group.capacity, Arc::clone(&group.load)));
+        let now = Arc::clone(&self.kept);
+        self.live.store(Arc::new(Live { table, endpoints, groups: groups.collect(), now }));
     }
 
     pub fn pick(self: &Arc<Self>, asking: &mut Asking) -> Result<Choice, Reason> {
+        let open = Reason::BackendCircuitBreakerOpen;
+        let under_way = &self.under_way;
+        let retry = match asking.is_retry() {
+            true => Counted::within(under_way, Which::Retries, self.breakers.max_retries),
+            false => Ok(None),
+        };
+        let request = Counted::within(under_way, Which::Requests, self.breakers.max_requests);
+        let counted = [request.map_err(|Full| open)?, retry.map_err(|Full| open)?];
         let live = self.live.load();
         let draw = Draw {
-            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+            turn: under_way.turn.fetch_add(1, Ordering::Relaxed),
             roll: asking.roll(),
             hash: asking.bound.hash,
             endpoint: asking.bound.endpoint,
         };
-        let tried = |place: u32| asking.has_tried(live.endpoints[place as usize].number);
+        let tried = |place: u32| asking.has_tried(live.endpoints[place as usize].endpoint.number);
         let place = live.table.pick(draw, &**live, tried).ok_or(Reason::NoHealthyBackend)?;
-        let endpoint = Arc::clone(&live.endpoints[place as usize]);
+        let Placed { endpoint, group } = &live.endpoints[place as usize];
+        let (capacity, load) = &live.groups[*group];
+        let load = capacity.is_bounded().then(|| {
+            load.rate.count(self.kept.now());
+            load.requests.fetch_add(1, Ordering::Relaxed);
+            Arc::clone(load)
+        });
         asking.tries(endpoint.number);
-        Ok(Choice::new(Arc::clone(self), endpoint, asking.bound))
+        let endpoint = Arc::clone(endpoint);
+        Ok(Choice::new(Arc::clone(self), endpoint, load, counted, asking.bound))
     }
 
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.groups.iter().flat_map(|group| &group.endpoints)
+    /// A place for one more connection, and one for the request that waits for it.
+    pub fn connects(&self) -> io::Result<[Option<Counted>; 2]> {
+        let open = |Full| refuse(Reason::BackendCircuitBreakerOpen, String::new());
+        let count = |which, limit| Counted::within(&self.under_way, which, limit).map_err(open);
+        Ok([
+            count(Which::Connections, self.breakers.max_connections)?,
+            count(Which::Pending, self.breakers.max_pending_requests)?,
+        ])
     }
-}
 
-impl Live {
-    fn new(policy: LocalityLbPolicy, groups: &[Group]) -> Live {
-        let member = |endpoint: &Arc<Endpoint>| Member {
-            identity: endpoint.identity,
-            availability: endpoint.availability(),
-        };
-        let members: Vec<_> = groups
-            .iter()
-            .map(|group| (group.capacity, group.endpoints.iter().map(member).collect()))
-            .collect();
-        let endpoints = groups.iter().flat_map(|group| group.endpoints.iter().cloned()).collect();
-        Live { table: Table::new(policy, &members), endpoints }
+    /// An endpoint has done this; it may be ejected for it.
+    pub fn judge(&self, endpoint: &Endpoint, outcome: Outcome) {
+        let Some(policy) = &self.outlier else { return };
+        let roll = mix(self.kept.now().as_nanos() as u64);
+        if !endpoint.conduct.record(outcome, policy, roll) || endpoint.conduct.is_ejected() {
+            return;
+        }
+        let live = self.live.load();
+        let all = live.endpoints.iter().map(|placed| &placed.endpoint.conduct);
+        if may_eject(policy, all) {
+            endpoint.conduct.eject(self.kept.now());
+            self.refresh();
+            log::entry(Severity::Warning, "an endpoint was ejected: too many failures in a row")
+                .field("backendService", self.link.as_str())
+                .field("endpoint", endpoint.target.to_string().as_str())
+                .emit();
+            metrics::counter!(
+                "postern_backend_ejections_total",
+                "backend_service" => self.link.to_string()
+            )
+            .increment(1);
+            self.kept.changed.notify_one();
+        }
+    }
+
+    /// The look at all endpoints, once an interval. True: something changed.
+    pub fn sweep(&self, policy: &OutlierDetection) -> bool {
+        let live = self.live.load();
+        let all: Vec<_> = live.endpoints.iter().map(|placed| &placed.endpoint.conduct).collect();
+        let now = self.kept.now();
+        let changed = sweep(policy, &all, now, mix(now.as_nanos() as u64));
+        if changed {
+            self.refresh();
+        }
+        changed
+    }
+
+    /// Its endpoints just now.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let live = self.live.load();
+        live.endpoints.iter().map(|placed| Arc::clone(&placed.endpoint)).collect()
+    }
+
+    /// The names that lead to its endpoints.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        members.filter_map(|source| match source {
+            Source::Name(name, _) => Some(name),
+            Source::Endpoint(_) => None,
+        })
     }
 }
 
 impl Load for Live {
     fn requests(&self, place: u32) -> u32 {
-        self.endpoints[place as usize].requests.load(Ordering::Relaxed)
+        self.endpoints[place as usize].endpoint.requests.load(Ordering::Relaxed)
     }
 
-    fn group(&self, _group: usize) -> f64 {
-        0.0
+    fn group(&self, group: usize) -> f64 {
+        let (capacity, load) = &self.groups[group];
+        match capacity.connections {
+            // A request takes a connection for as long as it is under way.
+            true => load.requests.load(Ordering::Relaxed).into(),
+            false => load.rate.rate(self.now.now()),
+        }
+    }
+}
+
+/// What a circuit breaker counts.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    Requests,
+    Retries,
+    Connections,
+    Pending,
+}
+
+/// One that counts, until it is dropped.
+pub struct Counted(Arc<UnderWay>, Which);
+
+/// The circuit breaker is open.
+pub struct Full;
+
+impl Counted {
+    /// One more, where there is a limit.
+    fn within(
+        under_way: &Arc<UnderWay>,
+        which: Which,
+        limit: Option<u32>,
+    ) -> Result<Option<Counted>, Full> {
+        let Some(limit) = limit else { return Ok(None) };
+        let before = which.of(under_way).fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(under_way), which);
+        if before >= limit { Err(Full) } else { Ok(Some(counted)) }
+    }
+}
+
+impl Which {
+    fn of(self, under_way: &UnderWay) -> &AtomicU32 {
+        match self {
+            Which::Requests => &under_way.requests,
+            Which::Retries => &under_way.retries,
+            Which::Connections => &under_way.connections,
+            Which::Pending => &under_way.pending,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.of(&self.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
