@@ -1,6 +1,7 @@
 //! The one place where a refusal or a failure becomes status, body and words for the log
 //! (private-connectivity 2.8, 2.9). What is there (unconfirmed) is Envoy's own behaviour.
 
+use crate::backends;
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use http_proxy::{Body, HeadError, SendError};
@@ -52,6 +53,16 @@ pub fn unanswered(error: &SendError, retried: bool) -> Failure {
         format!("upstream connect error or disconnect/reset before headers. {latest}: {what}")
             .into()
     };
+    // A service attachment that admits nobody, a circuit breaker.
+    if let SendError::Connect(error) = error
+        && let Some(named) = backends::refused(error)
+    {
+        let refused = match named.reason {
+            Reason::BackendCircuitBreakerOpen => refused(named.reason, 503),
+            reason => Failure { reason, ..unanswered(&refused_connection(), retried) },
+        };
+        return refused;
+    }
     match error {
         // A TLS handshake that failed comes as data that is not understood.
         SendError::Connect(error) if error.kind() == std::io::ErrorKind::InvalidData => Failure {
@@ -101,6 +112,10 @@ pub fn unanswered(error: &SendError, retried: bool) -> Failure {
             details: "client_disconnected_before_any_response",
         },
     }
+}
+
+fn refused_connection() -> SendError {
+    SendError::Connect(std::io::ErrorKind::ConnectionRefused.into())
 }
 
 /// The deadline came first.

@@ -4,7 +4,7 @@ use crate::api_proxy::Runtime;
 use crate::token::Issuer;
 use names::{NetworkId, SelfLink};
 use policy_bundle::{BundleError, Platform};
-use slice::{ConnectionState, ServiceState, Topology, Workload};
+use slice::{BackendState, ConnectionState, ServiceState, Topology, Workload};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -20,6 +20,8 @@ pub struct Live {
     pub workloads: Vec<Workload>,
     /// The state of every Cloud Run service that said something of itself.
     pub services: Vec<ServiceState>,
+    /// The state of every endpoint of the load balancers' backend services.
+    pub backends: Vec<BackendState>,
 }
 
 /// A topology, compiled.

@@ -62,6 +62,7 @@ fn world(state_dir: &Path, given: Option<&Path>) -> Result<(Topology, Option<Liv
         jwks: live.jwks,
         workloads: live.workloads,
         services: live.services,
+        backends: live.backends,
     };
     Ok((*topology, Some(known)))
 }

@@ -73,6 +73,7 @@ impl Loopback {
         }
         for rule in &topology.load_balancing.forwarding_rules {
             wanted.push((rule.network.clone(), rule.address));
+            wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
         }
         for endpoint in &topology.endpoints {
             wanted.push((endpoint.network.clone(), endpoint.address));

@@ -4,7 +4,7 @@
 
 use names::NetworkId;
 use serde::{Deserialize, Serialize};
-use slice::{ConnectionState, ServiceState, Topology, Workload};
+use slice::{BackendState, ConnectionState, ServiceState, Topology, Workload};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,6 +93,8 @@ pub struct Live {
     pub connections: Vec<ConnectionState>,
     /// States of Cloud Run services.
     pub services: Vec<ServiceState>,
+    /// The endpoints of backend services.
+    pub backends: Vec<BackendState>,
     /// The issuer's public keys.
     pub jwks: String,
 }
@@ -123,6 +125,8 @@ pub struct Status {
     pub connections: Vec<ConnectionState>,
     /// Cloud Run services.
     pub services: Vec<ServiceState>,
+    /// The endpoints of backend services.
+    pub backends: Vec<BackendState>,
     /// One line that works when pasted.
     pub try_it: Option<String>,
 }

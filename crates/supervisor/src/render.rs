@@ -74,6 +74,19 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text);
         text.push_str(&table(&rows));
     }
+    if !status.backends.is_empty() {
+        let mut rows = vec![["BACKEND SERVICE", "ENDPOINT", "HEALTH"].map(str::to_owned)];
+        for state in &status.backends {
+            let ejected = if state.ejected { ", ejected" } else { "" };
+            rows.push([
+                state.backend_service.to_string(),
+                state.endpoint.clone(),
+                format!("{}{ejected}", state.health_state),
+            ]);
+        }
+        let _ = writeln!(text);
+        text.push_str(&table(&rows));
+    }
     if !status.connections.is_empty() {
         let mut rows =
             vec![["PSC ENDPOINT", "SERVICE ATTACHMENT", "STATUS", "NAT", "WHY"].map(str::to_owned)];

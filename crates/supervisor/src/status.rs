@@ -27,6 +27,7 @@ pub fn of(supervisor: &Supervisor) -> Status {
         workloads: workloads.collect(),
         connections: supervisor.connections.values().flatten().cloned().collect(),
         services: supervisor.services.clone(),
+        backends: supervisor.backends.values().flatten().cloned().collect(),
     }
 }
 
@@ -39,6 +40,7 @@ pub fn live(supervisor: &Supervisor) -> Reply {
             workloads: supervisor.workloads.iter().map(|r| r.workload.clone()).collect(),
             connections: supervisor.connections.values().flatten().cloned().collect(),
             services: supervisor.services.clone(),
+            backends: supervisor.backends.values().flatten().cloned().collect(),
             jwks,
         })),
     }

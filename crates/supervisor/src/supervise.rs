@@ -666,7 +666,7 @@ impl Supervisor {
     /// What a process that has just been started must know beside its slice.
     fn tell_one(&self, child: &Child) {
         self.tell_workloads_to(child);
-        if child.id.role == Role::EndpointAttachment {
+        if matches!(child.id.role, Role::EndpointAttachment | Role::InternalLb) {
             child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
         }
     }

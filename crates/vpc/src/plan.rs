@@ -80,9 +80,11 @@ impl Fabric {
                 Purpose::RegionalManagedProxy => {
                     // The first address that is not the network's or the gateway's.
                     let address = range.hosts().nth(1);
-                    if let (None, Some(address)) = (proxy_address, address) {
+                    // Every region's is a source of its load balancers (2.1); the router's own
+                    // connections come from the first one.
+                    if let Some(address) = address {
                         add(host(address), Target::Local);
-                        proxy_address = Some(address);
+                        proxy_address = proxy_address.or(Some(address));
                     }
                 }
             }
