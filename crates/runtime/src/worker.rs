@@ -103,6 +103,9 @@ pub(crate) fn run<P: Program>(
         }
     };
     tasks.block_on(&runtime, main);
+    // Connections that are cut off say so, and what this thread has gathered goes out with it.
+    drop(tasks);
+    log::flush();
     Ok(())
 }
 
