@@ -14,12 +14,15 @@ use tokio::sync::Notify;
 
 /// Runs a test on one thread, as the programs run.
 pub fn run(test: impl Future<Output = ()>) {
+    run_within(std::time::Duration::from_secs(30), test);
+}
+
+/// The same for a long one.
+pub fn run_within(limit: std::time::Duration, test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(std::time::Duration::from_secs(30), test)
-            .await
-            .expect("no test hangs");
+        tokio::time::timeout(limit, test).await.expect("no test hangs");
     });
 }
 
