@@ -49,7 +49,7 @@ fn header(test: &HeaderTest, head: &RequestHead<'_>) -> String {
         (None, _) => format!("{what} is missing"),
         (Some(value), false) => format!("{what} is `{value}`, {}", wanted(&test.test)),
         (Some(value), true) => {
-            format!("{what} is `{value}`, and invertMatch is set on {}", test.test)
+            format!("{what} is `{value}`, which invertMatch excludes ({})", test.test)
         }
     }
 }
