@@ -64,7 +64,12 @@ fn count(size: usize) -> Vec<u64> {
     let dir = std::env::temp_dir().join(format!("postern-instructions-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory for callgrind's files");
     let status = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=*measured*", "--dump-after=*measured*", "-q"])
+        .args([
+            "--tool=callgrind",
+            "--toggle-collect=instructions::measured",
+            "--dump-after=instructions::measured",
+            "-q",
+        ])
         .arg(format!("--callgrind-out-file={}", dir.join("out").display()))
         .arg(std::env::current_exe().expect("this program"))
         .env(SIZE, size.to_string())

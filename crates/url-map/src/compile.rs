@@ -350,12 +350,7 @@ impl Compiler {
             catalogues.push(Catalogue::new(project, region, &endpoints.services));
             catalogues.len() - 1
         });
-        Selector {
-            catalogue: catalogue as u32,
-            service: endpoints.service.clone(),
-            tag: endpoints.tag.clone(),
-            mask,
-        }
+        Selector::new(catalogue as u32, &catalogues[catalogue], endpoints, mask)
     }
 }
 

@@ -42,11 +42,16 @@ impl<'r> RequestHead<'r> {
     /// A GET without fields, from a host and a target such as `/a?b`; an empty path is `/`. A
     /// fragment, which no client sends, is nobody's concern (2.5).
     pub fn new(host: &'r str, path_and_query: &'r str) -> RequestHead<'r> {
-        let target = path_and_query.split('#').next().unwrap_or_default();
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
+        // One look at each byte; both marks are ASCII, so that every cut is at a character's border.
+        let mut path = path_and_query;
+        let mut query = None;
+        if let Some(at) = path.bytes().position(|b| b == b'?' || b == b'#') {
+            let (before, rest) = path.split_at(at);
+            path = before;
+            if let Some(rest) = rest.strip_prefix('?') {
+                query = Some(rest.find('#').map_or(rest, |at| &rest[..at]));
+            }
+        }
         let path = if path.is_empty() { "/" } else { path };
         RequestHead { method: "GET", host, path, query, headers: &NO_HEADERS, roll: 0 }
     }

@@ -5,7 +5,7 @@ use crate::decide::Evidence;
 use crate::mask::{Captures, Mismatch, Placeholder, UrlMask, is_legal_name};
 use crate::table::TextMap;
 use names::{Reason, SelfLink};
-use slice::load_balancer::KnownService;
+use slice::load_balancer::{CloudRunEndpoints, KnownService};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -57,6 +57,8 @@ pub(crate) struct Selector {
     pub service: Option<String>,
     pub tag: Option<String>,
     pub mask: Option<UrlMask>,
+    /// Place of the service, and of its tag, where there is no mask and both exist.
+    fixed: Option<(u32, Option<u32>)>,
 }
 
 /// What became of a request at a serverless group.
@@ -93,6 +95,24 @@ impl Catalogue {
             catalogue.services.push(Known { untagged, tags, tagged });
         }
         catalogue
+    }
+
+    fn place(&self, service: &str, tag: Option<&str>) -> Option<(u32, Option<u32>)> {
+        let (_, at) = self.names.get(service.as_bytes())?;
+        let known = self.services.get(at as usize)?;
+        let tag = match tag {
+            Some(tag) => Some(known.tags.get(tag.as_bytes())?.1),
+            None => None,
+        };
+        Some((at, tag))
+    }
+
+    fn at(&self, (service, tag): (u32, Option<u32>)) -> Option<&CloudRunTarget> {
+        let known = self.services.get(service as usize)?;
+        match tag {
+            Some(tag) => known.tagged.get(tag as usize),
+            None => Some(&known.untagged),
+        }
     }
 
     /// Was the catalogue made of these services?
@@ -150,6 +170,21 @@ impl<'s, 'r> Selected<'s, 'r> {
 }
 
 impl Selector {
+    /// `catalogue`: the one with the given index.
+    pub(crate) fn new(
+        index: u32,
+        catalogue: &Catalogue,
+        endpoints: &CloudRunEndpoints,
+        mask: Option<UrlMask>,
+    ) -> Selector {
+        let (service, tag) = (endpoints.service.clone(), endpoints.tag.clone());
+        let fixed = match (&service, &mask) {
+            (Some(service), None) => catalogue.place(service, tag.as_deref()),
+            _ => None,
+        };
+        Selector { catalogue: index, service, tag, mask, fixed }
+    }
+
     /// Picks service and tag. Never falls back to the URL map's default (3.3).
     pub(crate) fn select<'s, 'r>(
         &'s self,
@@ -157,6 +192,9 @@ impl Selector {
         host: &'r str,
         path: &'r str,
     ) -> Selected<'s, 'r> {
+        if let Some(target) = self.fixed.and_then(|place| catalogue.at(place)) {
+            return Selected { captures: None, target: Ok(target) };
+        }
         let captures = match &self.mask {
             None => None,
             Some(mask) => match mask.find(host, path) {
