@@ -3,12 +3,13 @@
 
 use crate::backends::{Backends, Kept};
 use crate::headers::Ids;
+use crate::logging::Logging;
 use http::header::{HeaderName, HeaderValue};
 use http_proxy::ServerOptions;
 use http_proxy::tls::ServerConfig;
 use http_proxy::tls::{CertifiedPem, server_config};
 use names::{NetworkId, Origin, SelfLink};
-use slice::load_balancer::{ForwardingRule, InternalLbSlice, SslCertificate};
+use slice::load_balancer::{ForwardingRule, InternalLbSlice, LogConfig, SslCertificate};
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +80,10 @@ pub struct Service {
     pub response_headers: Vec<AddedHeader>,
     /// Its labels of the log entry's resource, as JSON, beginning with a comma.
     pub resource: String,
+    /// The same, for metrics.
+    pub labels: Vec<(&'static str, String)>,
+    /// What of its requests is logged.
+    pub logging: Logging,
     /// Its number in the keys of metrics.
     pub number: u32,
 }
@@ -120,7 +125,8 @@ pub fn compile(
     let services = url_maps
         .backend_services()
         .iter()
-        .map(|service| compile_service(service, numbers))
+        .zip(&load_balancing.backend_services)
+        .map(|(service, raw)| compile_service(service, raw.log_config.as_ref(), numbers))
         .collect::<Result<_, _>>()?;
     let fronts = load_balancing
         .forwarding_rules
@@ -205,6 +211,7 @@ fn compile_front(
 
 fn compile_service(
     service: &url_map::BackendService,
+    log_config: Option<&LogConfig>,
     numbers: &mut HashMap<SelfLink, u32>,
 ) -> Result<Service, String> {
     let added = |headers: &[CustomHeader]| {
@@ -225,21 +232,27 @@ fn compile_service(
             })
             .collect::<Result<Vec<_>, String>>()
     };
-    let mut labels = serde_json::Map::new();
-    labels.insert("backend_target_name".to_owned(), service.self_link.name().into());
-    labels.insert("backend_target_type".to_owned(), "BACKEND_SERVICE".into());
+    let mut labels = vec![
+        ("backend_target_name", service.self_link.name().to_owned()),
+        ("backend_target_type", "BACKEND_SERVICE".to_owned()),
+    ];
     if let Some(group) = &service.group {
-        labels.insert("backend_name".to_owned(), group.name().into());
-        labels.insert("backend_type".to_owned(), "NETWORK_ENDPOINT_GROUP".into());
-        labels.insert("backend_scope".to_owned(), group.region().into());
-        labels.insert("backend_scope_type".to_owned(), "REGION".into());
+        labels.push(("backend_name", group.name().to_owned()));
+        labels.push(("backend_type", "NETWORK_ENDPOINT_GROUP".to_owned()));
+        labels.push(("backend_scope", group.region().to_owned()));
+        labels.push(("backend_scope_type", "REGION".to_owned()));
     }
-    let resource = serde_json::Value::Object(labels).to_string();
+    let resource: serde_json::Map<_, _> =
+        labels.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();
+    let resource = serde_json::Value::Object(resource).to_string();
     Ok(Service {
         link: service.self_link.clone(),
         request_headers: added(&service.request_headers)?,
         response_headers: added(&service.response_headers)?,
         resource: format!(",{}", &resource[1..resource.len() - 1]),
+        labels,
+        logging: Logging::compile(log_config)
+            .map_err(|error| format!("{}: {error}", service.self_link))?,
         number: number(numbers, &service.self_link),
     })
 }

@@ -65,8 +65,9 @@ pub async fn forward(
     let tee = match order.mirror {
         Some((service, timeout)) if client.is_none() => {
             let client = *forward.variables.client.ip();
+            let span = record.span();
             let original =
-                Original { parts: &parts, own: &own, bodiless, client, roll: order.roll };
+                Original { parts: &parts, own: &own, bodiless, client, roll: order.roll, span };
             mirror::start(worker, snapshot, service, timeout, &original)
         }
         _ => None,
@@ -105,8 +106,7 @@ pub async fn forward(
                 return Err((respond::refused(reason, 503), detail, record));
             }
         };
-        let address = choice.as_ref().and_then(Choice::address);
-        record.sent_to(address.map(|address| *address.ip()));
+        record.begin_try(choice.as_ref().and_then(Choice::address), &mut parts.headers);
         if let Some(again) = kept.as_ref().and_then(Kept::next_try) {
             body = again;
         }
@@ -129,7 +129,9 @@ pub async fn forward(
         let again = outcome.for_policy().is_some_and(|outcome| {
             budget.retry.again(retried, outcome, parts.method.as_str(), bodiless)
         });
-        if !again || kept.as_ref().is_some_and(|kept| !kept.may_pass_again()) {
+        let last = !again || kept.as_ref().is_some_and(|kept| !kept.may_pass_again());
+        record.end_try(&outcome, last);
+        if last {
             break (outcome, choice);
         }
         if !budget.retry.default {
@@ -168,6 +170,7 @@ pub async fn forward(
     if let Some(cookie) = choice.as_ref().and_then(Choice::set_cookie) {
         parts.headers.append(SET_COOKIE, cookie);
     }
+    record.answering(&parts.headers);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let Some((client, upstream)) = client.zip(body.take_upgrade()) else {
             let error = SendError::Protocol("an upgrade that nobody asked for");

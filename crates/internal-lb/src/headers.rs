@@ -135,7 +135,7 @@ fn trace(headers: &mut HeaderMap, ids: &Ids) -> Option<HeaderValue> {
 
 /// As `x-cloud-trace-context` and as `traceparent`, without the machinery of formatting: most
 /// requests begin a trace.
-fn written(trace: &Trace) -> (Option<HeaderValue>, Option<HeaderValue>) {
+pub fn written(trace: &Trace) -> (Option<HeaderValue>, Option<HeaderValue>) {
     let sampled = b'0' + u8::from(trace.sampled);
     // Both in one piece of memory: 00-ID-SPAN-0F, then ID/SPAN;o=F.
     let mut text = *b"00-................................-................-0.................................../....................;o=.";
@@ -187,7 +187,8 @@ impl Ids {
         self.next()
     }
 
-    fn trace(&self) -> Trace {
+    /// A new trace with its first span.
+    pub fn trace(&self) -> Trace {
         let id = u128::from(self.next()) << 64 | u128::from(self.next());
         Trace { id: id.max(1), span: self.next().max(1), sampled: false }
     }

@@ -24,23 +24,28 @@ mod compile;
 mod decide;
 mod forward;
 mod headers;
+mod logging;
+mod meters;
 mod mirror;
 mod record;
 mod respond;
 mod retry;
 mod serve;
+mod trace;
 mod upstream;
 
 pub use compile::Snapshot;
+pub use logging::OPTIONAL_FIELDS;
 
 use arc_swap::ArcSwap;
 use compile::TlsConfigs;
 use headers::Ids;
 use http_proxy::tls::client_config_unverified;
 use http_proxy::{Pool, PoolOptions};
+use meters::Meters;
 use mirror::Mirrors;
 use names::SelfLink;
-use record::Meters;
+use runtime::log::{self, Severity};
 use runtime::{Accepted, Context, Program, Worker};
 use rustls::ClientConfig;
 use slice::load_balancer::InternalLbSlice;
@@ -49,6 +54,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use trace::Tracing;
 use upstream::PoolKey;
 
 /// The program.
@@ -59,6 +65,8 @@ pub struct InternalLb {
     tls: Mutex<TlsConfigs>,
     /// A number for every resource that has appeared in a metric's labels.
     numbers: Mutex<HashMap<SelfLink, u32>>,
+    /// None: nobody wants spans.
+    tracing: Option<Tracing>,
     /// Endpoints, kept over reloads.
     kept: Arc<backends::Kept>,
     /// What the service attachments said last of this network's endpoints, by PSC connection id.
@@ -91,6 +99,7 @@ impl Program for InternalLb {
             numbers: Mutex::default(),
             kept: Arc::default(),
             connections: ArcSwap::default(),
+            tracing: tracing(),
             backend_http1: client("http/1.1")?,
             backend_http2: client("h2")?,
         })
@@ -124,10 +133,23 @@ impl Program for InternalLb {
     }
 
     async fn background(worker: Rc<Worker<Self>>) {
-        backends::run(worker).await;
+        let export = async {
+            if let Some(tracing) = &worker.program.tracing {
+                tracing.export(worker.context().clone()).await;
+            }
+        };
+        tokio::join!(backends::run(worker.clone()), export);
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
         serve::serve(worker, accepted).await;
     }
+}
+
+/// A setting that is wrong is told, and does not keep the load balancer from serving.
+fn tracing() -> Option<Tracing> {
+    Tracing::from_environment().unwrap_or_else(|error| {
+        log::entry(Severity::Warning, "no spans are sent").field("error", error.as_str()).emit();
+        None
+    })
 }

@@ -5,6 +5,7 @@ use crate::InternalLb;
 use crate::bodies::Piece;
 use crate::compile::Snapshot;
 use crate::headers::Fields;
+use crate::trace::Mirrored;
 use crate::upstream;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -60,6 +61,8 @@ pub struct Original<'a> {
     pub client: Ipv4Addr,
     /// The request's random number.
     pub roll: u64,
+    /// Its trace and span, where it is sampled.
+    pub span: Option<(u128, u64)>,
 }
 
 /// Sends a copy of a request to a backend service, a place in the snapshot. What is returned takes
@@ -81,6 +84,8 @@ pub fn start(
         parts.headers.insert(HOST, host);
     }
     let own: Box<Fields> = original.own.into();
+    let ids = &worker.local.ids;
+    let span = original.span.map(|span| Mirrored::begin(span, ids, &mut parts.headers));
     let mut asking = snapshot.backends.ask(service, original.client, &parts.headers, original.roll);
     let Ok(choice) = snapshot.backends.pick(&mut asking) else {
         mirrors.failed.increment(1);
@@ -92,7 +97,7 @@ pub fn start(
         None => Body::empty(),
     };
     let running = Running::new(&mirrors.running);
-    let worker = worker.clone();
+    let (worker, snapshot) = (worker.clone(), snapshot.clone());
     tokio::task::spawn_local(async move {
         let _running = running;
         let exchange = async {
@@ -108,6 +113,10 @@ pub fn start(
         let mirrors = &worker.local.mirrors;
         let counter = if answered { &mirrors.sent } else { &mirrors.failed };
         counter.increment(1);
+        if let (Some(span), Some(tracing)) = (span, &worker.program.tracing) {
+            let service = snapshot.services.get(service).map_or("", |it| it.link.as_str());
+            span.finish(tracing, service, answered);
+        }
     });
     queue.map(Tee)
 }

@@ -1,23 +1,28 @@
 //! What is remembered of a request: one log entry (private-connectivity 2.9) and the metrics,
 //! written once, on whichever way the request ends.
 
+mod entry;
+
+pub use entry::unserved;
+
 use crate::InternalLb;
-use crate::compile::{Front, Snapshot};
+use crate::compile::{Service, Snapshot};
 use crate::decide::Plan;
 use crate::headers::is_ours;
+use crate::meters;
 use crate::respond::Failure;
-use foldhash::fast::RandomState;
-use http::header::{HOST, HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use crate::retry::Outcome;
+use crate::trace::{self, Traced, Value};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Version};
-use metrics::{Counter, Histogram};
+use http_proxy::ConnectionInfo;
 use names::Reason;
 use runtime::Worker;
 use runtime::log::{self, Severity};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +48,10 @@ struct Kept {
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     trace: Option<HeaderValue>,
+    /// Has it spans?
+    traced: Option<Box<Traced>>,
+    /// The connection.
+    info: Rc<ConnectionInfo>,
     /// The client's address, as text.
     client: Rc<str>,
     head_bytes: u64,
@@ -52,7 +61,13 @@ struct Kept {
     body_bytes: Option<Rc<Cell<u64>>>,
     service: Option<usize>,
     path_rule: Option<Box<str>>,
+    /// Was it sent to a backend?
+    tried: bool,
     server: Option<Ipv4Addr>,
+    /// Those that `logConfig` names.
+    request_headers: Vec<(HeaderName, HeaderValue)>,
+    /// See `request_headers`.
+    response_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Record {
@@ -61,7 +76,7 @@ impl Record {
         worker: &Rc<Worker<InternalLb>>,
         snapshot: &Arc<Snapshot>,
         front: usize,
-        client: &Rc<str>,
+        (client, info): (&Rc<str>, &Rc<ConnectionInfo>),
         parts: &Parts,
     ) -> Self {
         let root = || PathAndQuery::from_static("/");
@@ -92,13 +107,18 @@ impl Record {
             user_agent,
             referer,
             trace: None,
+            traced: None,
+            info: info.clone(),
             client: client.clone(),
             head_bytes: head as u64,
             proxied,
             body_bytes: None,
             service: None,
             path_rule: None,
+            tried: false,
             server: None,
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
         };
         Record { kept: Some(Box::new(kept)) }
     }
@@ -108,11 +128,19 @@ impl Record {
         self.kept.as_ref().and_then(|kept| text_of(kept.host.as_ref())).unwrap_or_default()
     }
 
-    /// What was decided.
-    pub fn planned(&mut self, plan: &mut Plan<'_>, _headers: &HeaderMap) {
-        if let Some(kept) = &mut self.kept {
-            kept.service = plan.service;
-            kept.path_rule = plan.path_rule.take();
+    /// What was decided; a span begins where one is wanted.
+    pub fn planned(&mut self, plan: &mut Plan<'_>, headers: &HeaderMap) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.service = plan.service;
+        kept.path_rule = plan.path_rule.take();
+        if let Some(tracing) = &kept.worker.program.tracing {
+            let client = kept.proxied.then_some(headers);
+            kept.traced = tracing.begin(client, &kept.worker.local.ids, kept.at).map(Box::new);
+        }
+        if let Some(names) = kept.service().map(|service| &service.logging.request_headers)
+            && !names.is_empty()
+        {
+            kept.request_headers = named(names, headers);
         }
     }
 
@@ -135,10 +163,50 @@ impl Record {
         }
     }
 
-    /// Where the request goes, at this attempt.
-    pub fn sent_to(&mut self, server: Option<Ipv4Addr>) {
-        if let Some(kept) = &mut self.kept {
-            kept.server = server;
+    /// Has the request spans?
+    pub fn is_sampled(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.traced.is_some())
+    }
+
+    /// Its trace and its span, where it is sampled.
+    pub fn span(&self) -> Option<(u128, u64)> {
+        let traced = self.kept.as_ref()?.traced.as_ref()?;
+        Some((traced.trace, traced.span))
+    }
+
+    /// Writes the trace of a sampled request into its headers, over what is there: the backend's
+    /// spans stand below ours.
+    pub fn write_trace(&self, headers: &mut HeaderMap) {
+        if let Some(traced) = self.kept.as_ref().and_then(|kept| kept.traced.as_ref()) {
+            traced.write(traced.span, headers);
+        }
+    }
+
+    /// A try begins, at this address; none: to Cloud Run, or through a service attachment.
+    pub fn begin_try(&mut self, address: Option<SocketAddrV4>, headers: &mut HeaderMap) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.tried = true;
+        kept.server = address.map(|address| *address.ip());
+        if let Some(traced) = &mut kept.traced {
+            traced.begin_try(&kept.worker.local.ids, address, headers);
+        }
+    }
+
+    /// What became of the try; the last one?
+    pub fn end_try(&mut self, outcome: &Outcome, last: bool) {
+        let traced = self.kept.as_mut().and_then(|kept| kept.traced.as_mut());
+        if let Some(traced) = traced {
+            traced.end_try(outcome.status(), outcome.error(), last);
+        }
+    }
+
+    /// The head of the answer, as it goes to the client.
+    pub fn answering(&mut self, headers: &HeaderMap) {
+        let Some(kept) = &mut self.kept else { return };
+        if let Some(names) = kept.service().map(|service| &service.logging.response_headers)
+            && !names.is_empty()
+        {
+            kept.response_headers = named(names, headers);
         }
     }
 
@@ -236,36 +304,45 @@ impl Kept {
         self.head_bytes + self.body_bytes.as_ref().map_or(0, |bytes| bytes.get())
     }
 
-    fn count(&self, status: u16, bytes: u64, took: Duration) {
-        let Some(front) = self.snapshot.fronts.get(self.front) else { return };
-        let service = self.service.and_then(|service| self.snapshot.services.get(service));
-        let key = (front.number, service.map_or(0, |service| service.number), status);
-        self.worker.local.meters.request(
-            key,
-            |meter| {
-                meter.requests.increment(1);
-                meter.request_bytes.increment(self.request_bytes());
-                meter.response_bytes.increment(bytes);
-                meter.latencies.record(took.as_secs_f64() * 1000.0);
-            },
-            || {
-                let mut labels = front.labels.clone();
-                let name = service.map_or("", |service| service.link.name()).to_owned();
-                labels.push(("backend_target_name", name));
-                labels.push(("response_code", status.to_string()));
-                labels.push(("response_code_class", format!("{}xx", status / 100)));
-                labels
-            },
-        );
+    fn service(&self) -> Option<&Service> {
+        self.service.and_then(|place| self.snapshot.services.get(place))
     }
 
-    fn write(self: Box<Self>, ended: Ended<'_>) {
+    fn count(&self, status: u16, bytes: u64, took: Duration) {
+        let Some(front) = self.snapshot.fronts.get(self.front) else { return };
+        self.worker.local.meters.request(&meters::Ended {
+            front,
+            service: self.service(),
+            rule: self.path_rule.as_deref(),
+            status,
+            request_bytes: self.request_bytes(),
+            response_bytes: bytes,
+            total: took,
+            backend: self.tried.then(|| took.saturating_sub(self.delay)),
+        });
+    }
+
+    /// "Even with logging off, failed requests that could not be tied to a backend may be logged"
+    /// (2.9), and they are.
+    fn is_logged(&self, ended: &Ended<'_>) -> bool {
+        let roll = || self.worker.local.ids.roll();
+        let Some(service) = self.service() else { return true };
+        (ended.reason.is_some() && !self.tried) || service.logging.samples(roll)
+    }
+
+    fn write(mut self: Box<Self>, ended: Ended<'_>) {
         let took = self.at.elapsed();
         self.count(ended.status, ended.bytes, took);
         if let Some(reason) = ended.reason {
             self.worker.local.meters.refusal(reason);
         }
+        if let Some(traced) = self.traced.take() {
+            self.write_spans(*traced, &ended);
+        }
         let Some(front) = self.snapshot.fronts.get(self.front) else { return };
+        if !self.is_logged(&ended) {
+            return;
+        }
         let severity = match (ended.status, ended.reason) {
             (500.., _) => Severity::Error,
             (400.., _) | (_, Some(_)) => Severity::Warning,
@@ -278,169 +355,56 @@ impl Kept {
             .emit();
     }
 
-    /// Everything but what a refusal adds. Written without the machinery of formatting: there is
-    /// one entry for every request.
-    fn render(&self, front: &Front, ended: &Ended<'_>, took: Duration, text: &mut Vec<u8>) {
-        text.reserve(1024);
-        text.extend_from_slice(front.log_head.as_bytes());
-        put(text, ",\"matched_url_path_rule\":\"");
-        log::escape(self.path_rule.as_deref().unwrap_or("UNMATCHED"), text);
-        put(text, "\"");
-        if let Some(service) = self.service.and_then(|place| self.snapshot.services.get(place)) {
-            put(text, &service.resource);
-        }
-        put(text, "}}");
-        if let Some(trace) = text_of(self.trace.as_ref()) {
-            put(text, &front.trace_head);
-            let end = trace.bytes().position(|byte| matches!(byte, b'/' | b';'));
-            log::escape(&trace[..end.unwrap_or(trace.len())], text);
-            put(text, "\"");
-        }
-        put(text, ",\"httpRequest\":{\"requestMethod\":\"");
-        log::escape(self.method.as_str(), text);
-        put(text, "\",\"requestUrl\":\"");
-        put(text, if front.tls.is_some() { "https://" } else { "http://" });
-        log::escape(text_of(self.host.as_ref()).unwrap_or_default(), text);
-        log::escape(self.target.as_str(), text);
-        put(text, "\",\"requestSize\":\"");
-        log::decimal(self.request_bytes(), text);
-        put(text, "\",\"status\":");
-        log::decimal(ended.status.into(), text);
-        put(text, ",\"responseSize\":\"");
-        log::decimal(ended.bytes, text);
-        put(text, "\",\"remoteIp\":\"");
-        put(text, &self.client);
-        put(text, "\",");
-        if let Some(server) = self.server {
-            put(text, "\"serverIp\":\"");
-            put_address(text, server);
-            put(text, "\",");
+    fn write_spans(&self, traced: Traced, ended: &Ended<'_>) {
+        let Some(tracing) = &self.worker.program.tracing else { return };
+        let front = self.snapshot.fronts.get(self.front);
+        let https = front.is_some_and(|front| front.tls.is_some());
+        let mut attributes: Vec<(&'static str, Value)> = vec![
+            ("url.scheme", if https { "https".into() } else { "http".into() }),
+            ("url.path", self.target.path().into()),
+            ("client.address", (*self.client).into()),
+            ("network.protocol.version", protocol(self.version)[5..].into()),
+        ];
+        if let Some(query) = self.target.query() {
+            attributes.push(("url.query", query.into()));
         }
         for (name, value) in
-            [("\"userAgent\":\"", &self.user_agent), ("\"referer\":\"", &self.referer)]
+            [("server.address", &self.host), ("user_agent.original", &self.user_agent)]
         {
             if let Some(value) = text_of(value.as_ref()) {
-                put(text, name);
-                log::escape(value, text);
-                put(text, "\",");
+                attributes.push((name, value.into()));
             }
         }
-        put(text, "\"latency\":\"");
-        log::decimal(took.as_secs(), text);
-        put(text, ".");
-        log::micros(took.subsec_micros(), text);
-        put(text, "s\",\"protocol\":\"");
-        put(text, protocol(self.version));
-        put(text, "\"},\"jsonPayload\":{\"@type\":\"");
-        put(text, TYPE);
-        put(text, "\"");
-        if let Some((error, details)) = ended.proxy_status {
-            put(text, ",\"proxyStatus\":\"error=\\\"");
-            put(text, error);
-            put(text, "\\\"; details=\\\"");
-            put(text, details);
-            put(text, "\\\"\"");
+        if let Some(front) = front {
+            attributes.push(("postern.forwarding_rule", (*front.link).into()));
         }
-        put(text, "}");
-    }
-}
-
-fn put(text: &mut Vec<u8>, part: &str) {
-    text.extend_from_slice(part.as_bytes());
-}
-
-fn put_address(text: &mut Vec<u8>, address: Ipv4Addr) {
-    for (n, octet) in address.octets().into_iter().enumerate() {
-        if n > 0 {
-            text.push(b'.');
+        if ended.status > 0 {
+            attributes.push(("http.response.status_code", u64::from(ended.status).into()));
         }
-        log::decimal(octet.into(), text);
-    }
-}
-
-const TYPE: &str = "type.googleapis.com/google.cloud.loadbalancing.type.LoadBalancerLogEntry";
-
-/// A connection or a head that never became a request.
-pub fn unserved(
-    meters: &Meters,
-    front: &Front,
-    client: Ipv4Addr,
-    reason: Reason,
-    status: Option<u16>,
-    detail: &str,
-) {
-    meters.refusal(reason);
-    log::entry(Severity::Warning, reason.summary())
-        .rendered(|text| {
-            put(text, &front.log_head);
-            put(text, "}}");
-        })
-        .nested("httpRequest", |entry| {
-            entry
-                .field("status", status.filter(|status| *status > 0))
-                .field("remoteIp", client.to_string())
-                .field("serverIp", front.address.ip().to_string())
-        })
-        .field("reason", reason)
-        .field("detail", detail)
-        .emit();
-}
-
-/// Handles of one thread's metrics: made at their first use, found by number afterwards.
-#[derive(Default)]
-pub struct Meters {
-    requests: RefCell<HashMap<(u32, u32, u16), Meter, RandomState>>,
-    refusals: RefCell<HashMap<Reason, Counter>>,
-}
-
-struct Meter {
-    requests: Counter,
-    request_bytes: Counter,
-    response_bytes: Counter,
-    /// Milliseconds, as Google's metric.
-    latencies: Histogram,
-}
-
-impl Meters {
-    fn request(
-        &self,
-        key: (u32, u32, u16),
-        count: impl FnOnce(&Meter),
-        labels: impl FnOnce() -> Vec<(&'static str, String)>,
-    ) {
-        let mut requests = self.requests.borrow_mut();
-        let meter = requests.entry(key).or_insert_with(|| {
-            let labels = labels();
-            Meter {
-                requests: metrics::counter!(
-                    "loadbalancing_googleapis_com_https_internal_request_count",
-                    &labels
-                ),
-                request_bytes: metrics::counter!(
-                    "loadbalancing_googleapis_com_https_internal_request_bytes_count",
-                    &labels
-                ),
-                response_bytes: metrics::counter!(
-                    "loadbalancing_googleapis_com_https_internal_response_bytes_count",
-                    &labels
-                ),
-                latencies: metrics::histogram!(
-                    "loadbalancing_googleapis_com_https_internal_total_latencies",
-                    &labels
-                ),
-            }
-        });
-        count(meter);
-    }
-
-    /// Counts a refusal.
-    pub fn refusal(&self, reason: Reason) {
-        let mut refusals = self.refusals.borrow_mut();
-        let counter = refusals.entry(reason).or_insert_with(
-            || metrics::counter!("postern_refusals_total", "reason" => reason.code()),
+        match (ended.reason, ended.proxy_status) {
+            (Some(reason), _) => attributes.push(("error.type", reason.code().into())),
+            (None, Some((_, details))) => attributes.push(("error.type", details.into())),
+            (None, None) => {}
+        }
+        traced.finish(
+            tracing,
+            trace::Server {
+                method: self.method.as_str(),
+                route: self.path_rule.as_deref(),
+                service: self.service().map(|service| service.link.as_str()),
+                attributes,
+                failed: ended.status >= 500,
+            },
         );
-        counter.increment(1);
     }
+}
+
+/// The fields of these names.
+fn named(names: &[HeaderName], headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let all = |name| {
+        headers.get_all(name).iter().map(move |value| (HeaderName::clone(name), value.clone()))
+    };
+    names.iter().flat_map(all).collect()
 }
 
 fn text_of(value: Option<&HeaderValue>) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! One try within its time, and the pause before the next one.
 
 use crate::clock::Clock;
+use crate::respond;
 use http::Response;
 use http_proxy::{Incoming, SendError};
 use std::future::{Future, poll_fn};
@@ -46,6 +47,25 @@ impl Outcome {
             Outcome::TryTimedOut => TryOutcome::PerTryTimeout,
             Outcome::Failed(SendError::Body(_)) | Outcome::TimedOut => return None,
         })
+    }
+}
+
+impl Outcome {
+    /// HTTP status, where there is one.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Outcome::Answered(response) => Some(response.status().as_u16()),
+            _ => None,
+        }
+    }
+
+    /// In RFC 9209's words, where there is no answer.
+    pub fn error(&self) -> Option<&'static str> {
+        match self {
+            Outcome::Answered(_) => None,
+            Outcome::Failed(error) => Some(respond::unanswered(error, false).error),
+            Outcome::TryTimedOut | Outcome::TimedOut => Some(respond::timed_out().error),
+        }
     }
 }
 

@@ -129,7 +129,8 @@ impl Handler for Connection {
         let (mut parts, body) = request.into_parts();
         let upgrade = strip_hop_by_hop(&mut parts.headers);
         let grpc = is_grpc(&parts.headers);
-        let mut record = Record::new(&self.worker, &snapshot, place, &self.client_text, &parts);
+        let client = (&self.client_text, info);
+        let mut record = Record::new(&self.worker, &snapshot, place, client, &parts);
         let mut plan = self.plan(&snapshot, front, record.host(), &parts);
         record.planned(&mut plan, &parts.headers);
         if let Some(delay) = plan.delay {
@@ -147,7 +148,10 @@ impl Handler for Connection {
                 let service = plan.service.and_then(|at| snapshot.services.get(at));
                 let added = service.map_or(&[][..], |service| &service.request_headers);
                 let ids = &self.worker.local.ids;
-                let changed = record.proxied() || !added.is_empty() || !plan.headers.is_empty();
+                let changed = record.proxied()
+                    || !added.is_empty()
+                    || !plan.headers.is_empty()
+                    || record.is_sampled();
                 let fresh = match changed {
                     true => None,
                     false => headers::fresh(&self.forwarded, ids),
@@ -159,6 +163,7 @@ impl Handler for Connection {
                     }
                     None => {
                         let map = &mut parts.headers;
+                        record.write_trace(map);
                         record.traced(headers::for_backend(map, &self.forwarded, ids));
                         plan.headers.apply_to_request(map);
                         headers::add(map, added, &variables);

@@ -272,7 +272,7 @@ async fn flaky(statuses: &[u16]) -> (std::net::SocketAddr, Rc<RefCell<Vec<String
             let mut response = Response::new(Body::full(body));
             match next {
                 Some(status @ 1..=16) => {
-                    response.headers_mut().insert("grpc-status", u16::from(status).into());
+                    response.headers_mut().insert("grpc-status", status.into());
                 }
                 Some(status) => {
                     *response.status_mut() = StatusCode::from_u16(status).expect("a status");

@@ -5,7 +5,7 @@ mod common;
 use common::support::{self, Raw, run};
 use common::*;
 use http_proxy::ServerOptions;
-use slice::load_balancer::Protocol;
+use slice::load_balancer::{BackendService, LogConfig, Protocol};
 
 /// Not a test by itself: what [`every_request_is_one_log_entry`] runs in a process of its own.
 #[test]
@@ -34,21 +34,25 @@ fn requests_for_the_log() {
     });
 }
 
-#[test]
-fn every_request_is_one_log_entry() {
+/// What a test of this file, run in a process of its own, has logged of requests.
+fn entries(test: &str) -> Vec<serde_json::Value> {
     let child = std::process::Command::new(std::env::current_exe().expect("a path"))
-        .args(["--exact", "requests_for_the_log", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
         .output()
         .expect("a child");
     let text = String::from_utf8(child.stderr).expect("UTF-8");
     assert!(child.status.success(), "{text}");
-    let entries: Vec<serde_json::Value> = text
-        .lines()
+    text.lines()
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .filter(|entry: &serde_json::Value| entry.get("httpRequest").is_some())
-        .collect();
-    assert_eq!(entries.len(), 3, "{text}");
+        .collect()
+}
+
+#[test]
+fn every_request_is_one_log_entry() {
+    let entries = entries("requests_for_the_log");
+    assert_eq!(entries.len(), 3, "{entries:#?}");
     let served = &entries[0];
     let labels = &served["resource"]["labels"];
     for (found, expected) in [
@@ -83,4 +87,113 @@ fn every_request_is_one_log_entry() {
     );
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("other")), "{refused}");
     assert_eq!(entries[2]["reason"], "HTTP_MALFORMED");
+}
+
+/// Not a test by itself: what [`log_config_says_what_is_logged`] runs in a process of its own.
+#[test]
+#[ignore = "run by log_config_says_what_is_logged"]
+fn requests_for_log_configurations() {
+    run(async {
+        let asked = std::rc::Rc::new(std::cell::Cell::new(0));
+        let backend = support::server(ServerOptions::default(), move |request| {
+            asked.set(asked.get() + 1);
+            let first = asked.get() == 1;
+            async move {
+                let mut response = mirror(request).await;
+                if first {
+                    *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+                }
+                for value in ["1", "2"] {
+                    response.headers_mut().append("x-b", value.parse().expect("a value"));
+                }
+                response
+            }
+        })
+        .await;
+        let config = |enable| LogConfig {
+            enable,
+            sample_rate: 1.0,
+            optional_fields: vec!["tls.cipher".to_owned()],
+            request_headers: vec!["X-A".to_owned()],
+            response_headers: vec!["x-b".to_owned(), "x-none".to_owned()],
+        };
+        let logged = |name: &str, enable| BackendService {
+            log_config: Some(config(enable)),
+            ..service(name, Protocol::Http, name)
+        };
+        let slice = slice(
+            &[
+                ("on.example.com", to("on")),
+                ("off.example.com", to("off")),
+                ("mask.example.com", to("mask")),
+                ("dead.example.com", to("dead")),
+            ],
+            vec![
+                logged("on", true),
+                logged("off", false),
+                logged("mask", false),
+                service("dead", Protocol::Http, "dead"),
+            ],
+            vec![
+                group("on", &[declared(1)]),
+                group("off", &[declared(1)]),
+                serverless("mask", "mask.example.com/app/<service>"),
+                group("dead", &[declared(2)]),
+            ],
+        );
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let nobody = listener.local_addr().expect("an address");
+        drop(listener);
+        let certificate = certificate(&["on.example.com"]);
+        let slice = over_tls(slice, std::slice::from_ref(&certificate));
+        let started = start("log-config", slice, &[(1, backend.address), (2, nobody)]);
+        let at = address(&started);
+        let pool = http_proxy::Pool::new(http_proxy::PoolOptions::default());
+        let h1 = http_proxy::Version::H1;
+        for (host, path) in [
+            ("on.example.com", "/retried"),
+            ("off.example.com", "/"),
+            ("mask.example.com", "/other"),
+            ("dead.example.com", "/"),
+        ] {
+            let trust = http_proxy::tls::client_config(&certificate.0, &["http/1.1"]);
+            let trust = trust.expect("a configuration");
+            let dial = || async move {
+                let stream = tokio::net::TcpStream::connect(at).await?;
+                http_proxy::tls::connect(trust, "on.example.com", stream).await
+            };
+            let request = http::Request::builder().uri(path).header("host", host);
+            let request = request.header("x-a", "\"a\"").body(http_proxy::Body::empty());
+            let response = pool.send(&(), h1, dial, request.expect("a request")).await;
+            response.expect("a response").into_body().collect(1 << 20).await.expect("a body");
+        }
+        tokio::task::spawn_blocking(move || drop(started)).await.expect("a clean end");
+    });
+}
+
+#[test]
+fn log_config_says_what_is_logged() {
+    let entries = entries("requests_for_log_configurations");
+    let hosts: Vec<_> = entries
+        .iter()
+        .map(|entry| entry["httpRequest"]["requestUrl"].as_str().unwrap_or_default())
+        .collect();
+    // A request that was tied to no backend is logged in spite of `enable: false`; one that was
+    // sent twice is one entry.
+    assert_eq!(
+        hosts,
+        [
+            "https://on.example.com/retried",
+            "https://mask.example.com/other",
+            "https://dead.example.com/"
+        ]
+    );
+    let payload = &entries[0]["jsonPayload"];
+    assert_eq!(entries[0]["httpRequest"]["status"], 200);
+    assert_eq!(payload["requestHeaders"], serde_json::json!({"x-a": "\"a\""}));
+    assert_eq!(payload["responseHeaders"], serde_json::json!({"x-b": "1, 2"}));
+    assert!(payload["tls"].get("protocol").is_none() && payload["tls"]["cipher"] != "");
+    assert_eq!(entries[2]["jsonPayload"]["tls"]["protocol"], "TLSv1.3");
+    let status = entries[2]["jsonPayload"]["proxyStatus"].as_str().unwrap_or_default();
+    assert!(status.starts_with("error=\"connection_refused\""), "{status}");
 }

@@ -2,7 +2,7 @@
 
 use crate::{Program, by_hand, control, log};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use names::NetworkId;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
@@ -75,6 +75,9 @@ fn supervised<P: Program>(
 /// Histograms in seconds, at Google's usual exponential steps.
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0, 300.0];
+/// Google's `…_latencies` are in milliseconds.
+const BUCKETS_MS: [f64; 14] =
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 5e3, 30e3, 300e3];
 
 /// How often the samples of histograms are added up.
 const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
@@ -82,6 +85,10 @@ const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
 fn recorder() -> Result<PrometheusHandle, String> {
     let recorder = PrometheusBuilder::new()
         .set_buckets(&BUCKETS)
+        .and_then(|builder| {
+            let latencies = Matcher::Suffix("_latencies".to_owned());
+            builder.set_buckets_for_metric(latencies, &BUCKETS_MS)
+        })
         .map_err(|error| format!("metrics: {error}"))?
         .build_recorder();
     let handle = recorder.handle();

@@ -284,6 +284,9 @@ pub const PUBLIC_VIP: Ipv4Addr = Ipv4Addr::new(216, 239, 32, 53);
 
 /// The channel on which `cloud-run` accepts connections: PROXY v2 with the origin TLV, then HTTP.
 pub const CLOUD_RUN_CHANNEL: &str = "cloud-run";
+/// The channel on which the supervisor takes connections for the collector of
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`, which is no part of any simulated network.
+pub const OTLP_CHANNEL: &str = "otlp-collector";
 /// The channel on which `cloud-run` accepts sockets handed over by `google-front-end` (TLS inside).
 pub const CLOUD_RUN_FRONT_END_CHANNEL: &str = "cloud-run-front-end";
 
