@@ -7,6 +7,7 @@
 mod child;
 mod cli;
 mod client;
+mod collector;
 mod doctor;
 mod events;
 mod explain;

@@ -218,6 +218,8 @@ fn supervise(
         }
     })
     .map_err(|error| error.to_string())?;
+    crate::collector::start(&options.state_dir)
+        .map_err(|error| format!("the collector's channel: {error}"))?;
     let surroundings = match isolation {
         Isolation::Netns => Surroundings::Namespaces {
             namespaces: Default::default(),

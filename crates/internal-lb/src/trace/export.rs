@@ -99,7 +99,7 @@ async fn dial(context: &Context, settings: &Settings) -> io::Result<BoxIo> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let (host, port) = (settings.authority.host(), settings.authority.port_u16().unwrap_or(4318));
+    let (host, port) = (settings.authority.host(), settings.authority.port_u16().unwrap_or(80));
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
     Ok(Box::new(stream))
 }
