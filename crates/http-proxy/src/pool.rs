@@ -81,6 +81,8 @@ struct Slot {
     h2: RefCell<Vec<Client>>,
     /// An HTTP/2 connection is being made; those who wait for it share it.
     connecting: RefCell<Option<Rc<Shared>>>,
+    /// Requests that one connection serves.
+    requests_max: Cell<u32>,
     /// The key was forgotten: nothing comes back.
     forgotten: Cell<bool>,
 }
@@ -88,7 +90,8 @@ struct Slot {
 impl Home for Slot {
     fn take_back(&self, exchange: Box<Exchange>) {
         let mut idle = self.idle.borrow_mut();
-        if !self.forgotten.get() && idle.len() < self.options.idle_max {
+        let used_up = exchange.served >= self.requests_max.get();
+        if !used_up && !self.forgotten.get() && idle.len() < self.options.idle_max {
             idle.push(exchange);
         }
     }
@@ -182,6 +185,12 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         }
     }
 
+    /// A connection of this key serves so many requests and is closed then. To be said while a
+    /// connection is made.
+    pub fn limit(&self, key: &K, requests_max: u32) {
+        self.slot(key).requests_max.set(requests_max.max(1));
+    }
+
     /// How many connections wait for a request, over all keys.
     pub fn idle(&self) -> usize {
         let unused = |slot: &Rc<Slot>| {
@@ -200,6 +209,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             idle: RefCell::default(),
             h2: RefCell::default(),
             connecting: RefCell::default(),
+            requests_max: Cell::new(u32::MAX),
             forgotten: Cell::new(false),
         });
         self.inner.slots.borrow_mut().insert(key.clone(), slot.clone());
@@ -326,8 +336,12 @@ impl Slot {
                 let mut clients = self.h2.borrow_mut();
                 clients.retain(|client| !client.is_closed());
                 let most = self.options.h2_streams_max;
-                if let Some(client) = clients.iter().find(|client| client.has_room(most)) {
-                    return Ok(client.sender());
+                if let Some(at) = clients.iter().position(|client| client.has_room(most)) {
+                    let sender = clients[at].sender();
+                    if clients[at].served.get() >= self.requests_max.get() {
+                        clients.swap_remove(at); // it ends with its last request
+                    }
+                    return Ok(sender);
                 }
             }
             let waits_for = self.connecting.borrow().clone();
@@ -346,7 +360,7 @@ impl Slot {
             let client = async { Client::connect(connect().await?).await }.await;
             let client = client.inspect_err(|error| attempt.0.failure.set(Some(alike(error))))?;
             let sender = client.sender();
-            if !self.forgotten.get() {
+            if !self.forgotten.get() && client.served.get() < self.requests_max.get() {
                 self.h2.borrow_mut().push(client);
             }
             return Ok(sender);

@@ -48,6 +48,8 @@ pub(crate) struct Exchange {
     home: Option<Rc<dyn Home>>,
     /// When it came back the last time.
     pub(crate) idle_since: Instant,
+    /// Exchanges that have ended well.
+    pub(crate) served: u32,
 }
 
 /// The socket, and what is still to be sent.
@@ -142,6 +144,7 @@ impl Exchange {
             keep_alive: false,
             home: None,
             idle_since: Instant::now(),
+            served: 0,
         })
     }
 
@@ -316,6 +319,7 @@ impl Exchange {
             exchange.reader.rest();
             exchange.interims = 0;
             exchange.idle_since = Instant::now();
+            exchange.served = exchange.served.saturating_add(1);
             home.take_back(exchange);
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Client {
     running: Rc<Running>,
     /// The peer's own limit of streams.
     streams_max: Rc<Cell<usize>>,
+    /// Requests that it was asked to send.
+    pub(crate) served: Cell<u32>,
 }
 
 /// The right to send one request.
@@ -63,7 +65,7 @@ impl Client {
             })
             .await;
         });
-        Ok(Client { sender, running: Rc::default(), streams_max })
+        Ok(Client { sender, running: Rc::default(), streams_max, served: Cell::new(0) })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -85,6 +87,7 @@ impl Client {
     }
 
     pub(crate) fn sender(&self) -> Sender {
+        self.served.set(self.served.get().saturating_add(1));
         Sender { sender: self.sender.clone(), running: OneRunning::new(&self.running) }
     }
 }

@@ -74,24 +74,26 @@ impl Choice {
     /// `InvalidData`: the TLS handshake failed; see also [`refused`]. Else those of the connect.
     pub async fn dial(&self, worker: &Rc<Worker<InternalLb>>) -> io::Result<BoxIo> {
         let endpoint = &self.endpoint;
-        let [connection, _pending] = self.service.connects()?;
+        let _waits = self.service.waits()?;
         let cut = watch(endpoint, worker);
-        // Others need nothing of the wrapper.
+        if let Some(most) = endpoint.manner.requests_per_connection {
+            worker.local.pool.limit(&PoolKey::Endpoint(endpoint.number, self.version()), most);
+        }
+        // Without a limit nobody is cut off, and nothing needs to be watched.
         let cut = (!endpoint.manner.draining.is_zero()).then_some(cut);
-        let tracked = connection.is_some() || cut.is_some();
         match &endpoint.target {
             Target::Attachment(to) => {
                 let io = attach(worker, endpoint, to).await?;
-                match tracked {
-                    true => secure(worker, endpoint, Tracked::new(io, cut, connection)).await,
-                    false => secure(worker, endpoint, io).await,
+                match cut {
+                    Some(cut) => secure(worker, endpoint, Tracked::new(io, cut)).await,
+                    None => secure(worker, endpoint, io).await,
                 }
             }
             Target::Address(address) | Target::Named(_, address) => {
                 let io = connect(worker, endpoint, *address).await?;
-                match tracked {
-                    true => secure(worker, endpoint, Tracked::new(io, cut, connection)).await,
-                    false => secure(worker, endpoint, io).await,
+                match cut {
+                    Some(cut) => secure(worker, endpoint, Tracked::new(io, cut)).await,
+                    None => secure(worker, endpoint, io).await,
                 }
             }
         }

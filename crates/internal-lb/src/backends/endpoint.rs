@@ -133,7 +133,6 @@ pub struct UnderWay {
     pub turn: AtomicU64,
     pub requests: AtomicU32,
     pub retries: AtomicU32,
-    pub connections: AtomicU32,
     /// Connections that are being made, for each of which a request waits.
     pub pending: AtomicU32,
 }

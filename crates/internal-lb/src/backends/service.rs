@@ -6,11 +6,12 @@ use super::endpoint::{Endpoint, GroupLoad, Kept, Manner, Target, UnderWay};
 use super::names::Name;
 use arc_swap::ArcSwap;
 use balancing::{Affinity, Capacity, Draw, Load, Member, Outcome, Table, may_eject, mix, sweep};
+use http_proxy::PoolOptions;
 use names::{Reason, SelfLink};
 use runtime::log::{self, Severity};
 use slice::load_balancer::{
     BackendService, CircuitBreakers, Endpoints, HealthCheck, LoadBalancing, LocalityLbPolicy,
-    OutlierDetection,
+    OutlierDetection, Protocol,
 };
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +25,8 @@ pub struct Service {
     pub check: Option<Arc<HealthCheck>>,
     pub outlier: Option<Arc<OutlierDetection>>,
     breakers: CircuitBreakers,
+    /// At once, by the two circuit breakers that bound them.
+    requests_max: Option<u32>,
     policy: LocalityLbPolicy,
     manner: Manner,
     groups: Vec<Group>,
@@ -121,6 +124,7 @@ impl Service {
             kept: Arc::clone(kept),
             link: link.clone(),
             making: Mutex::default(),
+            requests_max: requests_max(&breakers, service.protocol),
             breakers,
             policy,
             manner,
@@ -168,7 +172,7 @@ impl Service {
             true => Counted::within(under_way, Which::Retries, self.breakers.max_retries),
             false => Ok(None),
         };
-        let request = Counted::within(under_way, Which::Requests, self.breakers.max_requests);
+        let request = Counted::within(under_way, Which::Requests, self.requests_max);
         let counted = [request.map_err(|Full| open)?, retry.map_err(|Full| open)?];
         let live = self.live.load();
         let draw = Draw {
@@ -191,14 +195,11 @@ impl Service {
         Ok(Choice::new(Arc::clone(self), endpoint, load, counted, asking.bound))
     }
 
-    /// A place for one more connection, and one for the request that waits for it.
-    pub fn connects(&self) -> io::Result<[Option<Counted>; 2]> {
-        let open = |Full| refuse(Reason::BackendCircuitBreakerOpen, String::new());
-        let count = |which, limit| Counted::within(&self.under_way, which, limit).map_err(open);
-        Ok([
-            count(Which::Connections, self.breakers.max_connections)?,
-            count(Which::Pending, self.breakers.max_pending_requests)?,
-        ])
+    /// A place for one more request that waits for a connection.
+    pub fn waits(&self) -> io::Result<Option<Counted>> {
+        let limit = self.breakers.max_pending_requests;
+        Counted::within(&self.under_way, Which::Pending, limit)
+            .map_err(|Full| refuse(Reason::BackendCircuitBreakerOpen, String::new()))
     }
 
     /// An endpoint has done this; it may be ejected for it.
@@ -254,6 +255,18 @@ impl Service {
     }
 }
 
+/// `maxConnections` counts connections that are in use, over all threads. In HTTP/1.1 these are as
+/// many as requests; in HTTP/2 each carries as many as the pool lets it. (A kept connection that
+/// waits in one thread does not bar another thread from making one, as in Envoy.)
+fn requests_max(breakers: &CircuitBreakers, protocol: Protocol) -> Option<u32> {
+    let each = match protocol {
+        Protocol::Http | Protocol::Https => 1,
+        Protocol::Http2 | Protocol::H2c => PoolOptions::default().h2_streams_max as u32,
+    };
+    let by_connections = breakers.max_connections.map(|most| most.saturating_mul(each));
+    [breakers.max_requests, by_connections].into_iter().flatten().min()
+}
+
 impl Load for Live {
     fn requests(&self, place: u32) -> u32 {
         self.endpoints[place as usize].endpoint.requests.load(Ordering::Relaxed)
@@ -274,7 +287,6 @@ impl Load for Live {
 pub enum Which {
     Requests,
     Retries,
-    Connections,
     Pending,
 }
 
@@ -303,7 +315,6 @@ impl Which {
         match self {
             Which::Requests => &under_way.requests,
             Which::Retries => &under_way.retries,
-            Which::Connections => &under_way.connections,
             Which::Pending => &under_way.pending,
         }
     }

@@ -1,6 +1,5 @@
-//! A connection that is counted, or that must end when its endpoint has drained.
+//! A connection that must end when its endpoint has drained.
 
-use super::service::Counted;
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -26,26 +25,24 @@ impl Cut {
 /// See the module.
 pub struct Tracked<IO> {
     io: IO,
-    cut: Option<Rc<Cut>>,
+    cut: Rc<Cut>,
     place: Option<usize>,
-    _counted: Option<Counted>,
 }
 
 impl<IO> Tracked<IO> {
-    pub fn new(io: IO, cut: Option<Rc<Cut>>, counted: Option<Counted>) -> Self {
-        Tracked { io, cut, place: None, _counted: counted }
+    pub fn new(io: IO, cut: Rc<Cut>) -> Self {
+        Tracked { io, cut, place: None }
     }
 
     fn check(&self) -> io::Result<()> {
-        match &self.cut {
-            Some(cut) if cut.is_cut.get() => Err(ErrorKind::ConnectionAborted.into()),
-            _ => Ok(()),
+        match self.cut.is_cut.get() {
+            true => Err(ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
         }
     }
 
     fn wait(&mut self, waker: &Waker) {
-        let Some(cut) = &self.cut else { return };
-        let mut wakers = cut.wakers.borrow_mut();
+        let mut wakers = self.cut.wakers.borrow_mut();
         let free = || wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
         let place = self.place.unwrap_or_else(free);
         if place == wakers.len() {
@@ -61,8 +58,8 @@ impl<IO> Tracked<IO> {
 
 impl<IO> Drop for Tracked<IO> {
     fn drop(&mut self) {
-        if let (Some(cut), Some(place)) = (&self.cut, self.place)
-            && let Some(waker) = cut.wakers.borrow_mut().get_mut(place)
+        if let Some(place) = self.place
+            && let Some(waker) = self.cut.wakers.borrow_mut().get_mut(place)
         {
             *waker = None;
         }
