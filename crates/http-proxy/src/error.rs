@@ -39,6 +39,10 @@ pub enum HeadError {
     Malformed(&'static str),
     /// A transfer coding other than chunked. Answered with 501 (RFC 9112 6.1).
     Unsupported(&'static str),
+    /// A version other than HTTP/1.0 and HTTP/1.1. Answered with 505 (RFC 9110 15.6.6).
+    Version,
+    /// An expectation other than `100-continue`. Answered with 417 (RFC 9110 10.1.1).
+    Expectation,
     /// The head is larger than `header_bytes_max` or has too many fields. Answered with 431.
     TooLarge,
     /// The head was begun and not finished within `header_timeout`. Answered with 408.
@@ -53,6 +57,8 @@ impl HeadError {
         match self {
             HeadError::Malformed(_) => Some(http::StatusCode::BAD_REQUEST),
             HeadError::Unsupported(_) => Some(http::StatusCode::NOT_IMPLEMENTED),
+            HeadError::Version => Some(http::StatusCode::HTTP_VERSION_NOT_SUPPORTED),
+            HeadError::Expectation => Some(http::StatusCode::EXPECTATION_FAILED),
             HeadError::TooLarge => Some(http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             HeadError::Timeout => Some(http::StatusCode::REQUEST_TIMEOUT),
             HeadError::Closed => None,
@@ -65,6 +71,8 @@ impl fmt::Display for HeadError {
         match self {
             HeadError::Malformed(what) => write!(f, "malformed request head: {what}"),
             HeadError::Unsupported(what) => write!(f, "not supported: {what}"),
+            HeadError::Version => f.write_str("the version is not HTTP/1.0 or HTTP/1.1"),
+            HeadError::Expectation => f.write_str("an expectation other than 100-continue"),
             HeadError::TooLarge => f.write_str("the request head is too large"),
             HeadError::Timeout => f.write_str("the request head did not arrive in time"),
             HeadError::Closed => f.write_str("the client left inside the request head"),

@@ -10,6 +10,7 @@ mod source;
 mod wire;
 
 pub(crate) use client::{Exchange, Home};
+pub(crate) use encode::parse_length;
 pub(crate) use head::is_authority;
 pub(crate) use server::serve;
 pub(crate) use source::RequestBody;

@@ -337,7 +337,7 @@ fn a_head_list_over_the_limit_is_431_and_h2_can_be_off() {
         let server = support::server(off, echo).await;
         let mut raw = Raw::connect(server.address).await;
         raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        assert_eq!(raw.answer().await.status(), "400");
+        assert_eq!(raw.answer().await.status(), "505");
     });
 }
 

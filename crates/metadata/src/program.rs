@@ -320,7 +320,10 @@ fn record(
 
 fn record_refused_head(local: &Local, error: &HeadError) {
     let reason = match error {
-        HeadError::Malformed(_) | HeadError::Unsupported(_) => Some(Reason::HttpMalformed),
+        HeadError::Malformed(_)
+        | HeadError::Unsupported(_)
+        | HeadError::Version
+        | HeadError::Expectation => Some(Reason::HttpMalformed),
         HeadError::TooLarge => Some(Reason::HttpHeaderTooLarge),
         // Nothing was refused: the client went silent or away.
         HeadError::Timeout | HeadError::Closed => None,

@@ -11,6 +11,7 @@ use crate::body::Body;
 use crate::error::{BodyError, SendError};
 use crate::upgrade::{Promise, Upgrade, UpgradedIo};
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
@@ -41,6 +42,8 @@ pub(crate) struct Exchange {
     reader: Reader,
     header_bytes_max: usize,
     method: Method,
+    /// Does the request ask for an upgrade?
+    upgrade: bool,
     response: Decoder,
     seen: usize,
     interims: usize,
@@ -138,6 +141,7 @@ impl Exchange {
             reader: Reader { fleeting: true, ..Reader::default() },
             header_bytes_max,
             method: Method::GET,
+            upgrade: false,
             response: Decoder::Done,
             seen: 0,
             interims: 0,
@@ -186,6 +190,7 @@ impl Exchange {
         sending.request = (sending.encoder != Encoder::Nothing).then_some(body);
         self.begun = false;
         self.method = request.method.clone();
+        self.upgrade = request.headers.contains_key(UPGRADE);
         self.home = Some(home);
     }
 
@@ -238,6 +243,9 @@ impl Exchange {
                             return Poll::Ready(Err(SendError::Protocol("interim responses only")));
                         }
                         continue;
+                    }
+                    if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
+                        return Poll::Ready(Err(SendError::Protocol("101 that nobody asked for")));
                     }
                     self.response = head.body;
                     self.keep_alive = head.keep_alive;

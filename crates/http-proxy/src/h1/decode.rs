@@ -1,7 +1,7 @@
 //! From the bytes of a connection to the frames of a body (RFC 9112 6 and 7). Strict: a body that
 //! two readers could end at different places is refused.
 
-use super::head::has_bare_line_feed;
+use super::head::{has_bare_line_feed, may_be_complete};
 use crate::error::BodyError;
 use crate::headers::is_forbidden_trailer;
 use bytes::{Buf, Bytes, BytesMut};
@@ -36,8 +36,8 @@ pub(crate) enum Chunk {
     Data(u64),
     /// After a chunk's data, before its line end.
     DataEnd,
-    /// After the last chunk.
-    Trailers,
+    /// After the last chunk; so many bytes of what follows hold no end.
+    Trailers(usize),
 }
 
 /// What a step yields.
@@ -114,15 +114,16 @@ impl Decoder {
                         None => return Ok(Step::NeedMore),
                         Some((0, line)) => {
                             buffer.advance(line);
-                            *chunk = Chunk::Trailers;
+                            *chunk = Chunk::Trailers(0);
                         }
                         Some((size, line)) => {
                             buffer.advance(line);
                             *chunk = Chunk::Data(size);
                         }
                     },
-                    Chunk::Trailers => {
-                        let Some(trailers) = trailers(buffer, trailer_bytes_max)? else {
+                    Chunk::Trailers(seen) => {
+                        let Some(trailers) = trailers(buffer, *seen, trailer_bytes_max)? else {
+                            *seen = buffer.len();
                             return Ok(Step::NeedMore);
                         };
                         *self = Decoder::Done;
@@ -166,7 +167,8 @@ fn chunk_size(line: &[u8]) -> Result<Option<(u64, usize)>, BodyError> {
     };
     // The line ends with CR LF, and between size and end there is nothing or an extension.
     let between = line[digits..end].strip_suffix(b"\r").ok_or(BAD)?;
-    let extension = between.trim_ascii_start();
+    let blank = between.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let extension = &between[blank..];
     if between.contains(&b'\r') || !(between.is_empty() || extension.starts_with(b";")) {
         return Err(BAD);
     }
@@ -177,9 +179,22 @@ fn chunk_size(line: &[u8]) -> Result<Option<(u64, usize)>, BodyError> {
     Ok(Some((size, end + 1)))
 }
 
-/// The trailer section, taken out of the buffer; none while it is incomplete.
-fn trailers(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<HeaderMap>, BodyError> {
+/// The trailer section, taken out of the buffer; none while it is incomplete. It is parsed once, not
+/// with every byte that trickles in.
+fn trailers(
+    buffer: &mut BytesMut,
+    seen: usize,
+    bytes_max: usize,
+) -> Result<Option<HeaderMap>, BodyError> {
     const BAD: BodyError = BodyError::Malformed("a trailer field is malformed");
+    if !buffer.starts_with(b"\r\n") && !may_be_complete(buffer, seen) {
+        let first = buffer.first();
+        return match buffer.len() > bytes_max {
+            true => Err(BodyError::TooLarge),
+            false if first.is_some_and(|byte| *byte == b'\n') => Err(BAD),
+            false => Ok(None),
+        };
+    }
     let mut fields = [httparse::EMPTY_HEADER; TRAILERS_MAX];
     match httparse::parse_headers(buffer, &mut fields) {
         Ok(httparse::Status::Complete((length, fields))) => {

@@ -67,6 +67,7 @@ pub(crate) fn request(
         Ok(httparse::Status::Complete(length)) if length <= bytes_max => length,
         Ok(httparse::Status::Partial) if bytes.len() < bytes_max => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        Err(httparse::Error::Version) if names_a_version(bytes) => return Err(HeadError::Version),
         Err(error) => return Err(Malformed(what(error))),
     };
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
@@ -107,7 +108,10 @@ pub(crate) fn request(
             }
             CONNECTION if connection.read(&value) => continue, // names no field
             EXPECT => {
-                expect_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                    return Err(HeadError::Expectation);
+                }
+                expect_continue = true;
                 continue; // answered here
             }
             _ => {}
@@ -166,7 +170,13 @@ fn origin_form(
         let has_port = uri.scheme().is_none()
             && uri.path().is_empty()
             && uri.authority().is_some_and(|authority| authority.port().is_some());
-        return if has_port { Ok(uri) } else { Err("CONNECT takes host and port") };
+        if !has_port || !is_authority(target) {
+            return Err("CONNECT takes host and port");
+        }
+        // As for an absolute target: one authority goes on, not two.
+        let host = HeaderValue::from_maybe_shared(target.clone()).map_err(|_| "the target")?;
+        headers.insert(HOST, host);
+        return Ok(uri);
     }
     if target.starts_with(b"/") || (&target[..] == b"*" && *method == Method::OPTIONS) {
         return Ok(uri);
@@ -179,7 +189,15 @@ fn origin_form(
     }
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| "the target's authority")?;
     headers.insert(HOST, host);
-    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path = match uri.path_and_query() {
+        Some(path) if path.as_str().starts_with('/') => path.clone(),
+        // `http://b?q` has an empty path, which is `/` (RFC 9112 3.2.1).
+        Some(query) => {
+            let path = format!("/{}", query.as_str());
+            PathAndQuery::from_maybe_shared(path).map_err(|_| "the target is no URI")?
+        }
+        None => PathAndQuery::from_static("/"),
+    };
     Ok(Uri::from(path))
 }
 
@@ -196,9 +214,35 @@ fn encoded(target: &[u8]) -> Bytes {
     text.into()
 }
 
-/// Host and optional port, without user information (RFC 9110 7.2, 4.2.4). Empty is allowed.
+/// Host and optional port, without user information (RFC 9110 7.2, 4.2.4). Empty is allowed. A
+/// comma is not, though RFC 3986 has it: two hosts that a neighbour has joined look like that.
 pub(crate) fn is_authority(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
+    let (host, port) = match value.strip_prefix(b"[") {
+        Some(literal) => {
+            let Some(end) = literal.iter().position(|byte| *byte == b']') else { return false };
+            let (address, port) = (&literal[..end], &literal[end + 1..]);
+            if !address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)) {
+                return false;
+            }
+            (&b""[..], port)
+        }
+        None => value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len())),
+    };
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte))
+        && match port {
+            [] => true,
+            [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
+}
+
+/// Is the third and last word of the first line an HTTP version, whichever?
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let (Some(version), None) = (words.next(), words.next()) else { return false };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// Takes a response head out of `buffer`; none while it is incomplete. Interim responses other
@@ -226,6 +270,9 @@ pub(crate) fn response(
         return Err(Protocol("the status line is incomplete"));
     };
     let status = StatusCode::from_u16(code).map_err(|_| Protocol("status"))?;
+    if has_bare_line_feed(&bytes[..length]) {
+        return Err(Protocol("a line does not end with CR LF"));
+    }
     let ranges = Ranges::of(bytes, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
@@ -241,6 +288,9 @@ pub(crate) fn response(
                 if headers.contains_key(CONTENT_LENGTH) {
                     continue;
                 }
+            }
+            TRANSFER_ENCODING if version == 0 => {
+                return Err(Protocol("HTTP/1.0 has no transfer-encoding"));
             }
             TRANSFER_ENCODING => {
                 framing.coding(&value);
@@ -447,7 +497,7 @@ mod tests {
             ("GET http://b.example", "/", "b.example"),
             ("GET https://b.example?q", "/?q", "b.example"),
             ("OPTIONS *", "*", "a:80"),
-            ("CONNECT c.example:443", "c.example:443", "a:80"),
+            ("CONNECT c.example:443", "c.example:443", "c.example:443"),
             ("GET /%2F%zz|{}\"", "/%2F%zz|{}\"", "a:80"),
             ("GET /<a>?q=\"`", "/%3Ca%3E?q=%22%60", "a:80"),
         ] {
@@ -492,17 +542,18 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\n\n",
             "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
             "GET /\r\n\r\n",
             "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n",
             "\x16\x03\x01\x02\x00", // TLS
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         ] {
             assert!(
                 matches!(parse(text), Err(HeadError::Malformed(_))),
                 "{text:?}: {:?}",
                 parse(text)
             );
+        }
+        for version in ["GET / HTTP/2.0\r\nHost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            assert_eq!(parse(version).err(), Some(HeadError::Version));
         }
         for coding in ["gzip", "gzip, chunked", "identity", "xchunked", ""] {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");

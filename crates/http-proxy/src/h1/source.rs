@@ -59,6 +59,7 @@ impl Shared {
         loop {
             match self.body.step(&mut self.reader.buffer, self.trailer_bytes_max) {
                 Ok(Step::Data(data)) => {
+                    self.expect_continue = false; // it comes without being asked for
                     if self.body.is_done() {
                         self.tell_watcher();
                     }

@@ -4,11 +4,11 @@ use super::{OneRunning, RequestBody, Running};
 use crate::body::{Body, Incoming, Limit};
 use crate::error::HeadError;
 use crate::flush::DelayedFlush;
-use crate::h1::is_authority;
+use crate::h1::{is_authority, parse_length};
 use crate::headers::strip_hop_by_hop;
 use crate::server::{ConnectionInfo, Handler, Prefixed, ServerOptions};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -119,7 +119,7 @@ async fn exchange<H: Handler>(
     });
     let refused = match head_bytes(&request) > bytes_max {
         true => Err(HeadError::TooLarge),
-        false => normalise(&mut request).map_err(HeadError::Malformed),
+        false => normalise(&mut request),
     };
     if let Err(error) = refused {
         handler.refused(&error);
@@ -196,51 +196,83 @@ fn refusal(error: &HeadError) -> Response<Body> {
 
 /// From HTTP/2's request to the shape that handlers see: the authority in `host`, the URI in
 /// origin form, one `cookie` (RFC 9113 8.2.3, 8.3.1).
-fn normalise<B>(request: &mut Request<B>) -> Result<(), &'static str> {
+fn normalise<B>(request: &mut Request<B>) -> Result<(), HeadError> {
+    use HeadError::Malformed;
+    check_fields(request.headers_mut())?;
     let uri = std::mem::take(request.uri_mut());
-    if *request.method() == Method::CONNECT {
-        *request.uri_mut() = uri;
-        return Ok(());
-    }
+    let connect = *request.method() == Method::CONNECT;
     let parts = uri.into_parts();
-    let hosts = request.headers().get_all(HOST).iter().count();
-    if hosts > 1 {
-        return Err("more than one host");
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return Err(Malformed("more than one host"));
     }
-    if let Some(authority) = parts.authority {
+    if let Some(authority) = &parts.authority {
         let authority = authority.as_str();
         match request.headers().get(HOST) {
             Some(host) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
-                return Err("host and :authority differ");
+                return Err(Malformed("host and :authority differ"));
             }
             Some(_) => {}
             None => {
-                let host =
-                    HeaderValue::from_str(authority).map_err(|_| ":authority is malformed")?;
+                let host = HeaderValue::from_str(authority)
+                    .map_err(|_| Malformed(":authority is malformed"))?;
                 request.headers_mut().insert(HOST, host);
             }
         }
     }
     match request.headers().get(HOST) {
-        None => return Err("no host"),
-        Some(host) if !is_authority(host.as_bytes()) => return Err("host is no authority"),
+        None => return Err(Malformed("no host")),
+        Some(host) if !is_authority(host.as_bytes()) => {
+            return Err(Malformed("host is no authority"));
+        }
         Some(_) => {}
     }
-    let path = parts.path_and_query.ok_or("no path")?;
-    if !path.as_str().starts_with('/')
-        && (path.as_str() != "*" || *request.method() != Method::OPTIONS)
-    {
-        return Err(":path does not begin with a slash"); // RFC 9113 8.3.1
-    }
-    *request.uri_mut() = Uri::from(path);
+    *request.uri_mut() = match (parts.path_and_query, parts.authority) {
+        (None, Some(authority)) if connect && authority.port().is_some() => Uri::from(authority),
+        (None, Some(_)) if connect => return Err(Malformed("CONNECT takes host and port")),
+        (None, _) => return Err(Malformed("no path")),
+        (Some(path), _) => {
+            let text = path.as_str();
+            if !text.starts_with('/') && (text != "*" || *request.method() != Method::OPTIONS) {
+                return Err(Malformed(":path does not begin with a slash")); // RFC 9113 8.3.1
+            }
+            Uri::from(path)
+        }
+    };
     let headers = request.headers_mut();
     if headers.get_all(COOKIE).iter().nth(1).is_some() {
         let crumbs: Vec<&[u8]> =
             headers.get_all(COOKIE).iter().map(|crumb| crumb.as_bytes()).collect();
-        let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| "cookie")?;
+        let joined =
+            HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| Malformed("cookie"))?;
         headers.insert(COOKIE, joined);
     }
     Ok(())
+}
+
+/// What the decoder lets pass and an HTTP/1.1 neighbour would read otherwise; `expect` is taken out,
+/// for it concerns this connection, where the body comes without being asked for.
+fn check_fields(headers: &mut HeaderMap) -> Result<(), HeadError> {
+    use HeadError::Malformed;
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if headers
+        .values()
+        .any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last()))
+    {
+        return Err(Malformed("a field value begins or ends with a blank")); // RFC 9113 8.2.1
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if lengths.next().is_some_and(|length| parse_length(length.as_bytes()).is_none()) {
+        return Err(Malformed("content-length is no number"));
+    }
+    if lengths.next().is_some() {
+        return Err(Malformed("more than one content-length"));
+    }
+    match headers.remove(EXPECT) {
+        Some(expected) if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            Err(HeadError::Expectation)
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
