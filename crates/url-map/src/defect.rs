@@ -65,6 +65,8 @@ pub enum Defect {
     RedirectStatus(u16),
     /// `pathRedirect` and `prefixRedirect` at once.
     RedirectPathAndPrefix,
+    /// A host, path or prefix of a redirect with a character that no URL has.
+    RedirectCharacter(String, char),
     /// What is wrong at a place inside a URL map.
     At(Place, Box<Defect>),
     /// The n-th match rule, and why it is refused.
@@ -145,6 +147,9 @@ impl fmt::Display for Defect {
             }
             Defect::RedirectPathAndPrefix => {
                 f.write_str("has a redirect with both pathRedirect and prefixRedirect")
+            }
+            Defect::RedirectCharacter(text, c) => {
+                write!(f, "redirects to `{text}`, which has the character {c:?}; no URL has it")
             }
             Defect::HttpsRedirectOnHttps(proxy) => {
                 write!(f, "has httpsRedirect and is used by the target HTTPS proxy {proxy}")

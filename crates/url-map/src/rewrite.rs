@@ -31,6 +31,8 @@ pub enum RewriteError {
     Host(String),
     /// A prefix that does not begin with `/`.
     NoSlash(String),
+    /// A prefix or substitution with what no path has: a space, a control character, `?` or `#`.
+    Character(String, char),
     /// `pathTemplateRewrite` where there is no `pathTemplateMatch`, or one of them without.
     NoTemplate,
     /// A template, and what is wrong with it.
@@ -45,6 +47,9 @@ impl fmt::Display for RewriteError {
             RewriteError::TwoPathForms => f.write_str("at most one of pathPrefixRewrite, pathTemplateRewrite and regexRewrite is possible"),
             RewriteError::Host(host) => write!(f, "hostRewrite `{host}` is no host"),
             RewriteError::NoSlash(path) => write!(f, "pathPrefixRewrite `{path}` has to begin with `/`"),
+            RewriteError::Character(text, c) => {
+                write!(f, "`{text}` has the character {c:?}, which no path has")
+            }
             RewriteError::NoTemplate => f.write_str("pathTemplateRewrite needs a pathTemplateMatch in every match rule"),
             RewriteError::Template(text, why) => write!(f, "pathTemplateRewrite `{text}` {why}"),
             RewriteError::Pattern(text, why) => write!(f, "regexRewrite `{text}`: {why}"),
@@ -99,6 +104,7 @@ impl UrlRewrite {
         let path = match (path_prefix_rewrite, path_template_rewrite, regex_rewrite) {
             (None, None, None) => None,
             (Some(prefix), None, None) if prefix.starts_with('/') => {
+                of_path(prefix)?;
                 Some(PathRewrite::Prefix(prefix.as_str().into()))
             }
             (Some(prefix), None, None) => return Err(RewriteError::NoSlash(prefix.clone())),
@@ -113,6 +119,7 @@ impl UrlRewrite {
             }
             (None, None, Some(regex)) => {
                 let raw::RegexRewrite { path_pattern, path_substitution } = regex;
+                of_path(path_substitution)?;
                 let parsed = Substitution::parse(path_pattern, path_substitution)
                     .map_err(|why| RewriteError::Pattern(path_pattern.clone(), why))?;
                 Some(PathRewrite::Regex(Box::new(parsed)))
@@ -145,6 +152,13 @@ impl UrlRewrite {
             new
         });
         Rewrite { host: self.host.as_ref().map(|(text, _)| &**text), path_and_query: new }
+    }
+}
+
+fn of_path(text: &str) -> Result<(), RewriteError> {
+    match text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
+        Some(c) => Err(RewriteError::Character(text.to_owned(), c)),
+        None => Ok(()),
     }
 }
 

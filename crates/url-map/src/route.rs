@@ -281,6 +281,13 @@ impl Compiler {
                 if redirect.path_redirect.is_some() && redirect.prefix_redirect.is_some() {
                     self.error(site.map, Defect::RedirectPathAndPrefix);
                 }
+                let raw::UrlRedirect { host_redirect, path_redirect, prefix_redirect, .. } =
+                    redirect;
+                for text in [host_redirect, path_redirect, prefix_redirect].into_iter().flatten() {
+                    if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic()) {
+                        site.defect(self, Defect::RedirectCharacter(text.clone(), c));
+                    }
+                }
                 if route.action.is_some() {
                     site.defect(self, Defect::RedirectAndAction);
                 }

@@ -312,6 +312,14 @@ fn what_cannot_be_served_is_said_with_its_place() {
         one.path_template_rewrite = Some("/".into());
     });
     assert_eq!(one(vec![prefix("/")], both), in_rule(Defect::Rewrite(RewriteError::TwoPathForms)));
+    for (bad, c) in [("/a\r\nb: c", '\r'), ("/a?b", '?'), ("/a b", ' '), ("/ä", 'ä')] {
+        let why = RewriteError::Character(bad.into(), c);
+        let found = one(vec![prefix("/")], new_prefix("a", bad));
+        assert_eq!(found, in_rule(Defect::Rewrite(why)));
+    }
+    let moved = redirect(|to| to.path_redirect = Some("/a\nb".into()));
+    let found = one(vec![prefix("/")], moved);
+    assert_eq!(found, in_rule(Defect::RedirectCharacter("/a\nb".into(), '\n')));
     assert_eq!(one(vec![], to("a")), in_rule(Defect::NoMatchRule));
     assert_eq!(one(vec![prefix("/")], weighted(&[("a", 0), ("b", 0)])), in_rule(Defect::NoWeight));
     let mirrored = acting(to("a"), |one| {

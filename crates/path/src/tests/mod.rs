@@ -2,6 +2,7 @@
 //! no.
 
 mod reference;
+mod url_map;
 
 use crate::{ExplainRequest, Explanation, From, Live, Token, World};
 use names::Reason;
