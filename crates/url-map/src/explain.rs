@@ -3,12 +3,13 @@
 
 use crate::compile::Backends;
 use crate::decide::RuleMatch;
-use crate::decide::{Decision, Evidence, Outcome, RequestHead};
+use crate::decide::{Decision, Evidence, Outcome};
 use crate::group::Selector;
 use crate::hosts::HostMatch;
 use crate::mask::Placeholder;
 use crate::misses::{NEAR_MISSES_MAX, hosts_near, rules_near};
 use crate::near::nearest;
+use crate::request::RequestHead;
 use crate::route::Rules;
 use crate::told::told;
 use names::SelfLink;

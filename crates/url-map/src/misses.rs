@@ -1,13 +1,14 @@
 //! What nearly matched: host rules, path rules, route rules. For people, after the fact; it may look
 //! at every rule, which `decide` never does.
 
-use crate::decide::{Decision, RequestHead, RuleMatch};
+use crate::decide::{Decision, RuleMatch};
 use crate::explain::NearMiss;
 use crate::hosts::HostMatch;
 use crate::mask::without_port;
 use crate::near::{distance, slip};
 use crate::paths::{PathMatch, PathTable};
 use crate::predicate::{Failed, PathTest};
+use crate::request::RequestHead;
 use crate::route::{RouteRule, Rules};
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! The match rules of route rules (private-connectivity 2.5): path, headers, query parameters.
 
-use crate::decide::RequestHead;
 use crate::pattern::{Pattern, PatternError};
+use crate::request::RequestHead;
 use crate::template::{PathTemplate, TemplateError};
 use http::HeaderName;
 use slice::load_balancer as raw;

@@ -2,8 +2,8 @@
 //! literal beginnings of their paths, so that a request is held against the few rules that its path
 //! can match, however many there are.
 
-use crate::decide::RequestHead;
 use crate::predicate::PathTest;
+use crate::request::RequestHead;
 use crate::route::RouteRule;
 use crate::table::{Lengths, TextMap};
 
@@ -155,8 +155,8 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::{Index, RouteTable};
-    use crate::decide::RequestHead;
     use crate::predicate::MatchRule;
+    use crate::request::RequestHead;
     use crate::route::{Route, RouteRule, To};
     use proptest::prelude::*;
     use slice::load_balancer as raw;

@@ -2,7 +2,8 @@
 //! rewrite, mirror, headers, budget. For people, after the fact.
 
 use crate::actions::Changes;
-use crate::decide::{Budget, Decision, Outcome, RequestHead};
+use crate::decide::{Budget, Decision, Outcome};
+use crate::request::RequestHead;
 use crate::retry::name;
 use crate::roll::Share;
 use crate::route::{Action, To, Weighted};

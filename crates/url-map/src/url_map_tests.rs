@@ -3,7 +3,8 @@
 //! name of the Cloud Run service.
 
 use crate::compile::{Snapshot, UrlMap};
-use crate::decide::{Decision, Outcome, RequestHead};
+use crate::decide::{Decision, Outcome};
+use crate::request::RequestHead;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use names::SelfLink;
 use slice::load_balancer::UrlMapTest;

@@ -1,7 +1,7 @@
 //! Why a predicate of a match rule fails, as a sentence. For people, after the fact.
 
-use crate::decide::RequestHead;
 use crate::predicate::{Failed, HeaderTest, PathTest, QueryTest, ValueTest};
+use crate::request::RequestHead;
 
 impl Failed<'_> {
     /// What the request has, and what it should have: "header x-env is `dev`, not `prod`".
