@@ -1,5 +1,7 @@
 //! Cases from small alphabets, so that rules collide and requests hit.
 
+use crate::alphabet::*;
+use crate::mirrors::drop_serverless_mirrors;
 use crate::{Case, Dice, FRONT, Request, link};
 use names::{NetworkId, SelfLink};
 use slice::load_balancer::*;
@@ -19,53 +21,6 @@ pub enum Profile {
     /// What Envoy can show too: as `Live`, and every backend service has its endpoint.
     Wire,
 }
-
-/// Backend services of a case: `b0` to `b5`.
-const SERVICES: usize = 6;
-const HOSTS: &[&str] = &[
-    "a.b", "b", "a.a.b", "B.a", "*.b", "*.a.b", "*-a.b", "*", "*.a", "a.b:80", "*.b:8080", "A.a.b",
-    "a-a.b", "*.B.a",
-];
-const ASKED_HOSTS: &[&str] = &[
-    "a.b", "A.b", "b", "a.a.b", "b.a", "x.b", "a-a.b", "x-a.b", "x.a.b", "x.x.a.b", "a.b:80",
-    "a.b:8080", "x.b.a", "y",
-];
-const PATHS: &[&str] = &[
-    "/", "/*", "/a", "/a/*", "/a/", "/a/b", "/a/b/*", "/ab", "/ab/*", "/A", "/b/*", "/b/a",
-    "/a/a/*", "/b/a/b",
-];
-const ASKED_PATHS: &[&str] = &[
-    "/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/a", "/ab", "/ab/a", "/A", "/A/b", "/b", "/b/a",
-    "/b/a/b", "/a/a/a", "//a", "/a//b", "/a%2Fb", "/ab.html", "/b/ab/a", "/a/*", "/a@b/b",
-];
-const PREFIXES: &[&str] = &["/", "/a", "/a/", "/ab", "/a/b", "/A", "/b", "/a/*"];
-const REGEXES: &[&str] = &["/a.*", "/[ab]+", "/(a|b)/?", ".*b", "/a/[^/]+", "/b|/b/.*"];
-/// A template and a rewrite that uses its variables; where there are none, none is legal (2.6).
-const TEMPLATES: &[(&str, Option<&str>)] = &[
-    ("/a/*", None),
-    ("/{x}", Some("/x/{x}")),
-    ("/a/{x=**}", Some("/{x}")),
-    ("/{x=*}/b/{y=**}", Some("/{y}-{x}/")),
-    ("/{x=a/*}/{y}", Some("/{y}/{x}")),
-    ("/**", None),
-    ("/{x}/b", Some("/second")),
-    ("/*/b", None),
-    ("/{x=**}", Some("/pre/{x}")),
-];
-const VALUES: &[&str] = &["", "1", "a", "ab", "b", "-3", "0.25", "10", "aa"];
-const CONDITIONS: [RetryCondition; 10] = [
-    RetryCondition::ServerError,
-    RetryCondition::GatewayError,
-    RetryCondition::ConnectFailure,
-    RetryCondition::Retriable4xx,
-    RetryCondition::RefusedStream,
-    RetryCondition::Cancelled,
-    RetryCondition::DeadlineExceeded,
-    RetryCondition::Internal,
-    RetryCondition::ResourceExhausted,
-    RetryCondition::Unavailable,
-];
-const HEADERS: &[&str] = &["x-a", "X-B", "x-c"];
 
 /// The case of this seed.
 pub fn case(seed: u64, profile: Profile) -> Case {
@@ -480,39 +435,6 @@ impl Maker {
             request_headers_to_remove: dice.some(0, 1, remove),
             response_headers_to_add: dice.some(0, 2, add),
             response_headers_to_remove: dice.some(0, 1, remove),
-        }
-    }
-}
-
-/// Serverless groups are neither mirrored nor mirrors (2.10).
-fn drop_serverless_mirrors(
-    map: &mut UrlMap,
-    services: &[BackendService],
-    groups: &[NetworkEndpointGroup],
-) {
-    let serverless = |link: &SelfLink| {
-        let service = services.iter().find(|one| one.self_link == *link);
-        let group = service.and_then(|one| one.backends.first());
-        group.is_some_and(|backend| {
-            groups.iter().any(|group| {
-                group.self_link == backend.group
-                    && matches!(group.endpoints, Endpoints::CloudRun(_))
-            })
-        })
-    };
-    let mend = |route: &mut Route| {
-        if route.services().any(serverless)
-            && let Some(action) = &mut route.action
-        {
-            action.request_mirror_policy = None;
-        }
-    };
-    mend(&mut map.default);
-    for matcher in &mut map.path_matchers {
-        mend(&mut matcher.default);
-        match &mut matcher.rules {
-            Rules::PathRules(rules) => rules.iter_mut().for_each(|rule| mend(&mut rule.route)),
-            Rules::RouteRules(rules) => rules.iter_mut().for_each(|rule| mend(&mut rule.route)),
         }
     }
 }

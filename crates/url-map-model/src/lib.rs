@@ -8,10 +8,12 @@
 //! must not: two readings of the same sentences are the point.
 
 mod act;
+mod alphabet;
 mod decide;
 mod dice;
 mod generate;
 mod mask;
+mod mirrors;
 mod path;
 mod retry;
 mod shrink;
