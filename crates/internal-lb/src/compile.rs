@@ -6,10 +6,12 @@ use crate::headers::Ids;
 use crate::logging::Logging;
 use http::header::{HeaderName, HeaderValue};
 use http_proxy::ServerOptions;
-use http_proxy::tls::ServerConfig;
-use http_proxy::tls::{CertifiedPem, server_config};
+use http_proxy::tls::{CertifiedPem, ClientPolicy, Policy, ServerConfig, ServerTls, server_config};
 use names::{NetworkId, Origin, SelfLink};
-use slice::load_balancer::{ForwardingRule, InternalLbSlice, LogConfig, SslCertificate};
+use slice::load_balancer::{
+    ForwardingRule, InternalLbSlice, LogConfig, ServerTlsPolicy, SslCertificate, SslPolicy,
+    TargetProxy, TlsVersion,
+};
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +41,8 @@ pub struct Front {
     pub origin: Origin,
     /// Address and port, as declared.
     pub address: SocketAddrV4,
+    /// Do its connections begin with a PROXY header?
+    pub accepts_proxy_header: bool,
     /// None: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     /// Bounds of its connections.
@@ -104,9 +108,18 @@ pub enum AddedValue {
     Rendered(CustomHeader),
 }
 
-/// Configurations in use, by their certificates: one that has not changed keeps its ticket keys.
+/// Configurations in use, by their content: one that has not changed keeps its ticket keys.
 #[derive(Default)]
-pub struct TlsConfigs(HashMap<Vec<(String, String)>, Weak<ServerConfig>>);
+pub struct TlsConfigs(HashMap<TlsContent, Weak<ServerConfig>>);
+
+/// What makes two configurations different.
+#[derive(PartialEq, Eq, Hash)]
+struct TlsContent {
+    /// PEM of chain and key.
+    certificates: Vec<(String, String)>,
+    ssl_policy: Option<SslPolicy>,
+    server_tls_policy: Option<ServerTlsPolicy>,
+}
 
 /// Compiles a slice.
 ///
@@ -181,8 +194,9 @@ fn compile_front(
             forwarding_rule: link.clone(),
         },
         address: SocketAddrV4::new(rule.address, rule.port),
+        accepts_proxy_header: target.accept_proxy_protocol,
         tls: match target.https {
-            true => Some(tls.get(link, &target.ssl_certificates)?),
+            true => Some(tls.get(link, target)?),
             false => None,
         },
         options: ServerOptions {
@@ -264,26 +278,38 @@ fn number(numbers: &mut HashMap<SelfLink, u32>, link: &SelfLink) -> u32 {
 }
 
 impl TlsConfigs {
-    fn get(
-        &mut self,
-        rule: &SelfLink,
-        certificates: &[SslCertificate],
-    ) -> Result<Arc<ServerConfig>, String> {
-        let key: Vec<_> = certificates
-            .iter()
-            .map(|certificate| (certificate.certificate.clone(), certificate.private_key.clone()))
-            .collect();
+    fn get(&mut self, rule: &SelfLink, target: &TargetProxy) -> Result<Arc<ServerConfig>, String> {
+        let key = TlsContent {
+            certificates: target
+                .ssl_certificates
+                .iter()
+                .map(|one| (one.certificate.clone(), one.private_key.clone()))
+                .collect(),
+            ssl_policy: target.ssl_policy.clone(),
+            server_tls_policy: target.server_tls_policy.clone(),
+        };
         if let Some(config) = self.0.get(&key).and_then(Weak::upgrade) {
             return Ok(config);
         }
         // One by one first, to name the one that is wrong.
-        for certificate in certificates {
+        for certificate in &target.ssl_certificates {
             let pem = pem(certificate);
             server_config(&[pem], ALPN)
                 .map_err(|error| format!("{}: {error}", certificate.self_link))?;
         }
-        let pems: Vec<_> = certificates.iter().map(pem).collect();
-        let config = server_config(&pems, ALPN).map_err(|error| format!("{rule}: {error}"))?;
+        let certificates: Vec<_> = target.ssl_certificates.iter().map(pem).collect();
+        let policy = target.ssl_policy.as_ref().map(|policy| Policy {
+            tls13_only: policy.min_tls_version == TlsVersion::Tls13,
+            cipher_suites: &policy.features,
+        });
+        let clients = target.server_tls_policy.as_ref().map(|policy| ClientPolicy {
+            allow_invalid_or_missing: policy.allow_invalid_or_missing,
+            trust_anchors: &policy.trust_anchors,
+            intermediate_cas: &policy.intermediate_cas,
+            allowlisted_certificates: &policy.allowlisted_certificates,
+        });
+        let tls = ServerTls { certificates: &certificates, alpn: ALPN, policy, clients };
+        let config = tls.config().map_err(|error| format!("{rule}: {error}"))?;
         self.0.insert(key, Arc::downgrade(&config));
         Ok(config)
     }

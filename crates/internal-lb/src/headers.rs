@@ -1,20 +1,19 @@
 //! The header fields that the load balancer writes (private-connectivity 2.7).
 
 use crate::compile::{AddedHeader, AddedValue};
+use crate::variables::Variables;
 use bytes::Bytes;
 use http::header::{Entry, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http_proxy::ConnectionInfo;
 use http_proxy::headers::{
     TRACEPARENT, X_CLOUD_TRACE_CONTEXT, X_FORWARDED_FOR, X_FORWARDED_PROTO, append_forwarded_for,
 };
 use http_proxy::trace::{Trace, parse_cloud_trace, parse_traceparent};
 use std::cell::Cell;
-use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, SocketAddrV4};
-use url_map::{Rewrite, Variable};
+use std::net::Ipv4Addr;
+use url_map::Rewrite;
 
 const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 /// In both directions (observed on external load balancers; (unconfirmed) for internal ones).
@@ -222,18 +221,6 @@ pub fn rewrite(parts: &mut Parts, rewrite: &Rewrite<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What the variables of custom headers stand for.
-pub struct Variables<'a> {
-    /// The connection.
-    pub info: &'a ConnectionInfo,
-    /// The client.
-    pub client: SocketAddrV4,
-    /// The forwarding rule.
-    pub balancer: SocketAddrV4,
-    /// The request's protocol.
-    pub protocol: &'static str,
-}
-
 /// Sets a backend service's custom headers, after header actions ((unconfirmed)). A field of the same name is replaced ((unconfirmed):
 /// Google says "added").
 pub fn add(headers: &mut HeaderMap, added: &[AddedHeader], variables: &Variables<'_>) {
@@ -247,29 +234,6 @@ pub fn add(headers: &mut HeaderMap, added: &[AddedHeader], variables: &Variables
             }
         };
         headers.insert(name.clone(), value);
-    }
-}
-
-impl Variables<'_> {
-    fn write(&self, variable: Variable, text: &mut String) {
-        let tls = self.info.tls.as_ref();
-        let _ = match variable {
-            Variable::ClientIpAddress => write!(text, "{}", self.client.ip()),
-            Variable::ClientPort => write!(text, "{}", self.client.port()),
-            Variable::ClientEncrypted => write!(text, "{}", tls.is_some()),
-            Variable::ClientProtocol => write!(text, "{}", self.protocol),
-            Variable::ServerIpAddress => write!(text, "{}", self.balancer.ip()),
-            Variable::ServerPort => write!(text, "{}", self.balancer.port()),
-            Variable::TlsSniHostname => {
-                write!(text, "{}", tls.and_then(|tls| tls.sni.as_deref()).unwrap_or_default())
-            }
-            Variable::TlsVersion => write!(text, "{}", tls.map_or("", |tls| tls.version)),
-            // Four hexadecimal digits of IANA's registry.
-            Variable::TlsCipherSuite => match tls {
-                Some(tls) => write!(text, "{:04X}", tls.cipher_suite),
-                None => Ok(()),
-            },
-        };
     }
 }
 

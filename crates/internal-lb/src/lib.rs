@@ -27,12 +27,14 @@ mod headers;
 mod logging;
 mod meters;
 mod mirror;
+mod proxy_header;
 mod record;
 mod respond;
 mod retry;
 mod serve;
 mod trace;
 mod upstream;
+mod variables;
 
 pub use compile::Snapshot;
 pub use logging::OPTIONAL_FIELDS;

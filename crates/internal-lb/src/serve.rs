@@ -3,16 +3,17 @@
 use crate::compile::{Front, Snapshot};
 use crate::decide::{self, Action, Plan};
 use crate::forward::{Forward, forward};
-use crate::headers::{self, Forwarded, Variables};
+use crate::headers::{self, Forwarded};
 use crate::record::{self, Record};
-use crate::{InternalLb, respond};
+use crate::variables::Variables;
+use crate::{InternalLb, proxy_header, respond};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
 use http_proxy::headers::strip_hop_by_hop;
-use http_proxy::{Body, BoxIo, ConnectionInfo, Handler, HeadError, Incoming, tls};
+use http_proxy::tls::{self, TlsError};
+use http_proxy::{Body, BoxIo, ConnectionInfo, Handler, HeadError, Incoming};
 use names::Reason;
-use runtime::log::{self, Severity};
 use runtime::{Accepted, Drain, Stream, Worker};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -31,12 +32,21 @@ const SILENCE: Duration = Duration::from_secs(130);
 /// Serves one accepted connection to its end.
 pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
     let Accepted { key, stream, peer, drain, .. } = accepted;
-    let Stream::Tcp(stream) = stream else { return };
-    let client = peer.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    let Stream::Tcp(mut stream) = stream else { return };
+    let mut client = peer.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
     let snapshot = worker.snapshot();
     let Some((place, front)) = snapshot.front(&key, 0) else { return };
+    let meters = &worker.local.meters;
+    if front.accepts_proxy_header {
+        match Box::pin(proxy_header::read(&mut stream)).await {
+            Ok(said) => client = said.unwrap_or(client),
+            Err(detail) => {
+                let reason = Reason::ProxyHeaderMalformed;
+                return record::unserved(meters, front, *client.ip(), reason, None, &detail);
+            }
+        }
+    }
     if let Err((reason, detail)) = admitted(&worker, &snapshot, &key, client) {
-        let meters = &worker.local.meters;
         record::unserved(meters, front, *client.ip(), reason, None, &detail);
         drop(snapshot);
         return Box::pin(silence(stream, drain)).await;
@@ -59,12 +69,8 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
             // Plain HTTP on a TLS port, a probe, a client that does not trust the certificate:
             // the connection is closed (2.8 (unconfirmed)).
             Err(error) => {
-                log::entry(Severity::Notice, "a TLS handshake failed")
-                    .field("forwardingRule", &*front.link)
-                    .field("remoteIp", client.ip().to_string().as_str())
-                    .field("error", error.to_string().as_str())
-                    .emit();
-                return;
+                let (reason, detail) = (handshake_failure(&error), error.to_string());
+                return record::unserved(meters, front, *client.ip(), reason, None, &detail);
             }
         },
     };
@@ -72,6 +78,15 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
     let info = Rc::new(ConnectionInfo { peer: Some(client), local, tls });
     let drain = async move { drain.wait().await };
     http_proxy::serve_boxed(io, Bytes::new(), info, handler, &options, drain).await;
+}
+
+/// Whose first bytes are no TLS at all has taken the wrong scheme.
+fn handshake_failure(error: &TlsError) -> Reason {
+    let TlsError::Io(error) = error else { return Reason::TlsHandshakeFailed };
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => Reason::SchemeMismatch,
+        _ => Reason::TlsHandshakeFailed,
+    }
 }
 
 /// Clients of other regions need global access (2.1). A client whose region nobody knows (behind

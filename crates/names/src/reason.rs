@@ -107,6 +107,10 @@ reasons! {
     SchemeMismatch = "SCHEME_MISMATCH", "Use https with a target HTTPS proxy, and http with a target HTTP proxy.";
     /// The certificate that the load balancer presents is for other host names.
     TlsCertificateMismatch = "TLS_CERTIFICATE_MISMATCH", "Call by a name of the certificate, or add a certificate for this name to the target HTTPS proxy.";
+    /// The connection does not begin with the PROXY v2 header that the target proxy expects.
+    ProxyHeaderMalformed = "PROXY_HEADER_MALFORMED", "Call through a service attachment with enableProxyProtocol, or drop acceptProxyProtocol of the target proxy.";
+    /// The TLS handshake failed.
+    TlsHandshakeFailed = "TLS_HANDSHAKE_FAILED", "See the error: the client may not trust the certificate, or bring none that a server TLS policy asks for.";
     /// The request is not well-formed HTTP.
     HttpMalformed = "HTTP_MALFORMED", "Send a request that follows RFC 9112 or RFC 9113.";
     /// The request head is larger than the limit.

@@ -60,6 +60,34 @@ variables! {
     TlsVersion = "tls_version";
     /// The negotiated cipher suite.
     TlsCipherSuite = "tls_cipher_suite";
+    /// Has the client shown a certificate?
+    ClientCertPresent = "client_cert_present";
+    /// Is it good?
+    ClientCertChainVerified = "client_cert_chain_verified";
+    /// Why it is not.
+    ClientCertError = "client_cert_error";
+    /// Base64 of SHA-256 of the leaf.
+    ClientCertSha256Fingerprint = "client_cert_sha256_fingerprint";
+    /// Hexadecimal digits.
+    ClientCertSerialNumber = "client_cert_serial_number";
+    /// The leaf's `spiffe://` name, if it has exactly one URI.
+    ClientCertSpiffeId = "client_cert_spiffe_id";
+    /// The leaf's URIs, each in base64, with commas.
+    ClientCertUriSans = "client_cert_uri_sans";
+    /// The leaf's DNS names, each in base64, with commas.
+    ClientCertDnsnameSans = "client_cert_dnsname_sans";
+    /// RFC 3339.
+    ClientCertValidNotBefore = "client_cert_valid_not_before";
+    /// RFC 3339.
+    ClientCertValidNotAfter = "client_cert_valid_not_after";
+    /// Base64 of DER.
+    ClientCertIssuerDn = "client_cert_issuer_dn";
+    /// Base64 of DER.
+    ClientCertSubjectDn = "client_cert_subject_dn";
+    /// RFC 9440, of a good certificate.
+    ClientCertLeaf = "client_cert_leaf";
+    /// RFC 9440, of a good certificate, leaf first.
+    ClientCertChain = "client_cert_chain";
 }
 
 /// Why a header line is refused.
