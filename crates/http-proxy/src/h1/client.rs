@@ -289,6 +289,7 @@ impl Exchange {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(Step::Trailers(fields)) => {
+                    Self::finish(this); // they are the end, and whoever sees them may stop
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
                 }
                 Ok(Step::End) => {

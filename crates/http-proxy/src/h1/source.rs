@@ -66,6 +66,7 @@ impl Shared {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(Step::Trailers(fields)) => {
+                    self.tell_watcher();
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
                 }
                 Ok(Step::End) => {

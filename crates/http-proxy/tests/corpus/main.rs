@@ -9,11 +9,15 @@ mod h1;
 mod h1_bodies;
 mod h1_heads;
 mod h1_oracle;
+mod h2;
+mod h2_cases;
+mod h2_wire;
 
 mod record;
+mod upstream;
 
 #[test]
 fn the_corpus_is_large_enough() {
-    let cases = h1::cases().len();
+    let cases = h1::cases().len() + h2_cases::cases().len();
     assert!(cases >= 200, "{cases} requests");
 }
