@@ -319,9 +319,9 @@ record! {
 words! {
     /// Which port is asked.
     PortSpecification {
-        UseFixedPort = "USE_FIXED_PORT";
-        UseServingPort = "USE_SERVING_PORT";
-        UseNamedPort = "USE_NAMED_PORT";
+        Fixed = "USE_FIXED_PORT";
+        Serving = "USE_SERVING_PORT";
+        Named = "USE_NAMED_PORT";
     }
 }
 

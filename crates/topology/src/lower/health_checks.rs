@@ -133,7 +133,7 @@ fn health_check(item: &Item<HealthCheck>, findings: &mut Findings) -> Option<lb:
     };
     let written = part.port.map(|port| u16::try_from(port.value.0).unwrap_or(u16::MAX));
     let port = match (part.specification.map(|one| (one.value, one.at)), written) {
-        (Some((PortSpecification::UseServingPort, at)), Some(_)) => {
+        (Some((PortSpecification::Serving, at)), Some(_)) => {
             findings.error(
                 Code::ConflictingFields,
                 at,
@@ -142,8 +142,8 @@ fn health_check(item: &Item<HealthCheck>, findings: &mut Findings) -> Option<lb:
             );
             None
         }
-        (Some((PortSpecification::UseServingPort, _)), None) => None,
-        (Some((PortSpecification::UseNamedPort, at)), _) => {
+        (Some((PortSpecification::Serving, _)), None) => None,
+        (Some((PortSpecification::Named, at)), _) => {
             findings.error(
                 Code::HealthCheck,
                 at,
