@@ -43,6 +43,13 @@ pub struct Endpoint {
     pub allow_psc_global_access: bool,
 }
 
+impl Endpoint {
+    /// Does anybody listen on its address? A load balancer's group connects by itself.
+    pub fn listens(&self) -> bool {
+        self.kind != EndpointKind::NetworkEndpointGroup
+    }
+}
+
 /// The kinds of endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -30,8 +30,8 @@ pub fn token_issuer(topology: &Topology) -> Option<NetworkId> {
 /// The programs that `up` starts, each with the network in which it runs.
 pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
     let mut all = Vec::new();
-    let endpoints: HashSet<_> =
-        topology.endpoints.iter().map(|endpoint| &endpoint.network).collect();
+    let listening = topology.endpoints.iter().filter(|endpoint| endpoint.listens());
+    let endpoints: HashSet<_> = listening.map(|endpoint| &endpoint.network).collect();
     let mut attachments: HashSet<_> =
         topology.service_attachments.iter().map(|attachment| &attachment.network).collect();
     // Without its last attachment the program still has to say that the connections are CLOSED.
@@ -71,6 +71,7 @@ pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
 /// The endpoints of a consumer network.
 pub fn endpoint_attachment(topology: &Topology, network: &NetworkId) -> EndpointAttachmentSlice {
     let own = topology.endpoints.iter().filter(|endpoint| endpoint.network == *network);
+    let own = own.filter(|endpoint| endpoint.listens());
     EndpointAttachmentSlice { network: network.clone(), endpoints: own.cloned().collect() }
 }
 

@@ -109,7 +109,7 @@ impl Fabric {
                 map.addresses.entry(rule.address).or_default().push(owner);
             }
         }
-        for endpoint in &topology.endpoints {
+        for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.listens()) {
             let owner = Owner::Endpoint {
                 link: endpoint.self_link.clone(),
                 ports: endpoint.ports.clone(),
