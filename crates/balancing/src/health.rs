@@ -74,6 +74,15 @@ impl Standing {
         }
     }
 
+    /// What a report says.
+    pub fn of(text: &str) -> Standing {
+        match text {
+            "HEALTHY" => Standing::Healthy,
+            "UNHEALTHY" => Standing::Unhealthy,
+            _ => Standing::Unproven,
+        }
+    }
+
     /// May an endpoint of this standing be chosen?
     pub fn availability(self) -> Availability {
         match self {

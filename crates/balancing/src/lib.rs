@@ -25,6 +25,7 @@ mod health;
 mod meter;
 mod outlier;
 mod table;
+mod told;
 
 pub use affinity::{Affinity, Bound};
 pub use hash::{mix, stable_hash};

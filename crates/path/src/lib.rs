@@ -17,6 +17,7 @@
 //! probed, and what a container would answer is not known.
 
 mod api_proxy;
+mod backends;
 mod caller;
 mod cloud_run;
 mod expectations;

@@ -141,16 +141,10 @@ impl Walk<'_> {
                 self.push(step);
                 End::Answered { status: redirect.status, location }
             }
-            Outcome::Endpoints { .. } => {
-                let (list, protocol) = match decision.backend_service {
-                    Some(service) => (service.endpoints(), service.protocol),
-                    None => (&[][..], url_map::Protocol::Http),
-                };
-                let to = format!("{} over {protocol:?}", list.join(", "));
-                let info = json!({"target": "NETWORK_ENDPOINT_GROUP", "endpoints": list});
-                self.push(Step::new(State::Deliver, to.clone()).detail("deliver", info));
-                End::Delivered { service: None, to }
-            }
+            Outcome::Endpoints { .. } => match decision.backend_service {
+                Some(service) => self.deliver(service, asked.forwarded(&decision)),
+                None => End::Delivered { service: None, to: link.to_string() },
+            },
             Outcome::Preflight => {
                 // The last step has said so.
                 End::Answered { status: 200, location: None }

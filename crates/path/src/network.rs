@@ -38,7 +38,7 @@ impl Walk<'_> {
             }
             Reach::Endpoint { endpoint } => {
                 self.push(via(&caller.network, &caller.network, address));
-                self.connect_psc(caller, &endpoint, asked, verifies)
+                self.connect_psc(&caller.region, caller.address, &endpoint, asked, verifies)
             }
             Reach::FrontEnd(front_end) => {
                 let text = format!("{address} is a Google front end ({front_end:?})");
@@ -115,9 +115,10 @@ impl Walk<'_> {
     }
 
     /// Endpoint → service attachment → the producer's forwarding rule.
-    fn connect_psc(
+    pub(crate) fn connect_psc(
         &mut self,
-        caller: &Caller,
+        client_region: &str,
+        client: Option<Ipv4Addr>,
         link: &SelfLink,
         asked: &Asked,
         verifies: bool,
@@ -154,7 +155,7 @@ impl Walk<'_> {
                 "pscConnectionStatus": status,
             }),
         );
-        if let Some(reason) = psc::enter(endpoint, Some(&caller.region), state.as_ref()) {
+        if let Some(reason) = psc::enter(endpoint, Some(client_region), state.as_ref()) {
             let refusal = psc_refusal(reason, endpoint, connection);
             return self.refuse(step, refusal, silence);
         }
@@ -194,7 +195,7 @@ impl Walk<'_> {
                         "type": "PRIVATE_SERVICE_CONNECT",
                         "protocol": "TCP",
                         "networkUri": network_uri(&attachment.network),
-                        "oldSourceIp": caller.address.map(|address| address.to_string()),
+                        "oldSourceIp": client.map(|address| address.to_string()),
                         "newSourceIp": source.to_string(),
                         "oldDestinationIp": endpoint.address.to_string(),
                         "newDestinationIp": target.ip().to_string(),

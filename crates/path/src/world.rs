@@ -132,6 +132,11 @@ impl World {
         self.live.is_some()
     }
 
+    /// What the load balancers said of their endpoints; none where nothing runs.
+    pub(crate) fn backend_states(&self) -> Option<&[BackendState]> {
+        Some(&self.live.as_ref()?.backends)
+    }
+
     /// The tests that URL maps carry and that fail.
     pub fn url_map_test_failures(&self) -> Vec<url_map::TestFailure> {
         let networks = self.topology.networks.iter();

@@ -145,6 +145,8 @@ async fn carry_call(
     record.carried(carry(client, target, first, IDLE_TIMEOUT, cut).await);
 }
 
+/// A load balancer hands over one end of a pair of Unix stream sockets: what is done to a socket
+/// here (recv, send, splice, shutdown) is the same for both kinds.
 fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
     let socket = std::net::TcpStream::from(socket);
     socket.set_nonblocking(true)?;
