@@ -450,6 +450,9 @@ impl Supervisor {
             if let (Role::ServiceAttachment, Some(network)) = (id.role, &id.network) {
                 self.connections.remove(network);
             }
+            if let (Role::InternalLb, Some(network)) = (id.role, &id.network) {
+                self.backends.remove(network);
+            }
         }
         self.settle_workloads();
         self.installing = false;
