@@ -114,7 +114,7 @@ impl Program for InternalLb {
     }
 
     fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
-        snapshot.backends.refresh(&self.kept);
+        snapshot.backends.committed(&self.kept);
     }
 
     fn local(&self) -> Local {

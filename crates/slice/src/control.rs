@@ -16,7 +16,8 @@ pub enum Report {
     Connections(Vec<ConnectionState>),
     /// `cloud-run`: the state of every service, after each change.
     Services(Vec<ServiceState>),
-    /// `internal-lb`: the state of every endpoint of its backend services, after each change.
+    /// `internal-lb`: the state of every endpoint of the backend services with a health check or
+    /// outlier detection, after each change.
     Backends(Vec<BackendState>),
 }
 

@@ -33,7 +33,10 @@ pub async fn run(worker: Rc<Worker<InternalLb>>) {
         for service in snapshot.backends.services() {
             let link = &service.link;
             for endpoint in service.endpoints() {
-                states.push(state(link, &endpoint, service.check.is_some()));
+                // Of others there is nothing to say.
+                if service.check.is_some() || service.outlier.is_some() {
+                    states.push(state(link, &endpoint, service.check.is_some()));
+                }
                 if let Some(check) = service.check.as_ref().filter(|_| endpoint.is_probed()) {
                     let key = format!("probe {} {check:?}", endpoint.number);
                     wanted.insert(key, Task::Probe(link.clone(), endpoint, Arc::clone(check)));

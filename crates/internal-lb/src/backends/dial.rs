@@ -10,6 +10,7 @@ use names::{NetworkId, Reason};
 use net::Channel;
 use proxy_protocol::Header;
 use runtime::Worker;
+use runtime::log::{self, Severity, Shown};
 use slice::load_balancer::{Protocol, ServiceAttachmentEndpoint};
 use slice::service_attachment_channel;
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -122,8 +124,8 @@ fn watch(endpoint: &Arc<Endpoint>, worker: &Rc<Worker<InternalLb>>) -> Rc<Cut> {
     cut
 }
 
-/// From the proxy-only subnet, where this network has it. (A program started by hand with
-/// placements has no address of its own there.)
+/// From the proxy-only subnet, where this network has it. A program started by hand may be on a
+/// machine without that address, and then takes the machine's own, which it says.
 pub(super) async fn connect(
     worker: &Worker<InternalLb>,
     endpoint: &Endpoint,
@@ -131,7 +133,21 @@ pub(super) async fn connect(
 ) -> io::Result<TcpStream> {
     let network = worker.context().network();
     let source = endpoint.manner.source.filter(|source| network.has_host(*source));
-    network.dial(source, address).await
+    match network.dial(source, address).await {
+        Err(error) if source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {
+            if !worker.program.kept.sourceless.swap(true, Ordering::Relaxed) {
+                log::entry(
+                    Severity::Warning,
+                    "this machine has no address of the proxy-only subnet",
+                )
+                .field("address", source.map(Shown))
+                .field("error", error.to_string().as_str())
+                .emit();
+            }
+            network.dial(None, address).await
+        }
+        dialled => dialled,
+    }
 }
 
 /// Hands one end of a socket pair to the service attachment, as the attachment of an endpoint does

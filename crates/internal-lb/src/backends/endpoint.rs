@@ -142,6 +142,8 @@ pub struct Kept {
     tables: Mutex<Tables>,
     next: AtomicU64,
     began: Instant,
+    /// It was said that the proxy-only address is not there.
+    pub sourceless: AtomicBool,
     /// The tasks in the background are to be looked at anew.
     pub changed: Notify,
 }
@@ -160,6 +162,7 @@ impl Default for Kept {
             tables: Mutex::default(),
             next: AtomicU64::new(1),
             began: Instant::now(),
+            sourceless: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -212,11 +215,12 @@ impl Kept {
         Arc::clone(name)
     }
 
-    /// Forgets all endpoints but those of these numbers, and what nobody holds.
-    pub fn retain(&self, used: &HashSet<u64>) {
+    /// Forgets all endpoints but those of these numbers and those of which it may not, and what
+    /// nobody holds.
+    pub fn retain(&self, used: &HashSet<u64>, may: impl Fn(u64) -> bool) {
         let mut tables = self.tables();
         tables.endpoints.retain(|_, endpoint| {
-            let stays = used.contains(&endpoint.number);
+            let stays = used.contains(&endpoint.number) || !may(endpoint.number);
             if !stays {
                 endpoint.removed.store(true, Ordering::Release);
                 endpoint.removal.notify_waiters();

@@ -23,7 +23,7 @@ pub use endpoint::Kept;
 use ::names::{Reason, SelfLink};
 use balancing::Affinity;
 use http::HeaderMap;
-use service::Service;
+use service::{Around, Service};
 use slice::load_balancer::LoadBalancing;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -31,7 +31,8 @@ use std::sync::Arc;
 
 /// The backend services of one generation, in the order of the slice.
 pub struct Backends {
-    services: Vec<Arc<Service>>,
+    /// None: serverless, or without any group.
+    services: Vec<Option<Arc<Service>>>,
 }
 
 impl Backends {
@@ -40,9 +41,11 @@ impl Backends {
     /// # Errors
     /// A sentence that names the backend service.
     pub fn compile(load_balancing: &LoadBalancing, kept: &Arc<Kept>) -> Result<Backends, String> {
+        let around = Around::new(load_balancing);
         let compile = |service| {
-            Service::compile(service, load_balancing, kept)
-                .map(Arc::new)
+            let compiled = Service::compile(service, &around, kept);
+            compiled
+                .map(|service| service.map(Arc::new))
                 .map_err(|error| format!("{}: {error}", service.self_link))
         };
         let services = load_balancing.backend_services.iter().map(compile);
@@ -52,7 +55,7 @@ impl Backends {
     /// What a request says that the choice of its endpoint depends on. `roll` is the request's
     /// random number.
     pub fn ask(&self, service: usize, client: Ipv4Addr, headers: &HeaderMap, roll: u64) -> Asking {
-        let affinity = self.services.get(service).map(|service| &service.affinity);
+        let affinity = self.at(service).map(|service| &service.affinity);
         let bound = affinity.map(|affinity: &Affinity| affinity.bound(client, headers, roll));
         Asking::new(service, bound.unwrap_or_default(), roll)
     }
@@ -63,27 +66,43 @@ impl Backends {
     /// # Errors
     /// There is none, or a circuit breaker is open.
     pub fn pick(&self, asking: &mut Asking) -> Result<Choice, Reason> {
-        let service = self.services.get(asking.service).ok_or(Reason::BackendServiceEmpty)?;
-        service.pick(asking)
+        self.at(asking.service).ok_or(Reason::BackendServiceEmpty)?.pick(asking)
     }
 
-    /// These are in force: their present addresses and availabilities are, and endpoints that they
-    /// do not have are no more.
-    pub fn refresh(&self, kept: &Kept) {
-        let mut used = HashSet::new();
-        for service in &self.services {
-            service.refresh();
-            used.extend(service.endpoints().iter().map(|endpoint| endpoint.number));
-        }
-        kept.retain(&used);
+    /// Puts the present addresses and availabilities in force.
+    fn refresh(&self, kept: &Kept) {
+        self.services().for_each(|service| service.refresh());
         kept.changed.notify_one();
     }
 
+    /// These have come into force: endpoints that they do not have are no more.
+    pub fn committed(&self, kept: &Kept) {
+        self.refresh(kept);
+        kept.retain(&self.numbers(), |_| true);
+    }
+
+    /// A name has other addresses: endpoints that were in force and have gone are no more. (Those
+    /// of a generation that is just being prepared are not in force yet.)
+    fn moved(&self, kept: &Kept) {
+        let before = self.numbers();
+        self.refresh(kept);
+        kept.retain(&self.numbers(), |endpoint| before.contains(&endpoint));
+    }
+
+    fn numbers(&self) -> HashSet<u64> {
+        let endpoints = self.services().flat_map(|service| service.endpoints());
+        endpoints.map(|endpoint| endpoint.number).collect()
+    }
+
     fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.iter()
+        self.services.iter().flatten()
+    }
+
+    fn at(&self, place: usize) -> Option<&Arc<Service>> {
+        self.services.get(place)?.as_ref()
     }
 
     fn service(&self, link: &SelfLink) -> Option<&Arc<Service>> {
-        self.services.iter().find(|service| service.link == *link)
+        self.services().find(|service| service.link == *link)
     }
 }

@@ -86,7 +86,7 @@ impl Name {
             .field("addresses", text.join(" ").as_str())
             .emit();
         self.addresses.store(Arc::new(addresses));
-        worker.snapshot().backends.refresh(&worker.program.kept);
+        worker.snapshot().backends.moved(&worker.program.kept);
     }
 }
 

@@ -10,10 +10,12 @@ use http_proxy::PoolOptions;
 use names::{Reason, SelfLink};
 use runtime::log::{self, Severity};
 use slice::load_balancer::{
-    BackendService, CircuitBreakers, Endpoints, HealthCheck, LoadBalancing, LocalityLbPolicy,
-    OutlierDetection, Protocol,
+    Backend, BackendService, CircuitBreakers, Endpoints, HealthCheck, LoadBalancing,
+    LocalityLbPolicy, OutlierDetection, Protocol,
 };
+use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,33 +67,55 @@ struct Placed {
     group: usize,
 }
 
+/// What backend services name, by name.
+pub struct Around<'s> {
+    groups: HashMap<&'s SelfLink, &'s Endpoints>,
+    checks: HashMap<&'s SelfLink, Arc<HealthCheck>>,
+    /// By region: every forwarding rule of a region has the same proxy-only subnet (2.1).
+    sources: HashMap<&'s str, Ipv4Addr>,
+}
+
+impl<'s> Around<'s> {
+    pub fn new(all: &'s LoadBalancing) -> Around<'s> {
+        let groups = all.network_endpoint_groups.iter();
+        let checks = all.health_checks.iter();
+        let sources = all.forwarding_rules.iter();
+        Around {
+            groups: groups.map(|group| (&group.self_link, &group.endpoints)).collect(),
+            checks: checks.map(|one| (&one.self_link, Arc::new(one.clone()))).collect(),
+            sources: sources
+                .filter_map(|rule| Some((rule.region.as_str(), rule.proxy_address?)))
+                .collect(),
+        }
+    }
+}
+
 impl Service {
+    /// None for one that has no endpoints of its own.
     pub fn compile(
         service: &BackendService,
-        all: &LoadBalancing,
+        around: &Around<'_>,
         kept: &Arc<Kept>,
-    ) -> Result<Service, String> {
+    ) -> Result<Option<Service>, String> {
         let link = &service.self_link;
+        let group_of = |backend: &Backend| around.groups.get(&backend.group).copied();
+        let own = service.backends.iter().filter_map(group_of);
+        if own.filter(|group| !matches!(group, Endpoints::CloudRun(_))).count() == 0 {
+            return Ok(None);
+        }
         let policy = service.locality_lb_policy;
         let breakers = service.circuit_breakers.clone().unwrap_or_default();
         let manner = Manner {
             protocol: service.protocol,
-            // Every forwarding rule of a region has the same one (2.1).
-            source: all
-                .forwarding_rules
-                .iter()
-                .filter(|rule| rule.region == link.region())
-                .find_map(|rule| rule.proxy_address),
+            source: around.sources.get(link.region()).copied(),
             draining: Duration::from_secs(service.draining_timeout_sec.into()),
             requests_per_connection: breakers.max_requests_per_connection,
         };
-        let group_of =
-            |link: &SelfLink| all.network_endpoint_groups.iter().find(|g| g.self_link == *link);
         let endpoint = |target| Source::Endpoint(kept.endpoint(link, target, &manner));
         let groups = service.backends.iter().map(|backend| Group {
             capacity: Capacity::of(backend),
             load: kept.group(link, &backend.group),
-            members: match group_of(&backend.group).map(|group| &group.endpoints) {
+            members: match group_of(backend) {
                 Some(Endpoints::Addresses { endpoints, .. }) => {
                     endpoints.iter().map(|address| endpoint(Target::Address(*address))).collect()
                 }
@@ -107,8 +131,7 @@ impl Service {
         });
         let groups: Vec<_> = groups.collect();
         let check = service.health_check.as_ref().map(|check| {
-            let found = all.health_checks.iter().find(|one| one.self_link == *check);
-            found.cloned().map(Arc::new).ok_or_else(|| format!("{check} is unknown"))
+            around.checks.get(check).cloned().ok_or_else(|| format!("{check} is unknown"))
         });
         let service = Service {
             affinity: Affinity::new(&service.session_affinity, policy)?,
@@ -131,7 +154,7 @@ impl Service {
             groups,
         };
         service.refresh();
-        Ok(service)
+        Ok(Some(service))
     }
 
     /// Puts the present addresses and availabilities in force.
