@@ -197,8 +197,8 @@ fn agrees(
         // They go to no backend; the log names the route's all the same.
         return Ok(());
     }
-    let services = told.steps.iter().filter_map(|step| step.resource.as_deref());
-    let service = services.filter(|link| link.contains("/backendServices/")).last();
+    let mut services = told.steps.iter().filter_map(|step| step.resource.as_deref());
+    let service = services.rfind(|link| link.contains("/backendServices/"));
     let logged = labels["backend_target_name"].as_str().filter(|name| !name.is_empty());
     same("backend service", service.and_then(|link| link.rsplit('/').next()), logged)
 }
