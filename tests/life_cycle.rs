@@ -52,6 +52,50 @@ fn left(state_dir: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Takes one export of spans, as a collector on the host does.
+fn export(listener: &std::net::TcpListener) -> serde_json::Value {
+    use std::io::{Read, Write};
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let mut read = Vec::new();
+    loop {
+        let mut some = [0; 16 * 1024];
+        let n = stream.read(&mut some).expect("an export");
+        assert!(n > 0, "the export ended early");
+        read.extend_from_slice(&some[..n]);
+        let text = String::from_utf8_lossy(&read);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if length.expect("a length").parse() == Ok(body.len()) {
+            assert!(head.starts_with("POST /v1/traces "), "{head}");
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").expect("sent");
+            return serde_json::from_str(body).expect("JSON");
+        }
+    }
+}
+
+#[test]
+fn spans_leave_the_simulated_networks_for_a_collector_on_the_host() {
+    if !have(&["curl", "python3"]) || !namespaces() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let up = Up::start_in(MAIN, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    let line = up.printed.lines().find(|line| line.trim().starts_with("curl")).expect("a line");
+    let asked = Command::new("sh").args(["-c", line.trim()]).output().expect("sh runs");
+    assert!(asked.status.success(), "{}", up.logs());
+    let export = export(&listener);
+    let spans = export["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans");
+    let [server, client] = [2, 3].map(|kind| {
+        spans.iter().find(|span| span["kind"] == kind).unwrap_or_else(|| panic!("{export:#}"))
+    });
+    assert_eq!(client["parentSpanId"], server["spanId"]);
+    let status = server["attributes"].as_array().expect("attributes").iter();
+    let mut status = status.filter(|one| one["key"] == "http.response.status_code");
+    assert_eq!(status.next().expect("a status")["value"]["intValue"], "200", "{export:#}");
+}
+
 #[test]
 fn the_printed_curl_line_works_when_pasted() {
     if !have(&["curl", "python3"]) || !namespaces() {

@@ -73,8 +73,18 @@ pub fn scratch() -> PathBuf {
 impl Up {
     /// Brings a topology up.
     pub fn start(topology: impl AsRef<Path>, options: &[&str]) -> Up {
+        Up::start_in(topology, options, &[])
+    }
+
+    /// As [`Up::start`], with environment variables.
+    pub fn start_in(
+        topology: impl AsRef<Path>,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Up {
         let state_dir = scratch();
         let output = postern()
+            .envs(environment.iter().copied())
             .args(["up", "--detach", "--northbound", "127.0.0.1:0", "--state-dir"])
             .arg(&state_dir)
             .args(options)

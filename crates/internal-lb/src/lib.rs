@@ -6,11 +6,15 @@
 //! request need).
 //!
 //! # The life of a request
-//! `serve` accepts, ends TLS and takes the snapshot once per request. `decide` asks `url-map`, the
-//! same function that `explain` and `check` ask, and keeps what outlives the request's head.
-//! `forward` sends to Cloud Run's channel or to an address, once more where that is safe, and
-//! watches the deadline. `respond` is the one table of refusals. `record` writes log and metrics,
-//! once, on every way out.
+//! `serve` accepts, reads a PROXY header where there is one, ends TLS and takes the snapshot once
+//! per request. `decide` asks `url-map`, the same function that `explain` and `check` ask, and keeps
+//! what outlives the request's head: a *plan*. `serve` holds the request up where a fault policy
+//! says so, and changes its headers and URL (`headers`, `variables`). `forward` sends it through
+//! `upstream` to Cloud Run's channel or to an endpoint (`backends`), again where the retry policy
+//! says so (`retry`, and `bodies` for a body that passes twice), with a copy for a `mirror`, and
+//! watches the deadline (`clock`). `respond` is the one table of the load balancer's own answers.
+//! `record` writes the log entry (`logging`), metrics (`meters`) and spans (`trace`), once, on every
+//! way out.
 //!
 //! # Never here
 //! No rule about hosts, paths or masks: that is `url-map`. Nothing in HTTP tells Cloud Run where a

@@ -2,7 +2,7 @@
 
 use crate::{Program, by_hand, control, log};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use names::NetworkId;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
@@ -82,15 +82,13 @@ const BUCKETS_MS: [f64; 14] =
 /// How often the samples of histograms are added up.
 const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
 
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let latencies = Matcher::Suffix("_latencies".to_owned());
+    PrometheusBuilder::new().set_buckets(&BUCKETS)?.set_buckets_for_metric(latencies, &BUCKETS_MS)
+}
+
 fn recorder() -> Result<PrometheusHandle, String> {
-    let recorder = PrometheusBuilder::new()
-        .set_buckets(&BUCKETS)
-        .and_then(|builder| {
-            let latencies = Matcher::Suffix("_latencies".to_owned());
-            builder.set_buckets_for_metric(latencies, &BUCKETS_MS)
-        })
-        .map_err(|error| format!("metrics: {error}"))?
-        .build_recorder();
+    let recorder = builder().map_err(|error| format!("metrics: {error}"))?.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| format!("metrics: {error}"))?;
     // Histograms gather single samples until somebody adds them up: without this, without bound.
@@ -105,4 +103,26 @@ fn recorder() -> Result<PrometheusHandle, String> {
         })
         .map_err(|error| format!("metrics: {error}"))?;
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn latencies_have_buckets_of_milliseconds_and_everything_else_of_seconds() {
+        let recorder = super::builder().expect("buckets").build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!("run_googleapis_com_request_latencies").record(30.0);
+            metrics::histogram!("postern_reload_seconds").record(0.03);
+        });
+        let text = handle.render();
+        for line in [
+            "run_googleapis_com_request_latencies_bucket{le=\"20\"} 0",
+            "run_googleapis_com_request_latencies_bucket{le=\"50\"} 1",
+            "postern_reload_seconds_bucket{le=\"0.02\"} 0",
+            "postern_reload_seconds_bucket{le=\"0.05\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
 }
