@@ -264,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_that_has_a_name_keeps_it() {
+        let named = |reason| SendError::Connect(crate::backends::refuse(reason, String::new()));
+        let psc = unanswered(&named(Reason::PscConnectionNotAccepted), false);
+        assert_eq!((psc.reason, psc.status), (Reason::PscConnectionNotAccepted, 503));
+        assert!(psc.body.ends_with("delayed connect error: 111"), "{}", psc.body);
+        let open = unanswered(&named(Reason::BackendCircuitBreakerOpen), false);
+        assert_eq!((open.reason, open.status), (Reason::BackendCircuitBreakerOpen, 503));
+        assert!(open.body.ends_with("reset reason: overflow"), "{}", open.body);
+    }
+
+    #[test]
     fn a_grpc_client_is_refused_in_its_own_way() {
         let answer = response(&timed_out(), true);
         assert_eq!(answer.status(), 200);

@@ -7,7 +7,8 @@ use common::support::{self, Raw, run};
 use common::*;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
-use http_proxy::{Body, BodyError, Incoming, ServerOptions};
+use http_proxy::tls::{CertifiedPem, accept, server_config};
+use http_proxy::{Body, BodyError, ConnectionInfo, Incoming, ServerOptions, serve};
 use internal_lb::InternalLb;
 use runtime::testing::Started;
 use slice::load_balancer::{
@@ -447,6 +448,49 @@ fn a_connection_serves_so_many_requests_and_no_more() {
                 assert_eq!(get(address(&started), HOST, "/").await.text(), "1");
                 assert_eq!(backend.accepted.borrow().0, connections, "{name} {request}");
             }
+        }
+    });
+}
+
+#[test]
+fn checks_over_tls_and_http2_read_the_beginning_of_the_body() {
+    run(async {
+        let (chain, key) = certificate(&["anything"]);
+        for (name, protocol, alpn) in
+            [("https-check", Protocol::Https, "http/1.1"), ("http2-check", Protocol::Http2, "h2")]
+        {
+            let config = server_config(&[CertifiedPem { chain: &chain, key: &key }], &[alpn])
+                .expect("a configuration");
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            let backend = listener.local_addr().expect("an address");
+            tokio::task::spawn_local(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let config = config.clone();
+                    tokio::task::spawn_local(async move {
+                        let limit = Duration::from_secs(5);
+                        let Ok((stream, tls)) = accept(config, stream, limit).await else { return };
+                        let info = ConnectionInfo { tls: Some(tls), ..ConnectionInfo::default() };
+                        let handler = Rc::new(Said("backend".to_owned(), String::new()));
+                        let options = ServerOptions::default();
+                        let forever = std::future::pending();
+                        serve(stream, Bytes::new(), Rc::new(info), handler, &options, forever)
+                            .await;
+                    });
+                }
+            });
+            let expecting = |response: &str| {
+                let probe = Probe::Http {
+                    protocol,
+                    host: "health.example.com".to_owned(),
+                    request_path: "/health?deep=1".to_owned(),
+                    response: response.to_owned(),
+                };
+                one(service("a", protocol, "a"), 1, Some(check(probe)))
+            };
+            let mut started = start(name, expecting("never said"), &[(1, backend)]);
+            until(&started, all_say("no healthy upstream")).await;
+            started.reload(expecting("GET /health?deep=1\n")).expect("a reload");
+            until(&started, |all| all.iter().all(|answer| answer.status() == "200")).await;
         }
     });
 }

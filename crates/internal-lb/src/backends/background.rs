@@ -115,12 +115,12 @@ async fn watch_health(
     check: &HealthCheck,
 ) {
     let mut health = Health::of(endpoint.standing());
-    let gauge = metrics::gauge!(
+    let gauge = Gauge(metrics::gauge!(
         "postern_backend_healthy",
         "backend_service" => service.to_string(),
         "endpoint" => endpoint.target.to_string(),
-    );
-    gauge.set(f64::from(u8::from(health.standing() == Standing::Healthy)));
+    ));
+    gauge.show(health.standing());
     loop {
         let began = Instant::now();
         let result = probe(worker, endpoint, check).await;
@@ -128,7 +128,7 @@ async fn watch_health(
         health = health.after(result.is_ok(), check);
         let now = health.standing();
         if now != before {
-            gauge.set(f64::from(u8::from(now == Standing::Healthy)));
+            gauge.show(now);
             endpoint.set_standing(now);
             worker.snapshot().backends.refresh(&worker.program.kept);
             tell(service, endpoint, check, (before, now), result.err().as_deref());
@@ -138,6 +138,21 @@ async fn watch_health(
             false => check.check_interval.min(EAGER),
         };
         sleep_until(began + interval).await;
+    }
+}
+
+/// 1 for healthy; what is not probed any more is not healthy.
+struct Gauge(metrics::Gauge);
+
+impl Gauge {
+    fn show(&self, standing: Standing) {
+        self.0.set(f64::from(u8::from(standing == Standing::Healthy)));
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.0.set(0.0);
     }
 }
 

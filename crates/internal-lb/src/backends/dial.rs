@@ -58,7 +58,8 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-pub(super) fn refuse(reason: Reason, detail: String) -> io::Error {
+/// A connection that is refused for this reason.
+pub fn refuse(reason: Reason, detail: String) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionRefused, Refused { reason, detail })
 }
 

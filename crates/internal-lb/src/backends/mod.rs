@@ -17,6 +17,8 @@ mod tracked;
 pub use background::run;
 pub use balancing::Outcome;
 pub use choice::{Asking, Choice};
+#[cfg(test)]
+pub use dial::refuse;
 pub use dial::{Lanes, refused};
 pub use endpoint::Kept;
 
