@@ -41,7 +41,6 @@ mod upstream;
 mod variables;
 
 pub use compile::Snapshot;
-pub use logging::OPTIONAL_FIELDS;
 
 use arc_swap::ArcSwap;
 use compile::TlsConfigs;

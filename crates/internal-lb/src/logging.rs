@@ -2,19 +2,16 @@
 //! logged, and what of them.
 
 use http::HeaderName;
-use slice::load_balancer::LogConfig;
-
-/// The optional fields that an internal load balancer has (`optionalFields`).
-pub const OPTIONAL_FIELDS: [&str; 2] = ["tls.protocol", "tls.cipher"];
+use slice::load_balancer::{LOG_OPTIONAL_FIELDS, LogConfig};
 
 /// What is logged of a backend service's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logging {
     /// Of 2^32 requests so many; more than that: all.
     share: u64,
-    /// See [`OPTIONAL_FIELDS`].
+    /// See [`LOG_OPTIONAL_FIELDS`].
     pub tls_protocol: bool,
-    /// See [`OPTIONAL_FIELDS`].
+    /// See [`LOG_OPTIONAL_FIELDS`].
     pub tls_cipher: bool,
     /// Names.
     pub request_headers: Vec<HeaderName>,
@@ -37,9 +34,9 @@ impl Logging {
                 response_headers: Vec::new(),
             });
         };
-        let known = |name: &&String| *name == "*" || OPTIONAL_FIELDS.contains(&name.as_str());
+        let known = |name: &&String| *name == "*" || LOG_OPTIONAL_FIELDS.contains(&name.as_str());
         if let Some(unknown) = config.optional_fields.iter().find(|name| !known(name)) {
-            let all = OPTIONAL_FIELDS.join(", ");
+            let all = LOG_OPTIONAL_FIELDS.join(", ");
             return Err(format!("logConfig.optionalFields: `{unknown}` is none of {all}"));
         }
         let has = |field: &str| config.optional_fields.iter().any(|one| one == "*" || one == field);
@@ -56,8 +53,8 @@ impl Logging {
                 true if config.sample_rate >= 1.0 => u64::MAX,
                 true => (config.sample_rate.max(0.0) * f64::from(u32::MAX)) as u64,
             },
-            tls_protocol: has(OPTIONAL_FIELDS[0]),
-            tls_cipher: has(OPTIONAL_FIELDS[1]),
+            tls_protocol: has(LOG_OPTIONAL_FIELDS[0]),
+            tls_cipher: has(LOG_OPTIONAL_FIELDS[1]),
             request_headers: names(&config.request_headers)?,
             response_headers: names(&config.response_headers)?,
         })

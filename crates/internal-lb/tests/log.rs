@@ -167,6 +167,9 @@ fn requests_for_log_configurations() {
             let response = pool.send(&(), h1, dial, request.expect("a request")).await;
             response.expect("a response").into_body().collect(1 << 20).await.expect("a body");
         }
+        let mut plain = Raw::connect(at).await;
+        plain.send("GET / HTTP/1.1\r\nHost: on.example.com\r\n\r\n").await;
+        plain.end().await;
         tokio::task::spawn_blocking(move || drop(started)).await.expect("a clean end");
     });
 }
@@ -178,10 +181,11 @@ fn log_config_says_what_is_logged() {
         .iter()
         .map(|entry| entry["httpRequest"]["requestUrl"].as_str().unwrap_or_default())
         .collect();
+    assert_eq!(entries[3]["reason"], "SCHEME_MISMATCH");
     // A request that was tied to no backend is logged in spite of `enable: false`; one that was
     // sent twice is one entry.
     assert_eq!(
-        hosts,
+        hosts[..3],
         [
             "https://on.example.com/retried",
             "https://mask.example.com/other",

@@ -824,6 +824,9 @@ pub struct CircuitBreakers {
     pub max_retries: Option<u32>,
 }
 
+/// `optionalFields` of [`LogConfig`] that an internal load balancer has.
+pub const LOG_OPTIONAL_FIELDS: [&str; 2] = ["tls.protocol", "tls.cipher"];
+
 /// `logConfig` (2.9).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogConfig {
@@ -831,7 +834,7 @@ pub struct LogConfig {
     pub enable: bool,
     /// 0.0 to 1.0, default 1.0.
     pub sample_rate: f64,
-    /// Optional fields, by name; `*` stands for all of them.
+    /// Of [`LOG_OPTIONAL_FIELDS`]; `*` stands for all of them.
     pub optional_fields: Vec<String>,
     /// Names of request headers to be logged.
     pub request_headers: Vec<String>,

@@ -292,7 +292,17 @@ pub(crate) fn log_config(raw: &LogConfig, findings: &mut Findings) -> lb::LogCon
         optional_fields: match raw.optional_mode {
             Some(LogOptionalMode::Include) => vec!["*".to_owned()],
             Some(LogOptionalMode::Custom) => {
-                raw.optional_fields.iter().map(|field| field.value.clone()).collect()
+                let known = |field: &&At<String>| lb::LOG_OPTIONAL_FIELDS.contains(&&*field.value);
+                for unknown in raw.optional_fields.iter().filter(|field| !known(field)) {
+                    findings.warning(
+                        Code::NotYetHonoured,
+                        unknown.at,
+                        format!("the log has no optional field `{}`", unknown.value),
+                        format!("its optional fields are {}", lb::LOG_OPTIONAL_FIELDS.join(", ")),
+                    );
+                }
+                let known = raw.optional_fields.iter().filter(known);
+                known.map(|field| field.value.clone()).collect()
             }
             None | Some(LogOptionalMode::Exclude) => Vec::new(),
         },
