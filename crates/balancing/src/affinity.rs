@@ -70,6 +70,11 @@ impl Affinity {
         Ok(Affinity(kind))
     }
 
+    /// Does the client's cookie name the endpoint itself?
+    pub fn names_endpoints(&self) -> bool {
+        matches!(self.0, Kind::Strong(_))
+    }
+
     /// What a request says. Without its header or cookie a request is bound to nothing, and gets a
     /// cookie where the affinity is one of cookies.
     pub fn bound(&self, client: Ipv4Addr, headers: &HeaderMap, roll: u64) -> Bound {

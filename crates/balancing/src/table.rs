@@ -15,7 +15,9 @@ pub enum Availability {
     /// Not probed yet: chosen where no member is [`Availability::Available`], so that a program
     /// that has just started serves at once, and a member that has just come is not in the way.
     Unproven,
-    /// Unhealthy, ejected, or circuit broken: never chosen. There is no panic mode: Google sends
+    /// Removed, and draining: goes on only for clients whose cookie names it.
+    Leaving,
+    /// Unhealthy or ejected: never chosen. There is no panic mode: Google sends
     /// nothing to unhealthy backends (2.8; (unconfirmed) for the case that all are).
     Unavailable,
 }
@@ -43,6 +45,10 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Of a group that takes nothing new.
+    pub const NONE: Capacity =
+        Capacity { per_group: None, per_endpoint: None, scaler: 0.0, connections: false };
+
     /// That of a backend.
     pub fn of(backend: &Backend) -> Capacity {
         Capacity {
@@ -148,8 +154,12 @@ impl Table {
             let members = chosen.into_iter().map(|(place, _)| place).collect();
             ready.push(Group { index, members, weight, bound });
         }
+        let leaving = (0..)
+            .zip(groups.iter().flat_map(|(_, members)| members))
+            .filter(|(_, member)| is(member, Availability::Leaving))
+            .map(|(place, member)| (member.identity, place));
         let mut identities: Vec<_> =
-            weighted.iter().map(|member| (member.identity, member.place)).collect();
+            weighted.iter().map(|member| (member.identity, member.place)).chain(leaving).collect();
         identities.sort_unstable();
         Table {
             policy,

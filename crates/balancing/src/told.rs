@@ -59,7 +59,7 @@ fn availability(
     let rank = |availability: &Availability| match availability {
         Availability::Available => 0,
         Availability::Unproven => 1,
-        Availability::Unavailable => 2,
+        Availability::Leaving | Availability::Unavailable => 2,
     };
     said.map(one).min_by_key(rank).unwrap_or(Availability::Available)
 }

@@ -1,6 +1,6 @@
 //! The choice of an endpoint: policies, groups, availability.
 
-use balancing::Availability::{Available, Unavailable, Unproven};
+use balancing::Availability::{Available, Leaving, Unavailable, Unproven};
 use balancing::{Availability, Capacity, Draw, Load, Member, Table, mix};
 use proptest::prelude::*;
 use slice::load_balancer::LocalityLbPolicy;
@@ -146,6 +146,19 @@ fn the_member_that_a_cookie_names_is_chosen_while_it_may_be() {
         assert_ne!(table.pick(named(n, 2), &IDLE, |_| false), Some(2));
         assert_eq!(table.pick(named(n, 1), &IDLE, |place| place == 1), Some(0), "a retry");
     }
+}
+
+#[test]
+fn a_member_that_leaves_goes_on_for_whom_its_cookie_names() {
+    for policy in POLICIES {
+        let table = table(policy, &[(OPEN, &[Available, Leaving])]);
+        for n in 0..50 {
+            assert_eq!(table.pick(draw(n), &IDLE, |_| false), Some(0), "{policy:?}");
+            let named = Draw { endpoint: Some(mix(2)), ..draw(n) };
+            assert_eq!(table.pick(named, &IDLE, |_| false), Some(1), "{policy:?}");
+        }
+    }
+    assert!(table(LocalityLbPolicy::RoundRobin, &[(OPEN, &[Leaving])]).is_empty());
 }
 
 proptest! {

@@ -289,6 +289,45 @@ fn cookies_keep_a_client_at_one_endpoint() {
     });
 }
 
+#[test]
+fn a_removed_endpoint_goes_on_for_whom_its_cookie_names_while_it_drains() {
+    run(async {
+        let (first, second) = (node("1").await, node("2").await);
+        let slice = |n: u8| {
+            let strong = SessionAffinity::StrongCookie {
+                name: "stick".to_owned(),
+                path: None,
+                ttl_sec: None,
+            };
+            let service =
+                BackendService { session_affinity: strong, draining_timeout_sec: 1, ..plain() };
+            let mut slice = one(service, 1, None);
+            slice.load_balancing.network_endpoint_groups = vec![group("a", &[declared(n)])];
+            slice
+        };
+        let mut started = start("leaving", slice(1), &nodes(&[&first, &second]));
+        let answer = get(address(&started), HOST, "/").await;
+        let line = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        let cookie = line.and_then(|line| line.split(';').next()).expect("a cookie").to_owned();
+        started.reload(slice(2)).expect("a reload");
+        let kept = async || {
+            let mut client = Raw::connect(address(&started)).await;
+            let head = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\n\r\n");
+            client.send(&head).await;
+            client.answer().await
+        };
+        assert_eq!(kept().await.text(), "1");
+        assert_eq!(get(address(&started), HOST, "/").await.text(), "2", "others leave it");
+        loop {
+            let answer = kept().await; // until it has drained
+            if answer.text() == "2" {
+                assert!(answer.head.contains("set-cookie: stick="), "{}", answer.head);
+                break;
+            }
+        }
+    });
+}
+
 fn outlier() -> OutlierDetection {
     OutlierDetection {
         consecutive_errors: 5,

@@ -29,7 +29,11 @@ pub async fn run(worker: Rc<Worker<InternalLb>>) {
     loop {
         let mut wanted = HashMap::new();
         let mut states = Vec::new();
+        let (drained, next) = worker.program.kept.drained();
         let snapshot = worker.snapshot();
+        if drained {
+            snapshot.backends.refresh(&worker.program.kept);
+        }
         for service in snapshot.backends.services() {
             let link = &service.link;
             for endpoint in service.endpoints() {
@@ -68,7 +72,14 @@ pub async fn run(worker: Rc<Worker<InternalLb>>) {
             worker.context().report(Report::Backends(states.clone()));
             reported = states;
         }
-        worker.program.kept.changed.notified().await;
+        let changed = worker.program.kept.changed.notified();
+        match next {
+            None => changed.await,
+            Some(next) => tokio::select! {
+                () = changed => {}
+                () = sleep_until(next) => {}
+            },
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Endpoint {
     pub number: u64,
     /// The same in every process: what hashes and cookies lead to.
     pub identity: u64,
+    /// The backend service.
+    pub service: SelfLink,
     pub target: Target,
     pub manner: Manner,
     /// Requests under way.
@@ -154,6 +156,8 @@ struct Tables {
     groups: HashMap<(SelfLink, SelfLink), Arc<GroupLoad>>,
     under_way: HashMap<SelfLink, Arc<UnderWay>>,
     names: HashMap<Arc<str>, Arc<Name>>,
+    /// Removed endpoints that drain, each with the end of that.
+    leaving: Vec<(Arc<Endpoint>, Instant)>,
 }
 
 impl Default for Kept {
@@ -185,6 +189,7 @@ impl Kept {
             Arc::new(Endpoint {
                 number: self.next.fetch_add(1, Ordering::Relaxed),
                 identity: stable_hash(target.to_string().as_bytes()),
+                service: service.clone(),
                 target,
                 manner: manner.clone(),
                 requests: AtomicU32::new(0),
@@ -216,19 +221,43 @@ impl Kept {
     }
 
     /// Forgets all endpoints but those of these numbers and those of which it may not, and what
-    /// nobody holds.
-    pub fn retain(&self, used: &HashSet<u64>, may: impl Fn(u64) -> bool) {
+    /// nobody holds. True if some drain now.
+    pub fn retain(&self, used: &HashSet<u64>, may: impl Fn(u64) -> bool) -> bool {
         let mut tables = self.tables();
-        tables.endpoints.retain(|_, endpoint| {
+        let left = tables.leaving.len();
+        let Tables { endpoints, leaving, .. } = &mut *tables;
+        endpoints.retain(|_, endpoint| {
             let stays = used.contains(&endpoint.number) || !may(endpoint.number);
             if !stays {
                 endpoint.removed.store(true, Ordering::Release);
                 endpoint.removal.notify_waiters();
+                let draining = endpoint.manner.draining;
+                if !draining.is_zero() {
+                    leaving.push((Arc::clone(endpoint), Instant::now() + draining));
+                }
             }
             stays
         });
         tables.groups.retain(|_, load| Arc::strong_count(load) > 1);
         tables.under_way.retain(|_, under_way| Arc::strong_count(under_way) > 1);
         tables.names.retain(|_, name| Arc::strong_count(name) > 1);
+        tables.leaving.len() > left
+    }
+
+    /// The endpoints of a backend service that drain.
+    pub fn leaving(&self, service: &SelfLink) -> Vec<Arc<Endpoint>> {
+        let tables = self.tables();
+        let own = tables.leaving.iter().filter(|(endpoint, _)| endpoint.service == *service);
+        own.map(|(endpoint, _)| Arc::clone(endpoint)).collect()
+    }
+
+    /// Forgets endpoints that have drained. The first is whether there were any, the second when
+    /// the next one will have.
+    pub fn drained(&self) -> (bool, Option<Instant>) {
+        let mut tables = self.tables();
+        let (before, now) = (tables.leaving.len(), Instant::now());
+        tables.leaving.retain(|(_, end)| *end > now);
+        let next = tables.leaving.iter().map(|(_, end)| *end).min();
+        (tables.leaving.len() < before, next)
     }
 }

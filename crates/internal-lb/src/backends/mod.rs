@@ -80,7 +80,9 @@ impl Backends {
     /// These have come into force: endpoints that they do not have are no more.
     pub fn committed(&self, kept: &Kept) {
         self.refresh(kept);
-        kept.retain(&self.numbers(), |_| true);
+        if kept.retain(&self.numbers(), |_| true) {
+            self.refresh(kept); // with those that drain from now on
+        }
     }
 
     /// A name has other addresses: endpoints that were in force and have gone are no more. (Those
@@ -88,7 +90,9 @@ impl Backends {
     fn moved(&self, kept: &Kept) {
         let before = self.numbers();
         self.refresh(kept);
-        kept.retain(&self.numbers(), |endpoint| before.contains(&endpoint));
+        if kept.retain(&self.numbers(), |endpoint| before.contains(&endpoint)) {
+            self.refresh(kept);
+        }
     }
 
     fn numbers(&self) -> HashSet<u64> {

@@ -5,7 +5,9 @@ use super::dial::refuse;
 use super::endpoint::{Endpoint, GroupLoad, Kept, Manner, Target, UnderWay};
 use super::names::Name;
 use arc_swap::ArcSwap;
-use balancing::{Affinity, Capacity, Draw, Load, Member, Outcome, Table, may_eject, mix, sweep};
+use balancing::{
+    Affinity, Availability, Capacity, Draw, Load, Member, Outcome, Table, may_eject, mix, sweep,
+};
 use http_proxy::PoolOptions;
 use names::{Reason, SelfLink};
 use runtime::log::{self, Severity};
@@ -64,7 +66,8 @@ struct Live {
 
 struct Placed {
     endpoint: Arc<Endpoint>,
-    group: usize,
+    /// None: it is in none any more, and drains.
+    group: Option<usize>,
 }
 
 /// What backend services name, by name.
@@ -165,7 +168,7 @@ impl Service {
         for (number, group) in self.groups.iter().enumerate() {
             let first = endpoints.len();
             for source in &group.members {
-                let placed = |endpoint| Placed { endpoint, group: number };
+                let placed = |endpoint| Placed { endpoint, group: Some(number) };
                 match source {
                     Source::Endpoint(endpoint) => endpoints.push(placed(Arc::clone(endpoint))),
                     Source::Name(name, port) => {
@@ -181,6 +184,19 @@ impl Service {
                 availability: placed.endpoint.availability(self.check.is_some()),
             };
             members.push((group.capacity, endpoints[first..].iter().map(member).collect()));
+        }
+        if self.affinity.names_endpoints() {
+            let first = endpoints.len();
+            let leaving = self.kept.leaving(&self.link).into_iter();
+            endpoints.extend(leaving.map(|endpoint| Placed { endpoint, group: None }));
+            let member = |placed: &Placed| Member {
+                identity: placed.endpoint.identity,
+                availability: match placed.endpoint.availability(self.check.is_some()) {
+                    Availability::Available => Availability::Leaving,
+                    _ => Availability::Unavailable,
+                },
+            };
+            members.push((Capacity::NONE, endpoints[first..].iter().map(member).collect()));
         }
         let table = Table::new(self.policy, &members);
         let groups = self.groups.iter().map(|group| (group.capacity, Arc::clone(&group.load)));
@@ -207,8 +223,8 @@ impl Service {
         let tried = |place: u32| asking.has_tried(live.endpoints[place as usize].endpoint.number);
         let place = live.table.pick(draw, &**live, tried).ok_or(Reason::NoHealthyBackend)?;
         let Placed { endpoint, group } = &live.endpoints[place as usize];
-        let (capacity, load) = &live.groups[*group];
-        let load = capacity.is_bounded().then(|| {
+        let group = group.and_then(|group| live.groups.get(group));
+        let load = group.filter(|(capacity, _)| capacity.is_bounded()).map(|(_, load)| {
             load.rate.count(self.kept.now());
             load.requests.fetch_add(1, Ordering::Relaxed);
             Arc::clone(load)
@@ -262,10 +278,11 @@ impl Service {
         changed
     }
 
-    /// Its endpoints just now.
+    /// Its endpoints just now, without those that drain.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let live = self.live.load();
-        live.endpoints.iter().map(|placed| Arc::clone(&placed.endpoint)).collect()
+        let own = live.endpoints.iter().filter(|placed| placed.group.is_some());
+        own.map(|placed| Arc::clone(&placed.endpoint)).collect()
     }
 
     /// The names that lead to its endpoints.
