@@ -20,6 +20,10 @@ pub struct Body {
     limit: Option<Limit>,
 }
 
+/// What HTTP/2 gets of a whole body at once: as long as there is more, it is known whether the client
+/// takes it.
+const PIECE_MAX: usize = 64 * 1024;
+
 /// Resolves when an exchange must end.
 pub(crate) type Limit = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -108,8 +112,15 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(running) = &mut self.running {
+            running.asked();
+        }
+        let pieces = self.running.is_some();
         let frame = match &mut self.kind {
             Kind::Empty => None,
+            Kind::Full(bytes) if pieces && bytes.len() > PIECE_MAX => {
+                Some(Ok(Frame::data(bytes.split_to(PIECE_MAX))))
+            }
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
@@ -118,8 +129,9 @@ impl http_body::Body for Body {
             Kind::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
             Kind::Boxed(body) => ready!(body.as_mut().poll_frame(cx)),
         };
-        if frame.is_none() {
-            self.running = None;
+        match &mut self.running {
+            Some(running) if frame.is_some() => running.given(),
+            running => *running = None,
         }
         Poll::Ready(frame)
     }
@@ -267,8 +279,10 @@ impl http_body::Body for Incoming {
             Inner::Request(body) => ready!(body.poll_frame(cx)),
             Inner::Response(exchange) => ready!(Exchange::poll_frame(exchange, cx)),
         };
-        if frame.is_none() {
-            self.running = None;
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.inner = Inner::Empty, // an error is told once
+            None => self.running = None,
         }
         Poll::Ready(frame)
     }

@@ -33,11 +33,20 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 pub(crate) struct Running {
     count: std::cell::Cell<usize>,
     idle_since: std::cell::Cell<Option<tokio::time::Instant>>,
+    /// Responses of which the peer has taken the last piece not yet.
+    blocked: std::cell::Cell<usize>,
+    /// Counts the pieces of responses that began or were taken.
+    moved: std::cell::Cell<u64>,
 }
 
 impl Running {
     pub(crate) fn count(&self) -> usize {
         self.count.get()
+    }
+
+    /// If there are responses that the peer should take: how far it has come with them.
+    pub(crate) fn waits_for_peer(&self) -> Option<u64> {
+        (self.blocked.get() > 0).then(|| self.moved.get())
     }
 
     /// None while something runs.
@@ -51,18 +60,43 @@ pub(crate) struct OneRunning {
     running: Rc<Running>,
     /// The request's body, where it may outlive the response.
     unread: Option<Rc<Unread>>,
+    blocked: bool,
 }
 
 impl OneRunning {
     pub(crate) fn new(running: &Rc<Running>) -> Self {
         running.count.set(running.count.get() + 1);
         running.idle_since.set(None);
-        OneRunning { running: running.clone(), unread: None }
+        OneRunning { running: running.clone(), unread: None, blocked: false }
+    }
+
+    /// The response's next piece is asked for: the one before has been taken.
+    pub(crate) fn asked(&mut self) {
+        if std::mem::take(&mut self.blocked) {
+            self.running.blocked.set(self.running.blocked.get() - 1);
+            self.count_move();
+        }
+    }
+
+    /// A piece of the response is on its way.
+    pub(crate) fn given(&mut self) {
+        if !std::mem::replace(&mut self.blocked, true) {
+            self.running.blocked.set(self.running.blocked.get() + 1);
+            self.count_move();
+        }
+    }
+
+    fn count_move(&self) {
+        self.running.moved.set(self.running.moved.get().wrapping_add(1));
+        if let Some(unread) = &self.unread {
+            unread.response_moved();
+        }
     }
 }
 
 impl Drop for OneRunning {
     fn drop(&mut self) {
+        self.asked();
         let rest = self.running.count.get() - 1;
         self.running.count.set(rest);
         if rest == 0 {

@@ -10,17 +10,46 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use tokio::time::timeout;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, timeout};
 
 /// A request body that is discarded in order where it is dropped before its end.
 pub(crate) struct RequestBody {
     /// None while it is being dropped.
     body: Option<Incoming>,
     unread: Rc<Unread>,
+    stall: Stall,
+}
+
+/// How long the client may hold back its body, unless it takes the response meanwhile.
+struct Stall {
+    timeout: Duration,
+    since: Option<Instant>,
+    /// How far the response was then.
+    response: u64,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// Ready when nothing has moved for too long. The timer is changed only when it has run down.
+    fn poll(&mut self, response: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.response != response {
+            (self.since, self.response) = (None, response);
+        }
+        let deadline = *self.since.get_or_insert_with(Instant::now) + self.timeout;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
 }
 
 /// What the handler left of a request body, until the response has ended.
@@ -28,11 +57,15 @@ pub(crate) struct RequestBody {
 pub(crate) struct Unread {
     rest: RefCell<Option<Incoming>>,
     answered: Cell<bool>,
+    /// Counts the pieces of the response.
+    response: Cell<u64>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming) -> Self {
-        RequestBody { body: Some(body), unread: Rc::default() }
+    /// A client that sends nothing for `timeout`, and takes nothing either, is not waited for.
+    pub(crate) fn new(body: Incoming, timeout: Duration) -> Self {
+        let stall = Stall { timeout, since: None, response: 0, sleep: None };
+        RequestBody { body: Some(body), unread: Rc::default(), stall }
     }
 
     /// The place where an unread rest waits for the end of the response.
@@ -44,10 +77,14 @@ impl RequestBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.body {
-            Some(body) => super::poll_frame(body, cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = super::poll_frame(body, cx);
+        if frame.is_ready() {
+            self.stall.since = None;
+            return frame;
         }
+        ready!(self.stall.poll(self.unread.response.get(), cx));
+        Poll::Ready(Some(Err(BodyError::Timeout)))
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
@@ -71,6 +108,11 @@ impl Drop for RequestBody {
 }
 
 impl Unread {
+    /// A piece of the response began or was taken.
+    pub(crate) fn response_moved(&self) {
+        self.response.set(self.response.get().wrapping_add(1));
+    }
+
     /// The response has ended, or never will.
     pub(crate) fn answered(&self) {
         self.answered.set(true);

@@ -30,8 +30,9 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// Streams that a client may open and reset without an answer (rapid reset).
 const PENDING_RESETS_MAX: usize = 20;
 /// A head over `header_bytes_max` is answered on its stream; only one so many times as large ends
-/// the connection with all its streams, for nobody reads on without a bound.
-const HEADER_LIST_FACTOR: usize = 4;
+/// the connection with all its streams, for nobody reads on without a bound. A connection has one
+/// head in the making, whatever the number of its streams.
+const HEADER_LIST_FACTOR: usize = 16;
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// How often an idle connection is looked at.
@@ -51,13 +52,13 @@ pub(crate) async fn serve<IO, H>(
     let running = Rc::new(Running::default());
     let service = service_fn({
         let (handler, info, running) = (handler.clone(), info.clone(), running.clone());
-        let bytes_max = options.header_bytes_max;
+        let (bytes_max, stall) = (options.header_bytes_max, options.stall_timeout);
         move |request: Request<hyper::body::Incoming>| {
             let (handler, info) = (handler.clone(), info.clone());
             let one = OneRunning::new(&running);
             // Boxed: on its way into a task of its own a stream's future is moved several times.
             Box::pin(async move {
-                let response = exchange(request, bytes_max, handler, info, one).await;
+                let response = exchange(request, bytes_max, stall, handler, info, one).await;
                 Ok::<_, Infallible>(response)
             })
         }
@@ -83,10 +84,31 @@ pub(crate) async fn serve<IO, H>(
     };
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = stalled(&running, options.stall_timeout) => return,
         () = ended => connection.as_mut().graceful_shutdown(),
     }
-    // Ends when the last stream has: GOAWAY is sent, nothing new is taken.
-    let _ = connection.await;
+    // Ends when the last stream has: GOAWAY is sent, nothing new is taken. A client that does not
+    // take what was written for it already does not hold the connection.
+    tokio::select! {
+        _ = connection => {}
+        () = stalled(&running, options.stall_timeout) => {}
+        () = idle(&running, options.stall_timeout) => {}
+    }
+}
+
+/// Resolves when the client has taken nothing of its responses for `timeout`. Seen per connection,
+/// with one timer; a single stream among others that move is bounded by [`Body::until`].
+async fn stalled(running: &Running, timeout: Duration) {
+    let mut seen = (None, Instant::now());
+    loop {
+        tokio::time::sleep(timeout.min(IDLE_TICK)).await;
+        let waits = running.waits_for_peer();
+        if waits.is_none() || waits != seen.0 {
+            seen = (waits, Instant::now());
+        } else if seen.1.elapsed() >= timeout {
+            return;
+        }
+    }
 }
 
 /// Resolves when nothing has run for `keep_alive`.
@@ -104,6 +126,7 @@ async fn idle(running: &Running, keep_alive: Duration) {
 async fn exchange<H: Handler>(
     request: Request<hyper::body::Incoming>,
     bytes_max: usize,
+    stall: Duration,
     handler: Rc<H>,
     info: Rc<ConnectionInfo>,
     mut one: OneRunning,
@@ -113,7 +136,7 @@ async fn exchange<H: Handler>(
         if hyper::body::Body::is_end_stream(&body) {
             return Incoming::empty();
         }
-        let body = RequestBody::new(body);
+        let body = RequestBody::new(body, stall);
         one.unread = Some(body.unread());
         Incoming::stream(body)
     });

@@ -4,7 +4,7 @@ use super::record::{Forwarder, Recorded, find, recorder};
 use bytes::Bytes;
 use http_proxy::{ServerOptions, Version, serve};
 use std::rc::Rc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -64,14 +64,14 @@ pub enum Outcome {
 }
 
 /// A connection that speaks frames.
-pub struct Client {
-    pub stream: DuplexStream,
+pub struct Client<IO> {
+    pub stream: IO,
     buffer: Vec<u8>,
 }
 
-impl Client {
+impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     /// Begins with preface and settings.
-    pub async fn new(stream: DuplexStream) -> Client {
+    pub async fn new(stream: IO) -> Client<IO> {
         let mut client = Client { stream, buffer: Vec::new() };
         client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         client.send(&frame(SETTINGS, 0, 0, &[])).await;
@@ -156,7 +156,9 @@ fn huffman_digits(text: &[u8]) -> u16 {
 }
 
 /// Serves a connection by a proxy that speaks HTTP/1.1 to the backend.
-pub async fn proxied(options: ServerOptions) -> (Client, Rc<std::cell::RefCell<Recorded>>) {
+pub async fn proxied(
+    options: ServerOptions,
+) -> (Client<DuplexStream>, Rc<std::cell::RefCell<Recorded>>) {
     let (to, recorded) = recorder().await;
     let (near, far) = tokio::io::duplex(1024 * 1024);
     let handler = Forwarder::new(to, Version::H1);

@@ -12,6 +12,7 @@ mod h1_oracle;
 mod h2;
 mod h2_cases;
 mod h2_wire;
+mod limits;
 
 mod record;
 mod upstream;
