@@ -16,6 +16,8 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 const BACK_OFF_MAX: Duration = Duration::from_millis(250);
 
 /// What became of a try.
+// Nearly every outcome is an answer, and boxing it would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
 pub enum Outcome {
     /// A response head.
     Answered(Response<Incoming>),
