@@ -34,6 +34,7 @@ def main():
                 (TENANT, "google_auth_client.py"),
                 (TENANT, "grpc_client.py"),
                 (TENANT, "websocket_client.py"),
+                (TENANT, "websocket_h2_client.py"),
                 (TENANT, "http_client.py"),
                 (TENANT, "load_clients.py"),
                 (PRODUCER, "load_clients.py"),

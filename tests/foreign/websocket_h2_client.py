@@ -62,11 +62,25 @@ def pump():
                           for k, v in event.headers)[":status"]
         elif isinstance(event, h2.events.DataReceived):
             http.acknowledge_received_data(event.flow_controlled_length, request)
-            websocket.receive_data(event.data)
-            received.extend(websocket.events())
+            if event.data:  # the stream's end comes as an empty one
+                websocket.receive_data(event.data)
+                received.extend(websocket.events())
             stream.sendall(http.data_to_send())
         elif isinstance(event, (h2.events.StreamReset, h2.events.StreamEnded)):
             assert closing, event
+
+
+def send(event):
+    """Sends a frame of the WebSocket, in as many DATA frames as it needs."""
+    data = websocket.send(event)
+    while data:
+        room = min(http.max_outbound_frame_size, http.local_flow_control_window(request))
+        if room == 0:
+            pump()
+            continue
+        http.send_data(request, data[:room])
+        stream.sendall(http.data_to_send())
+        data = data[room:]
 
 
 closing = False
@@ -75,8 +89,7 @@ while status is None:
 assert status == "200", status
 
 for text in ("a", "b" * 100, "c" * 20_000):
-    http.send_data(request, websocket.send(wsproto.events.TextMessage(text)))
-    stream.sendall(http.data_to_send())
+    send(wsproto.events.TextMessage(text))
     echoed = ""
     while len(echoed) < len(text):
         while not received:
@@ -87,8 +100,7 @@ for text in ("a", "b" * 100, "c" * 20_000):
     assert echoed == text
 
 closing = True
-http.send_data(request, websocket.send(wsproto.events.CloseConnection(1000)))
-stream.sendall(http.data_to_send())
+send(wsproto.events.CloseConnection(1000))
 while not any(isinstance(one, wsproto.events.CloseConnection) for one in received):
     pump()
 print("WebSocket over HTTP/2: ok")

@@ -10,8 +10,9 @@ mod source;
 mod wire;
 
 pub(crate) use client::{Exchange, Home};
+pub(crate) use decode::{Decoder, Step};
 pub(crate) use encode::parse_length;
-pub(crate) use head::is_authority;
+pub(crate) use head::{is_authority, request};
 pub(crate) use server::serve;
 pub(crate) use source::RequestBody;
 pub use wire::{BoxIo, Io};

@@ -3,6 +3,7 @@
 mod client;
 mod request;
 mod server;
+mod websocket;
 
 pub(crate) use client::{Client, Sender};
 pub(crate) use request::RequestBody;

@@ -26,6 +26,30 @@ pub mod tls;
 pub mod trace;
 mod upgrade;
 
+/// For the fuzzers: the parsers of what strangers write, without a socket.
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::h1::{Decoder, Step, request};
+    use bytes::BytesMut;
+
+    /// A request's head and body out of these bytes: no panic, no loop without progress, and a head
+    /// that was taken has one reading of where its body ends.
+    pub fn request_of(bytes: &[u8]) {
+        let mut buffer = BytesMut::from(bytes);
+        let Ok(Some(head)) = request(&mut buffer, 60 * 1024) else { return };
+        let lengths = head.headers.get_all(http::header::CONTENT_LENGTH).iter().count();
+        let chunked = head.headers.contains_key(http::header::TRANSFER_ENCODING);
+        assert!(lengths + usize::from(chunked) <= 1, "two readings of one body");
+        assert!(head.headers.get_all(http::header::HOST).iter().count() <= 1, "two hosts");
+        let mut body: Decoder = head.body;
+        let mut steps = 0;
+        while let Ok(Step::Data(data)) = body.step(&mut buffer, 8 * 1024) {
+            steps += 1;
+            assert!(!data.is_empty() && steps <= bytes.len(), "no progress");
+        }
+    }
+}
+
 pub use body::{Body, Incoming};
 pub use error::{BodyError, HeadError, SendError};
 pub use h1::{BoxIo, Io};

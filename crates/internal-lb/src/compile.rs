@@ -253,8 +253,14 @@ fn compile_service(
     if let Some(group) = &service.group {
         labels.push(("backend_name", group.name().to_owned()));
         labels.push(("backend_type", "NETWORK_ENDPOINT_GROUP".to_owned()));
-        labels.push(("backend_scope", group.region().to_owned()));
-        labels.push(("backend_scope_type", "REGION".to_owned()));
+        let zone =
+            group.as_str().split_once("/zones/").and_then(|(_, rest)| rest.split('/').next());
+        let (scope, kind) = match zone {
+            Some(zone) => (zone, "ZONE"),
+            None => (group.region(), "REGION"),
+        };
+        labels.push(("backend_scope", scope.to_owned()));
+        labels.push(("backend_scope_type", kind.to_owned()));
     }
     let resource: serde_json::Map<_, _> =
         labels.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();

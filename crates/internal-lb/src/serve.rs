@@ -227,7 +227,10 @@ impl Handler for Connection {
             }
         };
         if let Some((policy, origin)) = plan.cors {
-            response.headers_mut().extend(policy.actual(&origin));
+            // What the backend says itself is overwritten, as by Envoy: browsers take one value.
+            for (name, value) in policy.actual(&origin) {
+                response.headers_mut().insert(name, value);
+            }
         }
         response
     }

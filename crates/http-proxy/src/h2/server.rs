@@ -1,6 +1,6 @@
 //! The server's side of an HTTP/2 connection.
 
-use super::{OneRunning, RequestBody, Running};
+use super::{OneRunning, RequestBody, Running, websocket};
 use crate::body::{Body, Incoming, Limit};
 use crate::error::HeadError;
 use crate::flush::DelayedFlush;
@@ -73,6 +73,7 @@ pub(crate) async fn serve<IO, H>(
         .max_concurrent_streams(options.h2_streams_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_header_list_size(u32::try_from(list_max).unwrap_or(u32::MAX))
+        .enable_connect_protocol()
         .keep_alive_interval(PING_INTERVAL);
     let io = TokioIo::new(DelayedFlush::new(io));
     let mut connection = pin!(builder.serve_connection(io, service));
@@ -124,7 +125,7 @@ async fn idle(running: &Running, keep_alive: Duration) {
 }
 
 async fn exchange<H: Handler>(
-    request: Request<hyper::body::Incoming>,
+    mut request: Request<hyper::body::Incoming>,
     bytes_max: usize,
     stall: Duration,
     handler: Rc<H>,
@@ -132,7 +133,12 @@ async fn exchange<H: Handler>(
     mut one: OneRunning,
 ) -> Response<Body> {
     let head = *request.method() == Method::HEAD;
+    let websocket = websocket::accept(&mut request);
+    let switches = matches!(websocket, Ok(Some(_)));
     let mut request = request.map(|body| {
+        if switches {
+            return Incoming::empty(); // what comes is no body any more
+        }
         if hyper::body::Body::is_end_stream(&body) {
             return Incoming::empty();
         }
@@ -140,15 +146,25 @@ async fn exchange<H: Handler>(
         one.unread = Some(body.unread());
         Incoming::stream(body)
     });
-    let refused = match head_bytes(&request) > bytes_max {
+    let judged = match head_bytes(&request) > bytes_max {
         true => Err(HeadError::TooLarge),
-        false => normalise(&mut request),
+        false => normalise(&mut request).and(websocket),
     };
-    if let Err(error) = refused {
-        handler.refused(&error);
-        return refusal(&error).map(|body| body.counted(one));
-    }
+    let pending = match judged {
+        Ok(None) => None,
+        Ok(Some((pending, upgrade))) => {
+            request = request.map(|body| body.with_upgrade(Some(upgrade)));
+            Some(pending)
+        }
+        Err(error) => {
+            handler.refused(&error);
+            return refusal(&error).map(|body| body.counted(one));
+        }
+    };
     let mut response = handler.handle(request, &info).await;
+    if let (Some(pending), StatusCode::SWITCHING_PROTOCOLS) = (pending, response.status()) {
+        return pending.switch(response, one);
+    }
     strip_hop_by_hop(response.headers_mut());
     let status = response.status();
     if status.is_informational() {

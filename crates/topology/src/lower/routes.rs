@@ -307,6 +307,11 @@ fn fault_injection(
     }
 }
 
+/// Is there a `{variable}` in a header's value?
+fn holds_variable(value: &str) -> bool {
+    value.split_once('{').is_some_and(|(_, rest)| rest.contains('}'))
+}
+
 pub(crate) fn header_action(
     raw: Option<&HeaderAction>,
     findings: &mut Findings,
@@ -315,10 +320,19 @@ pub(crate) fn header_action(
     let option = |raw: &crate::fields::url_maps::HeaderOption| lb::HeaderOption {
         header_name: raw.header_name.value.clone(),
         header_value: raw.header_value.value.clone(),
-        replace: raw.replace.unwrap_or(false),
+        // "Defaults to true, except when the value holds a {variable}" (0, trap 12).
+        replace: raw.replace.unwrap_or(!holds_variable(&raw.header_value)),
     };
     let adds = raw.request_headers_to_add.iter().chain(&raw.response_headers_to_add);
     for one in adds {
+        if holds_variable(&one.header_value) {
+            findings.warning(
+                Code::NotYetHonoured,
+                one.header_value.at,
+                "variables of header actions are not filled in; the value is sent as it is written",
+                "use customRequestHeaders of the backend service, which fill them in",
+            );
+        }
         let alone = lb::HeaderAction {
             request_headers_to_add: vec![option(one)],
             ..lb::HeaderAction::default()

@@ -166,6 +166,15 @@ fn read_ssl_policy(item: &Item<SslPolicy>, findings: &mut Findings) -> lb::SslPo
             );
             lb::TlsVersion::Tls12
         }
+        Some(MinTlsVersion::Tls10 | MinTlsVersion::Tls11) => {
+            findings.warning(
+                Code::NotYetHonoured,
+                raw.min_tls_version.as_ref().map_or(raw.at, |version| version.at),
+                "TLS 1.0 and 1.1 are not spoken here; TLS 1.2 is the oldest version",
+                "write minTlsVersion: TLS_1_2 to silence this warning",
+            );
+            lb::TlsVersion::Tls12
+        }
         _ => lb::TlsVersion::Tls12,
     };
     let features = match profile {
