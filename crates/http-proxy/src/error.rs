@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// A body that ended before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl std::error::Error for HeadError {}
 #[derive(Debug)]
 pub enum SendError {
     /// No connection came about.
-    Connect(io::Error),
+    Connect(Arc<io::Error>),
     /// The connection ended before the response head. `sent` says if any byte of the request may
     /// have reached the peer.
     Closed {
@@ -127,7 +128,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            SendError::Connect(error) => Some(error),
+            SendError::Connect(error) => Some(&**error),
             SendError::Body(error) => Some(error),
             _ => None,
         }

@@ -7,6 +7,7 @@ use crate::h2::{Client, Sender};
 use crate::headers::strip_hop_by_hop;
 use foldhash::fast::RandomState;
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::hash::Hash;
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +29,8 @@ pub enum Version {
     H1,
     /// HTTP/2, with prior knowledge or after ALPN.
     H2,
+    /// HTTP/2 over TLS: requests say `https` in `:scheme`.
+    H2Tls,
 }
 
 /// The bounds of a pool.
@@ -164,14 +168,17 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             Box::pin(async move {
                 match tokio::time::timeout(timeout, connected).await {
                     Ok(Ok(io)) => Ok(Box::new(io) as BoxIo),
-                    Ok(Err(error)) => Err(SendError::Connect(error)),
+                    Ok(Err(error)) => Err(SendError::Connect(Arc::new(error))),
                     Err(_) => Err(SendError::Timeout),
                 }
             })
         };
         match version {
             Version::H1 => slot.send_h1(connect, parts, more, body).await,
-            Version::H2 => Box::pin(slot.send_h2(connect, parts, more, body)).await,
+            Version::H2 => Box::pin(slot.send_h2(connect, Scheme::HTTP, parts, more, body)).await,
+            Version::H2Tls => {
+                Box::pin(slot.send_h2(connect, Scheme::HTTPS, parts, more, body)).await
+            }
         }
     }
 
@@ -296,6 +303,7 @@ impl Slot {
     async fn send_h2<'a>(
         self: &Rc<Self>,
         connect: impl FnOnce() -> Connected<'a>,
+        scheme: Scheme,
         parts: &Parts,
         more: &[(HeaderName, HeaderValue)],
         body: Body,
@@ -311,7 +319,7 @@ impl Slot {
         let mut connect = Some(connect);
         let sender = self.h2_sender(&mut connect).await?;
         let reused = connect.is_some();
-        let (error, unsent) = match sender.send(whole(), body).await {
+        let (error, unsent) = match sender.send(whole(), &scheme, body).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
@@ -321,7 +329,7 @@ impl Slot {
                 && parts.method.is_idempotent());
         let Some(body) = unsent.or(again).filter(|_| retry) else { return Err(error) };
         let sender = self.h2_sender(&mut connect).await?;
-        sender.send(whole(), body).await.map_err(|(error, _)| error)
+        sender.send(whole(), &scheme, body).await.map_err(|(error, _)| error)
     }
 
     /// A connection with room for one more request. Makes one if there is none, unless somebody
@@ -399,10 +407,7 @@ impl Drop for Attempt<'_> {
 /// The same failure for somebody else.
 fn alike(error: &SendError) -> SendError {
     match error {
-        SendError::Connect(error) => SendError::Connect(match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(error.kind(), error.to_string()),
-        }),
+        SendError::Connect(error) => SendError::Connect(error.clone()),
         SendError::Closed { .. } => SendError::Closed { sent: false },
         SendError::Timeout => SendError::Timeout,
         SendError::Protocol(what) => SendError::Protocol(what),

@@ -8,7 +8,7 @@ use crate::respond::{self, Failure};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use http_proxy::{Body, BodyError, Incoming, SendError};
+use http_proxy::{Body, BodyError, Incoming};
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -271,7 +271,7 @@ impl http_body::Body for ResponseBody {
             }
             None => self.end(None),
             Some(Err(_)) => {
-                self.end(Some(&respond::unanswered(&SendError::Closed { sent: true }, false)));
+                self.end(Some(&respond::broken_off()));
             }
         }
         Poll::Ready(frame)

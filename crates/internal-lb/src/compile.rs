@@ -128,7 +128,7 @@ struct TlsContent {
 pub fn compile(
     slice: InternalLbSlice,
     tls: &mut TlsConfigs,
-    numbers: &mut HashMap<SelfLink, u32>,
+    numbers: &mut Numbers,
     kept: &Arc<Kept>,
 ) -> Result<Snapshot, String> {
     let InternalLbSlice { network, load_balancing } = slice;
@@ -170,22 +170,19 @@ fn compile_front(
     rule: &ForwardingRule,
     seed: Option<u64>,
     tls: &mut TlsConfigs,
-    numbers: &mut HashMap<SelfLink, u32>,
+    numbers: &mut Numbers,
 ) -> Result<Front, String> {
     let link = &rule.self_link;
     let target = &rule.target;
-    let mut labels = serde_json::Map::new();
-    for (label, value) in [
-        ("project_id", link.project()),
-        ("region", &rule.region),
-        ("network_name", &network.name),
-        ("forwarding_rule_name", link.name()),
-        ("target_proxy_name", target.self_link.name()),
-        ("url_map_name", target.url_map.name()),
-    ] {
-        labels.insert(label.to_owned(), value.into());
-    }
-    let resource = serde_json::Value::Object(labels.clone()).to_string();
+    let labels = vec![
+        ("project_id", link.project().to_owned()),
+        ("region", rule.region.clone()),
+        ("network_name", network.name.to_string()),
+        ("forwarding_rule_name", link.name().to_owned()),
+        ("target_proxy_name", target.self_link.name().to_owned()),
+        ("url_map_name", target.url_map.name().to_owned()),
+    ];
+    let resource = json_of(&labels);
     let resource = resource.trim_end_matches('}');
     Ok(Front {
         link: link.as_str().into(),
@@ -210,15 +207,8 @@ fn compile_front(
             link.project()
         ),
         trace_head: format!(",\"trace\":\"projects/{}/traces/", link.project()),
-        labels: vec![
-            ("project_id", link.project().to_owned()),
-            ("region", rule.region.clone()),
-            ("network_name", network.name.to_string()),
-            ("forwarding_rule_name", link.name().to_owned()),
-            ("target_proxy_name", target.self_link.name().to_owned()),
-            ("url_map_name", target.url_map.name().to_owned()),
-        ],
-        number: number(numbers, link),
+        number: number(numbers, link, &labels),
+        labels,
         seeded: seed.map(|seed| (seed, AtomicU64::new(0))),
     })
 }
@@ -226,7 +216,7 @@ fn compile_front(
 fn compile_service(
     service: &url_map::BackendService,
     log_config: Option<&LogConfig>,
-    numbers: &mut HashMap<SelfLink, u32>,
+    numbers: &mut Numbers,
 ) -> Result<Service, String> {
     let added = |headers: &[CustomHeader]| {
         let refused =
@@ -262,9 +252,8 @@ fn compile_service(
         labels.push(("backend_scope", scope.to_owned()));
         labels.push(("backend_scope_type", kind.to_owned()));
     }
-    let resource: serde_json::Map<_, _> =
-        labels.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();
-    let resource = serde_json::Value::Object(resource).to_string();
+    let resource = json_of(&labels);
+    let number = number(numbers, &service.self_link, &labels);
     Ok(Service {
         link: service.self_link.clone(),
         request_headers: added(&service.request_headers)?,
@@ -273,14 +262,25 @@ fn compile_service(
         labels,
         logging: Logging::compile(log_config)
             .map_err(|error| format!("{}: {error}", service.self_link))?,
-        number: number(numbers, &service.self_link),
+        number,
     })
 }
 
-/// The resource's number; 0 stands for none.
-fn number(numbers: &mut HashMap<SelfLink, u32>, link: &SelfLink) -> u32 {
+/// Labels as a JSON object.
+fn json_of(labels: &[(&'static str, String)]) -> String {
+    let labels: serde_json::Map<_, _> =
+        labels.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();
+    serde_json::Value::Object(labels).to_string()
+}
+
+/// A number for every set of labels that has been in force; it grows with edits, not with requests.
+pub type Numbers = HashMap<(SelfLink, Vec<(&'static str, String)>), u32>;
+
+/// The number of a resource with these labels, so that one that changes counts under its new
+/// ones; 0 stands for none.
+fn number(numbers: &mut Numbers, link: &SelfLink, labels: &[(&'static str, String)]) -> u32 {
     let next = u32::try_from(numbers.len() + 1).unwrap_or(u32::MAX);
-    *numbers.entry(link.clone()).or_insert(next)
+    *numbers.entry((link.clone(), labels.to_vec())).or_insert(next)
 }
 
 impl TlsConfigs {

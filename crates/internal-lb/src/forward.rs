@@ -97,16 +97,16 @@ pub async fn forward(
         }
         _ => None,
     };
+    let mut pick = || asking.as_mut().map(|asking| snapshot.backends.pick(asking)).transpose();
+    let mut choice = match pick() {
+        Ok(choice) => choice,
+        Err(reason) => {
+            let detail = reason.summary().to_owned();
+            return Err((respond::refused(reason, 503), detail, record));
+        }
+    };
     let mut retried = 0;
-    let (outcome, choice) = loop {
-        let picked = asking.as_mut().map(|asking| snapshot.backends.pick(asking)).transpose();
-        let choice = match picked {
-            Ok(choice) => choice,
-            Err(reason) => {
-                let detail = reason.summary().to_owned();
-                return Err((respond::refused(reason, 503), detail, record));
-            }
-        };
+    let outcome = loop {
         record.begin_try(choice.as_ref().and_then(Choice::address), &mut parts.headers);
         if let Some(again) = kept.as_ref().and_then(Kept::next_try) {
             body = again;
@@ -122,6 +122,7 @@ pub async fn forward(
                     backends::Outcome::Status(response.status().as_u16())
                 }
                 Outcome::Failed(SendError::Body(_)) => backends::Outcome::Withdrawn,
+                Outcome::Failed(error) if retry::overflows(error) => backends::Outcome::Withdrawn,
                 Outcome::Failed(_) | Outcome::TryTimedOut | Outcome::TimedOut => {
                     backends::Outcome::Unanswered
                 }
@@ -130,17 +131,18 @@ pub async fn forward(
         let again = outcome.for_policy().is_some_and(|outcome| {
             budget.retry.again(retried, outcome, parts.method.as_str(), bodiless)
         });
-        let last = !again || kept.as_ref().is_some_and(|kept| !kept.may_pass_again());
-        record.end_try(&outcome, last);
-        if last {
-            break (outcome, choice);
-        }
+        let again = again && kept.as_ref().is_none_or(|kept| kept.may_pass_again());
+        // Whoever cannot be asked again (no endpoint, a circuit breaker) leaves the answer in hand.
+        let next = if again { pick().ok() } else { None };
+        record.end_try(&outcome, next.is_none());
+        let Some(next) = next else { break outcome };
         if !budget.retry.default {
             let roll = worker.local.ids.roll();
             if clock.or(tokio::time::sleep(retry::back_off(retried, roll))).await.is_none() {
-                break (Outcome::TimedOut, choice);
+                break Outcome::TimedOut;
             }
         }
+        choice = next;
         retried += 1;
     };
     if let Some(kept) = kept {

@@ -49,7 +49,6 @@ use http_proxy::tls::client_config_unverified;
 use http_proxy::{Pool, PoolOptions};
 use meters::Meters;
 use mirror::Mirrors;
-use names::SelfLink;
 use runtime::log::{self, Severity};
 use runtime::{Accepted, Context, Program, Worker};
 use rustls::ClientConfig;
@@ -69,7 +68,7 @@ pub struct InternalLb {
     /// Kept over reloads, so that clients resume.
     tls: Mutex<TlsConfigs>,
     /// A number for every resource that has appeared in a metric's labels.
-    numbers: Mutex<HashMap<SelfLink, u32>>,
+    numbers: Mutex<compile::Numbers>,
     /// None: nobody wants spans.
     tracing: Option<Tracing>,
     /// Endpoints, kept over reloads.

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use http_proxy::{Body, HeadError, SendError};
 use names::Reason;
 use std::borrow::Cow;
+use std::sync::Arc;
 use url_map::CorsPolicy;
 
 /// An answer of the load balancer's own.
@@ -115,7 +116,15 @@ pub fn unanswered(error: &SendError, retried: bool) -> Failure {
 }
 
 fn refused_connection() -> SendError {
-    SendError::Connect(std::io::ErrorKind::ConnectionRefused.into())
+    SendError::Connect(Arc::new(std::io::ErrorKind::ConnectionRefused.into()))
+}
+
+/// The backend's answer broke off behind its head.
+pub fn broken_off() -> Failure {
+    Failure {
+        details: "upstream_reset_after_response_started{connection_termination}",
+        ..unanswered(&SendError::Closed { sent: true }, false)
+    }
 }
 
 /// The deadline came first.
@@ -215,8 +224,8 @@ mod tests {
 
     #[test]
     fn failures_answer_as_the_load_balancer_does() {
-        let refused_by_os = || SendError::Connect(io::Error::from_raw_os_error(111));
-        let tls = SendError::Connect(io::ErrorKind::InvalidData.into());
+        let refused_by_os = || SendError::Connect(Arc::new(io::Error::from_raw_os_error(111)));
+        let tls = SendError::Connect(Arc::new(io::ErrorKind::InvalidData.into()));
         let begin = "upstream connect error or disconnect/reset before headers. ";
         for (failure, status, body, reason) in [
             (refused(Reason::UrlMaskNoMatch, 404), 404, String::new(), Reason::UrlMaskNoMatch),
@@ -265,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_refusal_that_has_a_name_keeps_it() {
-        let named = |reason| SendError::Connect(crate::backends::refuse(reason, String::new()));
+        let named =
+            |reason| SendError::Connect(Arc::new(crate::backends::refuse(reason, String::new())));
         let psc = unanswered(&named(Reason::PscConnectionNotAccepted), false);
         assert_eq!((psc.reason, psc.status), (Reason::PscConnectionNotAccepted, 503));
         assert!(psc.body.ends_with("delayed connect error: 111"), "{}", psc.body);

@@ -1,9 +1,11 @@
 //! One try within its time, and the pause before the next one.
 
+use crate::backends;
 use crate::clock::Clock;
 use crate::respond;
 use http::Response;
 use http_proxy::{Incoming, SendError};
+use names::Reason;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
@@ -38,6 +40,8 @@ impl Outcome {
                 status: response.status().as_u16(),
                 grpc_status: grpc_status(response),
             },
+            // Our own bound: sending again would only add to what is too much already.
+            Outcome::Failed(error) if overflows(error) => return None,
             Outcome::Failed(SendError::Connect(_) | SendError::Timeout) => {
                 TryOutcome::ConnectFailure
             }
@@ -69,6 +73,13 @@ impl Outcome {
             Outcome::TryTimedOut | Outcome::TimedOut => Some(respond::timed_out().error),
         }
     }
+}
+
+/// Is it a circuit breaker of ours that is open, and no fault of the endpoint?
+pub fn overflows(error: &SendError) -> bool {
+    let SendError::Connect(error) = error else { return false };
+    backends::refused(error)
+        .is_some_and(|refused| refused.reason == Reason::BackendCircuitBreakerOpen)
 }
 
 /// The gRPC status of an answer without a message, which has it in its head.

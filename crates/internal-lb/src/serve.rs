@@ -33,7 +33,8 @@ const SILENCE: Duration = Duration::from_secs(130);
 pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
     let Accepted { key, stream, peer, drain, .. } = accepted;
     let Stream::Tcp(mut stream) = stream else { return };
-    let mut client = peer.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    let peer = peer.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    let mut client = peer;
     let snapshot = worker.snapshot();
     let Some((place, front)) = snapshot.front(&key, 0) else { return };
     let meters = &worker.local.meters;
@@ -46,7 +47,7 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
             }
         }
     }
-    if let Err((reason, detail)) = admitted(&worker, &snapshot, &key, client) {
+    if let Err((reason, detail)) = admitted(&worker, &snapshot, &key, peer) {
         record::unserved(meters, front, *client.ip(), reason, None, &detail);
         drop(snapshot);
         return Box::pin(silence(stream, drain)).await;
@@ -89,15 +90,16 @@ fn handshake_failure(error: &TlsError) -> Reason {
     }
 }
 
-/// Clients of other regions need global access (2.1). A client whose region nobody knows (behind
-/// a service attachment, or in a peered network) has been judged there.
+/// Clients of other regions need global access (2.1). Judged by who connects, never by whom a
+/// PROXY header names: that address is of another network. A peer whose region nobody knows (a NAT
+/// address of a service attachment, a peered network) has been judged there.
 fn admitted(
     worker: &Worker<InternalLb>,
     snapshot: &Snapshot,
     key: &str,
-    client: SocketAddrV4,
+    peer: SocketAddrV4,
 ) -> Result<(), (Reason, String)> {
-    let Some(workload) = worker.workload(*client.ip()) else { return Ok(()) };
+    let Some(workload) = worker.workload(*peer.ip()) else { return Ok(()) };
     let Some(front) = snapshot.url_maps.front(key) else { return Ok(()) };
     front.admits(&workload.region).map_err(|reason| {
         let of_rule = &front.rule().region;

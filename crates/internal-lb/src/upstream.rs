@@ -60,7 +60,7 @@ impl Upstream<'_> {
                 return to_endpoint(self.worker, choice, parts, own, body).await;
             }
             (Target::Endpoints, None) => {
-                return Err(SendError::Connect(io::ErrorKind::NotFound.into()));
+                return Err(SendError::Connect(Arc::new(io::ErrorKind::NotFound.into())));
             }
         };
         let version = cloud_run_version(parts, self.upgrade);

@@ -97,9 +97,10 @@ impl Sender {
     pub(crate) async fn send(
         mut self,
         mut parts: Parts,
+        scheme: &Scheme,
         body: Body,
     ) -> Result<Response<Incoming>, (SendError, Option<Body>)> {
-        let Some(uri) = absolute_form(&parts) else {
+        let Some(uri) = absolute_form(&parts, scheme) else {
             return Err((SendError::Protocol("the request has no authority"), None));
         };
         parts.uri = uri;
@@ -126,7 +127,7 @@ impl Sender {
 }
 
 /// `:scheme`, `:authority` and `:path` as one URI; CONNECT has the authority only.
-fn absolute_form(parts: &Parts) -> Option<Uri> {
+fn absolute_form(parts: &Parts, scheme: &Scheme) -> Option<Uri> {
     if parts.method == Method::CONNECT {
         return Some(parts.uri.clone());
     }
@@ -136,7 +137,7 @@ fn absolute_form(parts: &Parts) -> Option<Uri> {
         None => parts.uri.authority()?.clone(),
     };
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(parts.uri.scheme().cloned().unwrap_or(Scheme::HTTP));
+    uri.scheme = Some(scheme.clone());
     uri.authority = Some(authority);
     uri.path_and_query = Some(
         parts

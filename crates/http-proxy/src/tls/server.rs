@@ -1,9 +1,10 @@
 //! The accepting side: which certificate, tickets, the handshake.
 
-use super::certificate::{certified_key, covers, dns_names};
+use super::certificate::{certified_key, dns_names};
 use super::clients::{ClientPolicy, Clients};
 use super::policy::{self, Policy};
 use super::{CertifiedPem, TlsError, TlsInfo};
+use names::certificate_covers;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoClientAuth, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -143,10 +144,9 @@ impl ResolvesServerCert for Certificates {
             scheme.is_some_and(|scheme| self.has_suite(hello.cipher_suites(), scheme.scheme()))
         };
         let named = hello.server_name().and_then(|host| {
-            let host = host.trim_end_matches('.').to_ascii_lowercase();
             self.choices
                 .iter()
-                .filter(|choice| choice.names.iter().any(|name| covers(name, &host)))
+                .filter(|choice| choice.names.iter().any(|name| certificate_covers(name, host)))
                 .find(verifiable)
         });
         let choice =

@@ -94,6 +94,9 @@ fn state(service: &SelfLink, endpoint: &Endpoint, checked: bool) -> BackendState
     }
 }
 
+/// Endpoints are swept no more often than this.
+const SWEEP_MIN: Duration = Duration::from_millis(10);
+
 enum Task {
     Probe(SelfLink, Arc<Endpoint>, Arc<HealthCheck>),
     Sweep(SelfLink, Arc<OutlierDetection>),
@@ -107,7 +110,7 @@ impl Task {
                 watch_health(&worker, &service, &endpoint, &check).await;
             }
             Task::Sweep(service, policy) => loop {
-                sleep(policy.interval).await;
+                sleep(policy.interval.max(SWEEP_MIN)).await;
                 let snapshot = worker.snapshot();
                 let service = snapshot.backends.service(&service);
                 if service.is_some_and(|service| service.sweep(&policy)) {

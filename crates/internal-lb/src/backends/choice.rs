@@ -108,6 +108,7 @@ impl Drop for Choice {
 pub(super) fn version(protocol: Protocol) -> Version {
     match protocol {
         Protocol::Http | Protocol::Https => Version::H1,
-        Protocol::Http2 | Protocol::H2c => Version::H2,
+        Protocol::Http2 => Version::H2Tls,
+        Protocol::H2c => Version::H2,
     }
 }

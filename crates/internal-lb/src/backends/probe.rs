@@ -76,7 +76,7 @@ impl Asking<'_> {
         let config = match security {
             Security::Plain => return Ok(Box::new(stream)),
             Security::Tls(Version::H1) => &self.worker.program.backend_http1,
-            Security::Tls(Version::H2) => &self.worker.program.backend_http2,
+            Security::Tls(Version::H2 | Version::H2Tls) => &self.worker.program.backend_http2,
         };
         let name = server_name(&self.endpoint.target);
         Ok(Box::new(tls::connect(config.clone(), &name, stream).await?))
@@ -95,7 +95,13 @@ impl Asking<'_> {
         sent.map_err(|error| error.to_string())
     }
 
-    fn request(&self, method: Method, path: &str, host: &str, body: Body) -> Request<Body> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        host: &str,
+        body: Body,
+    ) -> Result<Request<Body>, String> {
         let own = self.to.to_string();
         let host = if host.is_empty() { &own } else { host };
         let built = Request::builder()
@@ -104,8 +110,7 @@ impl Asking<'_> {
             .header(HOST, host)
             .header(USER_AGENT, AGENT)
             .body(body);
-        // Path and host were validated; one that is not legal all the same is never healthy.
-        built.unwrap_or_else(|_| Request::new(Body::empty()))
+        built.map_err(|error| error.to_string())
     }
 
     async fn http(
@@ -118,10 +123,10 @@ impl Asking<'_> {
         let (version, security) = match protocol {
             Protocol::Http => (Version::H1, Security::Plain),
             Protocol::Https => (Version::H1, Security::Tls(Version::H1)),
-            Protocol::Http2 => (Version::H2, Security::Tls(Version::H2)),
+            Protocol::Http2 => (Version::H2Tls, Security::Tls(Version::H2Tls)),
             Protocol::H2c => (Version::H2, Security::Plain),
         };
-        let request = self.request(Method::GET, path, host, Body::empty());
+        let request = self.request(Method::GET, path, host, Body::empty())?;
         let response = self.send(version, security, request).await?;
         if response.status() != StatusCode::OK {
             return Err(format!("the answer is {}, not 200", response.status().as_u16()));
@@ -148,7 +153,7 @@ impl Asking<'_> {
     async fn grpc(&self, service: &str, tls: bool) -> Result<(), String> {
         let security = if tls { Security::Tls(Version::H2) } else { Security::Plain };
         let body = Body::full(grpc_request(service));
-        let mut request = self.request(Method::POST, "/grpc.health.v1.Health/Check", "", body);
+        let mut request = self.request(Method::POST, "/grpc.health.v1.Health/Check", "", body)?;
         for (name, value) in [(CONTENT_TYPE, "application/grpc"), (TE, "trailers")] {
             request.headers_mut().insert(name, http::HeaderValue::from_static(value));
         }
