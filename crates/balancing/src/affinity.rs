@@ -122,8 +122,11 @@ impl Cookie {
     fn new(name: &str, path: Option<&str>, ttl_sec: Option<u64>) -> Result<Cookie, String> {
         let token = HeaderName::try_from(name).is_ok(); // both are tokens (RFC 6265 4.1.1)
         let printable = |path: &str| path.bytes().all(|b| (32..127).contains(&b) && b != b';');
-        if !token || !path.is_none_or(printable) {
-            return Err(format!("a cookie cannot have the name {name:?} and the path {path:?}"));
+        if !token {
+            return Err(format!("a cookie cannot have the name {name:?}"));
+        }
+        if let Some(path) = path.filter(|path| !printable(path)) {
+            return Err(format!("a cookie cannot have the path {path:?}"));
         }
         let mut attributes = String::new();
         if let Some(ttl) = ttl_sec.filter(|ttl| *ttl > 0) {

@@ -55,6 +55,8 @@ pub enum HostPatternError {
     WildcardWithoutSeparator,
     /// A character that no host name has.
     Character(char),
+    /// Two dots in a row, or a dot at its beginning or end.
+    EmptyLabel,
     /// What follows `:` is no port.
     Port,
 }
@@ -73,14 +75,30 @@ impl std::fmt::Display for HostPatternError {
                 f.write_str("needs `-` or `.` after its `*`")
             }
             HostPatternError::Character(c) => write!(f, "has the character {c:?}"),
+            HostPatternError::EmptyLabel => f.write_str("has an empty label"),
             HostPatternError::Port => f.write_str("has a port that is not 1 to 65535"),
         }
     }
 }
 
-impl HostTable {
-    /// Adds a pattern as written.
-    pub(crate) fn insert(&mut self, pattern: &str, matcher: u32) -> Result<(), HostPatternError> {
+/// A host pattern as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// A host name in lower case, with its port where the pattern has one.
+    Exact(String),
+    /// What follows the `*`, in lower case: begins with `-` or `.`.
+    Suffix(String),
+    /// `*`.
+    Any,
+}
+
+impl HostPattern {
+    /// Reads a pattern of a host rule (2.3): a host name with an optional port; `*` only as the
+    /// first character, with `-` or `.` behind it, or alone.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(pattern: &str) -> Result<HostPattern, HostPatternError> {
         let (host, port) = match pattern.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (pattern, None),
@@ -107,31 +125,44 @@ impl HostTable {
             return Err(HostPatternError::Character(c));
         }
         if wildcard && pattern == "*" {
-            return match self.any.replace(matcher) {
-                None => Ok(()),
-                Some(first) => {
-                    self.any = Some(first);
-                    Err(HostPatternError::Duplicate)
-                }
-            };
+            return Ok(HostPattern::Any);
         }
         if wildcard && !rest.starts_with(['-', '.']) {
             return Err(HostPatternError::WildcardWithoutSeparator);
         }
+        // Behind `*-` or `*.` a label begins anew.
+        let labels = if wildcard { &rest[1..] } else { rest };
+        if labels.split('.').any(str::is_empty) {
+            return Err(HostPatternError::EmptyLabel);
+        }
         let lower = pattern.to_ascii_lowercase();
-        let (table, key) = match wildcard {
-            true => (&mut self.suffixes, &lower[1..]),
-            false => (&mut self.exact, &lower[..]),
+        Ok(match wildcard {
+            true => HostPattern::Suffix(lower[1..].to_owned()),
+            false => HostPattern::Exact(lower),
+        })
+    }
+}
+
+impl HostTable {
+    /// Adds a pattern as written.
+    pub(crate) fn insert(&mut self, pattern: &str, matcher: u32) -> Result<(), HostPatternError> {
+        let (table, key) = match HostPattern::parse(pattern)? {
+            HostPattern::Any if self.any.is_some() => return Err(HostPatternError::Duplicate),
+            HostPattern::Any => {
+                self.any = Some(matcher);
+                return Ok(());
+            }
+            HostPattern::Suffix(suffix) => {
+                self.suffix_lengths.insert(suffix.len());
+                (&mut self.suffixes, suffix)
+            }
+            HostPattern::Exact(host) => (&mut self.exact, host),
         };
-        table.insert(key, matcher).map_err(|refused| match refused {
+        table.insert(&key, matcher).map_err(|refused| match refused {
             Refused::Duplicate => HostPatternError::Duplicate,
             // Four GiB of host names do not fit into the 128 KB of a URL map, nor into memory.
             Refused::Full => HostPatternError::Length,
-        })?;
-        if wildcard {
-            self.suffix_lengths.insert(key.len());
-        }
-        Ok(())
+        })
     }
 
     /// The host rule for a `Host` or `:authority` as the client sent it, port included.
@@ -194,7 +225,29 @@ pub(crate) fn lower_case<'a, const N: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::{HostPatternError, HostTable};
+    use super::{HostPattern, HostPatternError, HostTable};
+
+    #[test]
+    fn a_star_is_the_first_character_of_a_host_and_a_hyphen_or_dot_follows() {
+        for good in ["*", "example.net", "*.example.net", "*-foo.example.net", "example.net:8080"] {
+            assert!(HostPattern::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "*foo",
+            "a.*.b",
+            "a*",
+            "example.net:",
+            "*:8080",
+            "a:080",
+            "example.net:0",
+            "exa mple",
+            "*.",
+            "a..b",
+        ] {
+            assert!(HostPattern::parse(bad).is_err(), "{bad}");
+        }
+    }
 
     fn table(patterns: &[&str]) -> HostTable {
         let mut table = HostTable::default();

@@ -87,9 +87,22 @@ impl std::fmt::Display for PathPatternError {
     }
 }
 
-impl PathTable {
-    /// Adds a pattern as written.
-    pub(crate) fn insert(&mut self, pattern: &str, rule: u32) -> Result<(), PathPatternError> {
+/// A path pattern as it is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathPattern<'p> {
+    /// A whole path.
+    Exact(&'p str),
+    /// What stands before the `*`: ends with `/`.
+    Prefix(&'p str),
+}
+
+impl PathPattern<'_> {
+    /// Reads a path of a path rule (2.4): begins with `/`; `*` only at its end, right after `/`;
+    /// neither query nor fragment.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(pattern: &str) -> Result<PathPattern<'_>, PathPatternError> {
         if pattern.is_empty() || pattern.len() > PATTERN_LENGTH_MAX {
             return Err(PathPatternError::Length);
         }
@@ -104,15 +117,27 @@ impl PathTable {
         if literal.contains('*') || prefix.is_some_and(|prefix| !prefix.ends_with('/')) {
             return Err(PathPatternError::Wildcard);
         }
-        let table = if prefix.is_some() { &mut self.prefixes } else { &mut self.exact };
+        Ok(match prefix {
+            Some(prefix) => PathPattern::Prefix(prefix),
+            None => PathPattern::Exact(pattern),
+        })
+    }
+}
+
+impl PathTable {
+    /// Adds a pattern as written.
+    pub(crate) fn insert(&mut self, pattern: &str, rule: u32) -> Result<(), PathPatternError> {
+        let (table, literal) = match PathPattern::parse(pattern)? {
+            PathPattern::Prefix(prefix) => {
+                self.prefix_lengths.insert(prefix.len());
+                (&mut self.prefixes, prefix)
+            }
+            PathPattern::Exact(path) => (&mut self.exact, path),
+        };
         table.insert(literal, rule).map_err(|refused| match refused {
             Refused::Duplicate => PathPatternError::Duplicate,
             Refused::Full => PathPatternError::Length,
-        })?;
-        if prefix.is_some() {
-            self.prefix_lengths.insert(literal.len());
-        }
-        Ok(())
+        })
     }
 
     /// The path rule for a path without query. Case counts (2.4, unconfirmed); `/video/*` matches

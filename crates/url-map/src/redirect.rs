@@ -8,6 +8,17 @@ use slice::load_balancer::UrlRedirect;
 /// The five codes of `redirectResponseCode`.
 pub(crate) const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
+/// May the text stand in `Location`?
+///
+/// # Errors
+/// Its first character that may not.
+pub fn redirect_text(text: &str) -> Result<(), char> {
+    match text.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(c) => Err(c),
+        None => Ok(()),
+    }
+}
+
 /// The scheme as a URL writes it.
 fn scheme(https: bool) -> &'static str {
     if https { "https" } else { "http" }

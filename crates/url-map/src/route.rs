@@ -7,7 +7,7 @@ use crate::cors::CorsPolicy;
 use crate::defect::{Defect, Place};
 use crate::paths::{Matched, PathTable};
 use crate::predicate::{MatchRule, PathTest};
-use crate::redirect::STATUSES;
+use crate::redirect::{STATUSES, redirect_text};
 use crate::retry::Retry;
 use crate::rewrite::UrlRewrite;
 use crate::roll::{Draw, Share, below};
@@ -284,7 +284,7 @@ impl Compiler {
                 let raw::UrlRedirect { host_redirect, path_redirect, prefix_redirect, .. } =
                     redirect;
                 for text in [host_redirect, path_redirect, prefix_redirect].into_iter().flatten() {
-                    if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic()) {
+                    if let Err(c) = redirect_text(text) {
                         site.defect(self, Defect::RedirectCharacter(text.clone(), c));
                     }
                 }

@@ -33,7 +33,7 @@ record! {
         def backends: Vec<Backend> = "backends";
         opt health_checks: At<Vec<Text>> = "healthChecks";
         opt session_affinity: At<SessionAffinity> = "sessionAffinity";
-        opt affinity_cookie_ttl_sec: Int<0, 1209600> = "affinityCookieTtlSec";
+        opt affinity_cookie_ttl_sec: At<Int<0, 1209600>> = "affinityCookieTtlSec";
         opt consistent_hash: ConsistentHash = "consistentHash";
         opt strong_session_affinity_cookie: HttpCookie = "strongSessionAffinityCookie";
         opt locality_lb_policy: At<LocalityLbPolicy> = "localityLbPolicy";

@@ -186,7 +186,10 @@ impl Lowering<'_> {
             health_check,
             locality_lb_policy: self.locality_lb_policy(raw, findings),
             session_affinity: session_affinity(raw, findings),
-            outlier_detection: raw.outlier_detection.as_ref().map(outlier_detection),
+            outlier_detection: raw
+                .outlier_detection
+                .as_ref()
+                .map(|raw| outlier_detection(raw, findings)),
             circuit_breakers: raw.circuit_breakers.as_ref().map(circuit_breakers),
             draining_timeout_sec: raw
                 .connection_draining
@@ -264,6 +267,18 @@ impl Lowering<'_> {
                 policy.at,
                 "a locality policy is not supported for a backend service with serverless groups",
                 "remove `localityLbPolicy`",
+            );
+        }
+        let breakers = raw.circuit_breakers.as_ref().map(|raw| (raw.at, "circuitBreakers"));
+        let draining = raw.connection_draining.as_ref();
+        let draining = draining.filter(|raw| raw.draining_timeout_sec.is_some_and(|s| s.0 != 0));
+        let draining = draining.map(|raw| (raw.at, "connectionDraining"));
+        for (at, what) in breakers.into_iter().chain(draining) {
+            findings.warning(
+                Code::NoEffect,
+                at,
+                format!("`{what}` has no effect on a backend service with serverless groups"),
+                format!("remove `{what}`"),
             );
         }
     }

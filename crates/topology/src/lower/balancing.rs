@@ -2,7 +2,7 @@
 //! (private-connectivity 2.9, 2.10).
 
 use super::Lowering;
-use super::routes::duration;
+use super::routes::{duration, positive};
 use crate::decode::{At, Number};
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::backends::{
@@ -10,6 +10,8 @@ use crate::fields::backends::{
     LogConfig, LogOptionalMode, LoggedHeader, NetworkEndpointType, OutlierDetection,
     SessionAffinity,
 };
+use balancing::Affinity;
+use http::HeaderName;
 use names::SelfLink;
 use slice::load_balancer as lb;
 use std::time::Duration;
@@ -122,18 +124,59 @@ fn cookie_ttl(raw: &HttpCookie) -> Option<u64> {
     raw.ttl.as_ref().map(|ttl| duration(ttl).as_secs())
 }
 
-/// `sessionAffinity` with the fields that it needs.
+/// `sessionAffinity` with the fields that it needs; those of another affinity are named.
 pub(crate) fn session_affinity(
     raw: &BackendService,
     findings: &mut Findings,
 ) -> lb::SessionAffinity {
+    idle_affinity_fields(raw, findings);
+    let lowered = affinity_of(raw, findings);
+    // Names are judged by whoever compares with them. The policy does not matter for that.
+    if let Some(affinity) = &raw.session_affinity
+        && let Err(why) = Affinity::new(&lowered, lb::LocalityLbPolicy::Maglev)
+    {
+        findings.error(Code::InvalidValue, affinity.at, why, "write another name");
+    }
+    lowered
+}
+
+/// Fields that have an effect under one affinity only.
+fn idle_affinity_fields(raw: &BackendService, findings: &mut Findings) {
+    let affinity = raw.session_affinity.as_ref().map(|affinity| affinity.value);
+    let hash = raw.consistent_hash.as_ref();
+    let mut idle = |at: Option<Mark>, what: &str, of: SessionAffinity, name: &str| {
+        if let Some(at) = at.filter(|_| affinity != Some(of)) {
+            findings.warning(
+                Code::NoEffect,
+                at,
+                format!("`{what}` has no effect without sessionAffinity: {name}"),
+                format!("remove it, or write sessionAffinity: {name}"),
+            );
+        }
+    };
+    let header = hash.and_then(|hash| hash.http_header_name.as_ref()).map(|name| name.at);
+    idle(header, "httpHeaderName", SessionAffinity::HeaderField, "HEADER_FIELD");
+    let cookie = hash.and_then(|hash| hash.http_cookie.as_ref()).map(|cookie| cookie.at);
+    idle(cookie, "httpCookie", SessionAffinity::HttpCookie, "HTTP_COOKIE");
+    let strong = raw.strong_session_affinity_cookie.as_ref().map(|cookie| cookie.at);
+    let name = "STRONG_COOKIE_AFFINITY";
+    idle(strong, "strongSessionAffinityCookie", SessionAffinity::StrongCookie, name);
+    let ttl = raw.affinity_cookie_ttl_sec.as_ref().filter(|ttl| ttl.value.0 != 0);
+    let ttl = ttl.map(|ttl| ttl.at);
+    idle(ttl, "affinityCookieTtlSec", SessionAffinity::GeneratedCookie, "GENERATED_COOKIE");
+}
+
+fn affinity_of(raw: &BackendService, findings: &mut Findings) -> lb::SessionAffinity {
     let Some(affinity) = &raw.session_affinity else { return lb::SessionAffinity::None };
     let hash = raw.consistent_hash.as_ref();
     match affinity.value {
         SessionAffinity::None => lb::SessionAffinity::None,
         SessionAffinity::ClientIp => lb::SessionAffinity::ClientIp,
         SessionAffinity::GeneratedCookie => lb::SessionAffinity::GeneratedCookie {
-            ttl_sec: raw.affinity_cookie_ttl_sec.map_or(0, |ttl| ttl.0.unsigned_abs() as u32),
+            ttl_sec: raw
+                .affinity_cookie_ttl_sec
+                .as_ref()
+                .map_or(0, |ttl| ttl.value.0.unsigned_abs() as u32),
         },
         SessionAffinity::HeaderField => {
             let Some(name) = hash.and_then(|hash| hash.http_header_name.as_ref()) else {
@@ -141,10 +184,6 @@ pub(crate) fn session_affinity(
                 no_name(affinity.at, what, "add consistentHash: {httpHeaderName: NAME}", findings);
                 return lb::SessionAffinity::None;
             };
-            if url_map::action_header(name).is_err() && !name.eq_ignore_ascii_case("host") {
-                let what = format!("`{}` is no header name", name.value);
-                findings.error(Code::InvalidValue, name.at, what, "write a header name");
-            }
             lb::SessionAffinity::HeaderField { name: name.value.clone() }
         }
         SessionAffinity::HttpCookie => {
@@ -238,12 +277,15 @@ impl Lowering<'_> {
 }
 
 /// Defaults as in 2.10; those that it does not give are Envoy's.
-pub(crate) fn outlier_detection(raw: &OutlierDetection) -> lb::OutlierDetection {
+pub(crate) fn outlier_detection(
+    raw: &OutlierDetection,
+    findings: &mut Findings,
+) -> lb::OutlierDetection {
     let count = |value: Option<i64>, default: u32| {
         value.map_or(default, |value| value.unsigned_abs() as u32)
     };
-    let seconds = |raw: &Option<crate::fields::url_maps::Duration>, default| {
-        raw.as_ref().map_or(Duration::from_secs(default), duration)
+    let mut seconds = |raw: &Option<crate::fields::url_maps::Duration>, what, default| {
+        raw.as_ref().map_or(Duration::from_secs(default), |raw| positive(raw, what, findings))
     };
     lb::OutlierDetection {
         consecutive_errors: count(raw.consecutive_errors.map(|n| n.0), 5),
@@ -257,8 +299,8 @@ pub(crate) fn outlier_detection(raw: &OutlierDetection) -> lb::OutlierDetection 
         success_rate_minimum_hosts: count(raw.success_rate_minimum_hosts.map(|n| n.0), 5),
         success_rate_request_volume: count(raw.success_rate_request_volume.map(|n| n.0), 100),
         success_rate_stdev_factor: count(raw.success_rate_stdev_factor.map(|n| n.0), 1900),
-        interval: seconds(&raw.interval, 1),
-        base_ejection_time: seconds(&raw.base_ejection_time, 30),
+        interval: seconds(&raw.interval, "interval", 1),
+        base_ejection_time: seconds(&raw.base_ejection_time, "baseEjectionTime", 30),
         max_ejection_percent: count(raw.max_ejection_percent.map(|n| n.0), 50),
     }
 }
@@ -284,8 +326,21 @@ pub(crate) fn log_config(raw: &LogConfig, findings: &mut Findings) -> lb::LogCon
             "write a number from 0.0 to 1.0",
         );
     }
-    let names =
-        |all: &[LoggedHeader]| all.iter().map(|one| one.header_name.value.clone()).collect();
+    let mut names = |all: &[LoggedHeader]| {
+        for name in all.iter().map(|one| &one.header_name) {
+            if HeaderName::try_from(name.as_str()).is_err() {
+                findings.error(
+                    Code::InvalidValue,
+                    name.at,
+                    format!("`{}` is no header name", name.value),
+                    "write a name such as x-request-id",
+                );
+            }
+        }
+        all.iter().map(|one| one.header_name.value.clone()).collect()
+    };
+    let request_headers = names(&raw.logging_http_request_headers);
+    let response_headers = names(&raw.logging_http_response_headers);
     lb::LogConfig {
         enable: raw.enable.unwrap_or(false),
         sample_rate: raw.sample_rate.as_ref().map_or(1.0, |rate| rate.value.0),
@@ -306,7 +361,7 @@ pub(crate) fn log_config(raw: &LogConfig, findings: &mut Findings) -> lb::LogCon
             }
             None | Some(LogOptionalMode::Exclude) => Vec::new(),
         },
-        request_headers: names(&raw.logging_http_request_headers),
-        response_headers: names(&raw.logging_http_response_headers),
+        request_headers,
+        response_headers,
     }
 }

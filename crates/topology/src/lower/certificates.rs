@@ -163,7 +163,7 @@ fn read(item: &Item<SslCertificate>, findings: &mut Findings) -> Option<lb::SslC
 }
 
 /// The DER of each PEM block whose label ends in `label`; `None` where a block is broken.
-fn pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
     let mut all = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once("-----BEGIN ") {

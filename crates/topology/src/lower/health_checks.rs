@@ -10,6 +10,7 @@ use crate::fields::backends::{
 };
 use crate::fields::network::Port;
 use crate::model::Item;
+use http::uri::{Authority, PathAndQuery};
 use names::SelfLink;
 use slice::load_balancer as lb;
 use std::time::Duration;
@@ -167,15 +168,24 @@ fn health_check(item: &Item<HealthCheck>, findings: &mut Findings) -> Option<lb:
             "write a timeout of at most the interval",
         );
     }
-    if let lb::Probe::Http { request_path, .. } = &part.probe
-        && !request_path.starts_with('/')
-    {
-        findings.error(
-            Code::HealthCheck,
-            raw.at,
-            format!("requestPath `{request_path}` does not begin with `/`"),
-            "write a path",
-        );
+    if let lb::Probe::Http { request_path, host, .. } = &part.probe {
+        // What the prober would not be able to send.
+        if !request_path.starts_with('/') || request_path.parse::<PathAndQuery>().is_err() {
+            findings.error(
+                Code::HealthCheck,
+                raw.at,
+                format!("requestPath `{request_path}` is no path"),
+                "write a path that begins with `/`, without blanks",
+            );
+        }
+        if !host.is_empty() && host.parse::<Authority>().is_err() {
+            findings.error(
+                Code::HealthCheck,
+                raw.at,
+                format!("host `{host}` is no host name"),
+                "write a host name, with a port if need be",
+            );
+        }
     }
     Some(lb::HealthCheck {
         self_link: item.link.clone(),

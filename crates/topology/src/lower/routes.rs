@@ -5,7 +5,7 @@ use super::Lowering;
 use super::rules::same_region;
 use crate::decode::{At, Number, Text};
 use crate::diagnostic::{Code, Findings, Mark};
-use crate::fields::backends::{BackendService, NetworkEndpointType};
+use crate::fields::backends::{BackendService, NetworkEndpointType, SessionAffinity};
 use crate::fields::url_maps::{
     CorsPolicy, Duration, FaultInjectionPolicy, HeaderAction, RedirectResponseCode,
     RequestMirrorPolicy, RetryCondition, RetryPolicy, RouteAction, UrlMap, UrlRedirect, UrlRewrite,
@@ -112,6 +112,15 @@ impl Lowering<'_> {
             sum += weight;
             let header_action = header_action(one.header_action.as_ref(), findings);
             let backend = self.backend_of(item, &one.backend_service, findings);
+            let bound = backend.and_then(|backend| backend.raw.session_affinity.as_ref());
+            if all.len() > 1 && bound.is_some_and(|bound| bound.value != SessionAffinity::None) {
+                findings.warning(
+                    Code::NoEffect,
+                    one.backend_service.at,
+                    format!("`{}` has a session affinity, which does not go with weights: each request is spread by weight first", one.backend_service.value),
+                    "route by header, or drop the affinity",
+                );
+            }
             entries.extend(backend.map(|backend| lb::WeightedBackendService {
                 backend_service: backend.link.clone(),
                 weight,
@@ -143,7 +152,7 @@ impl Lowering<'_> {
                 .url_rewrite
                 .as_ref()
                 .and_then(|raw| url_rewrite(raw, templates, findings)),
-            timeout: raw.timeout.as_ref().map(duration),
+            timeout: raw.timeout.as_ref().map(|raw| positive(raw, "timeout", findings)),
             retry_policy: raw.retry_policy.as_ref().map(|raw| retry_policy(raw, findings)),
             request_mirror_policy: mirror.and_then(|raw| self.mirror(item, raw, findings)),
             cors_policy: raw.cors_policy.as_ref().map(|raw| cors_policy(raw, findings)),
@@ -195,6 +204,20 @@ pub(crate) fn duration(raw: &Duration) -> time::Duration {
     let seconds = raw.seconds.map_or(0, |seconds| seconds.0.unsigned_abs());
     let nanos = raw.nanos.map_or(0, |nanos| nanos.0.unsigned_abs() as u32);
     time::Duration::new(seconds, nanos)
+}
+
+/// A duration that a zero would make pointless.
+pub(crate) fn positive(raw: &Duration, what: &str, findings: &mut Findings) -> time::Duration {
+    let length = duration(raw);
+    if length.is_zero() && !raw.faulty {
+        findings.error(
+            Code::InvalidValue,
+            raw.at,
+            format!("`{what}` is zero"),
+            format!("write a longer one, such as `{what}: {{seconds: 1}}`, or remove it"),
+        );
+    }
+    length
 }
 
 fn percentage(raw: &At<Number>, findings: &mut Findings) -> f64 {
@@ -268,7 +291,10 @@ fn retry_policy(raw: &RetryPolicy, findings: &mut Findings) -> lb::RetryPolicy {
     };
     lb::RetryPolicy {
         num_retries: raw.num_retries.map_or(1, |count| count.0.unsigned_abs() as u32),
-        per_try_timeout: raw.per_try_timeout.as_ref().map(duration),
+        per_try_timeout: raw
+            .per_try_timeout
+            .as_ref()
+            .map(|raw| positive(raw, "perTryTimeout", findings)),
         retry_conditions: raw.retry_conditions.iter().map(condition).collect(),
     }
 }
@@ -364,6 +390,17 @@ fn redirect_of(raw: &UrlRedirect, findings: &mut Findings) -> Option<lb::UrlRedi
             "remove one of the two",
         );
         return None;
+    }
+    for text in [&raw.host_redirect, &raw.path_redirect, &raw.prefix_redirect].into_iter().flatten()
+    {
+        if let Err(c) = url_map::redirect_text(text) {
+            findings.error(
+                Code::UrlRedirect,
+                text.at,
+                format!("`{}` has the character {c:?}, which cannot stand in a URL", text.value),
+                "write it percent-encoded",
+            );
+        }
     }
     let text = |text: &Option<Text>| text.as_ref().map(|text| text.value.clone());
     Some(lb::UrlRedirect {

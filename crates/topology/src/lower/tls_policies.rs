@@ -103,7 +103,18 @@ impl Lowering<'_> {
             }
             return None;
         };
-        let pem = |all: &[PemCertificate]| {
+        let pem = |all: &[PemCertificate], findings: &mut Findings| {
+            for text in all.iter().map(|one| &one.pem_certificate) {
+                let certificates = super::certificates::pem(text, "CERTIFICATE");
+                if certificates.is_none_or(|all| all.is_empty()) {
+                    findings.error(
+                        Code::Certificate,
+                        text.at,
+                        "the text holds no PEM certificate",
+                        "paste the PEM with its BEGIN CERTIFICATE and END CERTIFICATE lines under `pemCertificate: |`",
+                    );
+                }
+            }
             all.iter().map(|one| one.pem_certificate.value.clone()).collect::<Vec<_>>()
         };
         let mut policy = lb::ServerTlsPolicy {
@@ -118,10 +129,11 @@ impl Lowering<'_> {
                 let config =
                     model.find(&model.trust_configs, reference, &item.scope(), findings)?;
                 for store in &config.raw.trust_stores {
-                    policy.trust_anchors.extend(pem(&store.trust_anchors));
-                    policy.intermediate_cas.extend(pem(&store.intermediate_cas));
+                    policy.trust_anchors.extend(pem(&store.trust_anchors, findings));
+                    policy.intermediate_cas.extend(pem(&store.intermediate_cas, findings));
                 }
-                policy.allowlisted_certificates = pem(&config.raw.allowlisted_certificates);
+                policy.allowlisted_certificates =
+                    pem(&config.raw.allowlisted_certificates, findings);
                 if policy.trust_anchors.is_empty()
                     && policy.allowlisted_certificates.is_empty()
                     && !config.raw.faulty

@@ -11,6 +11,7 @@ use crate::fields::url_maps::{HostRule, PathMatcher, UrlMap, UrlMapTest};
 use crate::model::{Item, Resource};
 use slice::load_balancer as lb;
 use std::collections::{HashMap, HashSet};
+use url_map::{HostPattern, PathPattern};
 
 impl Lowering<'_> {
     /// The URL map of a target proxy.
@@ -204,7 +205,14 @@ impl Lowering<'_> {
                 );
             }
             for path in rule.paths.iter() {
-                path_syntax(path, findings);
+                if let Err(why) = PathPattern::parse(path) {
+                    path_rule(
+                        &format!("the path `{}` {why}", path.value),
+                        "write a path such as /orders, or /orders/*",
+                        path.at,
+                        findings,
+                    );
+                }
                 if let Some(first) = seen.insert(path.as_str(), path.at) {
                     let first = findings.position(first);
                     path_rule(
@@ -291,62 +299,6 @@ fn path_rule(what: &str, fix: &str, at: Mark, findings: &mut Findings) {
     findings.error(Code::PathRule, at, what, fix);
 }
 
-/// A path starts with `/`; `*` stands only at the end, right behind a `/`; no query, no fragment.
-fn path_syntax(path: &Text, findings: &mut Findings) {
-    let text = path.value.as_str();
-    let starred = text.find('*');
-    let (what, fix) = if !text.starts_with('/') {
-        ("does not begin with `/`", format!("write `/{text}`"))
-    } else if starred.is_some_and(|at| at + 1 != text.len() || !text[..at].ends_with('/')) {
-        (
-            "has a `*` elsewhere than at its end, right behind a `/`",
-            "write a path such as /orders/*".into(),
-        )
-    } else if text.contains(['?', '#']) {
-        (
-            "holds `?` or `#`; paths are matched without query and fragment",
-            "remove the query".into(),
-        )
-    } else if text.len() > 1024 {
-        ("is longer than 1024 characters", "shorten it".into())
-    } else {
-        return;
-    };
-    path_rule(&format!("the path `{text}` {what}"), &fix, path.at, findings);
-}
-
-/// Host patterns: a host name with an optional port; `*` only first, then `-` or `.` (2.3).
-fn host_syntax(text: &str) -> Result<(), &'static str> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (text, None),
-    };
-    if let Some(port) = port
-        && (port.starts_with(['0', '+']) || port.parse::<u16>().is_err())
-    {
-        return Err("has a port that is no number from 1 to 65535");
-    }
-    let rest = match host.strip_prefix('*') {
-        Some("") if port.is_none() => return Ok(()),
-        Some(rest) if !rest.starts_with(['-', '.']) => {
-            return Err("has something else than `-` or `.` behind its `*`");
-        }
-        Some(rest) => &rest[1..],
-        None => host,
-    };
-    if rest.contains('*') {
-        return Err("has a `*` that is not its first character");
-    }
-    if host.len() > 255 {
-        return Err("is longer than 255 characters");
-    }
-    // Behind `*-` or `*.` a label may begin with anything that a label may hold.
-    match crate::names_rules::is_hostname(rest.trim_start_matches('-')) {
-        true => Ok(()),
-        false => Err("is no host name"),
-    }
-}
-
 impl Lowering<'_> {
     fn host_rules<'r>(
         &self,
@@ -384,11 +336,11 @@ impl Lowering<'_> {
             self.limit(rule.hosts.len(), 1000, rule.at, "hosts in a host rule", findings);
             let mut in_rule = HashSet::new();
             for host in rule.hosts.iter() {
-                if let Err(what) = host_syntax(host) {
+                if let Err(why) = HostPattern::parse(host) {
                     findings.error(
                     Code::HostRule,
                     host.at,
-                    format!("the host pattern `{}` {what}", host.value),
+                    format!("the host pattern `{}` {why}", host.value),
                     "write a host name such as api.example.com, *.example.com, *-api.example.com, or *",
                 );
                 }
@@ -410,32 +362,5 @@ impl Lowering<'_> {
             });
         }
         all
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::host_syntax;
-
-    #[test]
-    fn a_star_is_the_first_character_of_a_host_and_a_hyphen_or_dot_follows() {
-        for good in ["*", "example.net", "*.example.net", "*-foo.example.net", "example.net:8080"] {
-            assert_eq!(host_syntax(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "",
-            "*foo",
-            "a.*.b",
-            "a*",
-            "example.net:",
-            "*:8080",
-            "a:080",
-            "example.net:0",
-            "exa mple",
-            "*.",
-            "a..b",
-        ] {
-            assert!(host_syntax(bad).is_err(), "{bad}");
-        }
     }
 }
