@@ -17,5 +17,6 @@
 
 mod program;
 mod serve;
+mod way;
 
 pub use program::{EndpointAttachment, Lanes, Snapshot};

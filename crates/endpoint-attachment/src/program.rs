@@ -1,6 +1,7 @@
 //! What the program keeps: endpoints by listener, and the states of their connections.
 
 use crate::serve::serve;
+use crate::way::Way;
 use arc_swap::ArcSwap;
 use names::NetworkId;
 use net::Channel;
@@ -31,9 +32,9 @@ pub(crate) struct Served {
     pub(crate) new_connections: metrics::Counter,
 }
 
-/// A worker thread's channels to service attachments, by producer network.
+/// A worker thread's ways to service attachments, by producer network.
 #[derive(Default)]
-pub struct Lanes(RefCell<HashMap<NetworkId, Rc<Channel>>>);
+pub struct Lanes(RefCell<HashMap<NetworkId, Rc<Way>>>);
 
 impl EndpointAttachment {
     /// What the service attachments said last, by PSC connection id.
@@ -41,16 +42,16 @@ impl EndpointAttachment {
         self.states.load_full()
     }
 
-    /// This thread's channel to the service attachments of a producer network.
-    pub(crate) fn channel(&self, lanes: &Lanes, producer: &NetworkId) -> Rc<Channel> {
+    /// This thread's way to the service attachments of a producer network.
+    pub(crate) fn way(&self, lanes: &Lanes, producer: &NetworkId) -> Rc<Way> {
         let mut lanes = lanes.0.borrow_mut();
-        if let Some(channel) = lanes.get(producer) {
-            return Rc::clone(channel);
+        if let Some(way) = lanes.get(producer) {
+            return Rc::clone(way);
         }
         let path = self.context.channel(&service_attachment_channel(producer));
-        let channel = Rc::new(Channel::new(path));
-        lanes.insert(producer.clone(), Rc::clone(&channel));
-        channel
+        let way = Rc::new(Way::Local(Channel::new(path)));
+        lanes.insert(producer.clone(), Rc::clone(&way));
+        way
     }
 }
 

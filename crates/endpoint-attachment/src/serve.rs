@@ -8,12 +8,7 @@ use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Stream, Worker};
 use slice::ConnectionState;
 use std::net::SocketAddrV4;
-use std::os::fd::AsFd;
-use std::time::Duration;
 use tokio::net::TcpStream;
-
-/// How long a connection waits for a service attachment that is restarting or busy.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn serve(worker: &Worker<EndpointAttachment>, accepted: Accepted) {
     let Accepted { key, stream: Stream::Tcp(stream), peer, declared, .. } = accepted else {
@@ -43,8 +38,8 @@ pub(crate) async fn serve(worker: &Worker<EndpointAttachment>, accepted: Accepte
         .and_then(|header| header.encode());
     let failed = match (header, &endpoint.producer_network) {
         (Ok(header), Some(producer)) => {
-            let channel = worker.program.channel(&worker.local, producer);
-            match channel.hand_over(&header, stream.as_fd(), PATIENCE).await {
+            let way = worker.program.way(&worker.local, producer);
+            match way.send(&header, &stream).await {
                 Ok(()) => {
                     served.new_connections.increment(1);
                     return;

@@ -6,11 +6,13 @@
 //! placements says where a declared address is really bound; [`Network`] hides the difference.
 //! This crate decides nothing.
 
+mod caller;
 mod channel;
 mod handover;
 mod network;
 pub mod splice;
 
+pub use caller::Caller;
 pub use channel::Channel;
 pub use handover::{HEAD_MAX, hand_over, take_over};
 pub use network::Network;

@@ -1,10 +1,15 @@
 //! The channel from an endpoint attachment, and each TCP connection that comes over it.
+//!
+//! A call is two things, whatever way it came: a PROXY header that says who calls whom, and the
+//! caller's end of the connection ([`net::Caller`]). [`call`] does all the rest. On one machine both
+//! come in one message over the channel, the end being the accepted socket itself; from another
+//! machine they would be the first bytes of a stream, and the stream.
 
 use crate::program::{Connected, ServiceAttachment};
 use crate::record::Record;
 use names::Reason;
-use net::splice::{carry, reset};
-use net::take_over;
+use net::splice::reset;
+use net::{Caller, take_over};
 use proxy_protocol::Header;
 use psc::Admission;
 use runtime::log::{self, Severity, Shown};
@@ -63,7 +68,7 @@ pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accep
                 }
                 let (worker, alive) = (Rc::clone(&worker), alive.clone());
                 tokio::task::spawn_local(async move {
-                    connection(&worker, &head, socket).await;
+                    handed_over(&worker, &head, socket).await;
                     drop((place, alive));
                 });
             }
@@ -80,20 +85,28 @@ pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accep
     let _ = ended.recv().await;
 }
 
-async fn connection(worker: &Worker<ServiceAttachment>, head: &[u8], socket: OwnedFd) {
-    let (client, call) = match (adopt(socket), Call::read(head)) {
-        (Ok(client), Some(call)) => (client, call),
-        (client, call) => {
-            // Only endpoint attachments can reach the channel: this is a fault, not a refusal.
-            log::entry(Severity::Error, "an endpoint attachment sent what cannot be understood")
-                .field("header", call.is_some())
-                .field("error", client.as_ref().err().map(|error| Shown(error.to_string())))
-                .emit();
-            if let Ok(client) = client {
-                reset(&client);
-            }
-            return;
-        }
+/// A call that came over the channel.
+async fn handed_over(worker: &Worker<ServiceAttachment>, head: &[u8], socket: OwnedFd) {
+    match adopt(socket) {
+        Ok(client) => call(worker, head, client).await,
+        Err(error) => not_understood("socket", &error),
+    }
+}
+
+/// Only endpoint attachments can call: this is a fault, not a refusal.
+fn not_understood(what: &'static str, error: &dyn std::fmt::Display) {
+    log::entry(Severity::Error, "an endpoint attachment sent what cannot be understood")
+        .field("what", what)
+        .field("error", Shown(error))
+        .emit();
+}
+
+/// Serves one call to its end: admission, NAT, the dial, the bytes, the record of it all. `head` is
+/// the PROXY v2 header of the endpoint attachment, and nothing behind it.
+pub(crate) async fn call(worker: &Worker<ServiceAttachment>, head: &[u8], client: impl Caller) {
+    let Some(call) = Call::read(head) else {
+        client.reset();
+        return not_understood("header", &"no PROXY v2 header with addresses and connection id");
     };
     let snapshot = worker.snapshot();
     let connected = snapshot.connected(call.psc_connection_id).map(Arc::clone);
@@ -103,7 +116,7 @@ async fn connection(worker: &Worker<ServiceAttachment>, head: &[u8], socket: Own
 
 async fn carry_call(
     worker: &Worker<ServiceAttachment>,
-    client: TcpStream,
+    client: impl Caller,
     call: &Call,
     connected: Option<&Connected>,
 ) {
@@ -111,7 +124,7 @@ async fn carry_call(
     let Some((connected, attachment)) =
         connected.and_then(|one| Some((one, one.attachment.as_deref()?)))
     else {
-        reset(&client);
+        client.reset();
         return record.refused(Reason::PscConnectionNotAccepted, None);
     };
     let port = call.destination.port();
@@ -120,7 +133,7 @@ async fn carry_call(
     let (source, to) = match psc::admit(&connected.connection, &attachment.target, port, open) {
         Admission::Admitted { source, target } => (source, target),
         Admission::Refused(reason) => {
-            reset(&client);
+            client.reset();
             return record.refused(reason, None);
         }
     };
@@ -134,7 +147,7 @@ async fn carry_call(
     let (target, first) = match (dialled, first) {
         (Ok(target), Ok(first)) => (target, first),
         (Err(error), _) | (_, Err(error)) => {
-            reset(&client);
+            client.reset();
             let reason = Reason::DroppedInsidePscServiceProducer;
             return record.refused(reason, Some(&format!("{to}: {error}")));
         }
@@ -142,7 +155,7 @@ async fn carry_call(
     let nat = target.local_addr().map(|actual| network.declared(actual));
     record.opened(attachment, nat.unwrap_or(SocketAddrV4::new(source, 0)), to);
     let cut = if call.far { &connected.cuts.far } else { &connected.cuts.near };
-    record.carried(carry(client, target, first, IDLE_TIMEOUT, cut).await);
+    record.carried(client.carry(target, first, IDLE_TIMEOUT, cut).await);
 }
 
 /// A load balancer hands over one end of a pair of Unix stream sockets: what is done to a socket
