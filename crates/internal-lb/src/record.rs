@@ -10,7 +10,7 @@ use crate::compile::{Service, Snapshot};
 use crate::decide::Plan;
 use crate::headers::is_ours;
 use crate::meters;
-use crate::respond::Failure;
+use crate::respond::{self, Failure};
 use crate::retry::Outcome;
 use crate::trace::{self, Traced, Value};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
@@ -221,13 +221,18 @@ impl Record {
         kept.map(|bytes| bytes.get_or_insert_default().clone()).unwrap_or_default()
     }
 
-    /// The load balancer's own answer.
-    pub fn failed(mut self, failure: &Failure, detail: Option<&str>) {
+    /// The load balancer's own answer, as a gRPC client gets it or another one.
+    pub fn failed(mut self, failure: &Failure, grpc: bool, detail: Option<&str>) {
         if let Some(kept) = self.kept.take() {
             let text = if detail.is_some() { failure.reason.summary() } else { "" };
+            let (status, bytes) = if grpc {
+                (respond::GRPC_STATUS, 0)
+            } else {
+                (failure.status, failure.body.len() as u64)
+            };
             kept.write(Ended {
-                status: failure.status,
-                bytes: failure.body.len() as u64,
+                status,
+                bytes,
                 reason: Some(failure.reason),
                 proxy_status: Some((failure.error, failure.details)),
                 detail,

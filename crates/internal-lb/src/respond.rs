@@ -160,11 +160,15 @@ pub fn malformed(error: &HeadError) -> Failure {
     }
 }
 
+/// The HTTP status of every answer to a gRPC client, whatever its `grpc-status`.
+pub const GRPC_STATUS: u16 = 200;
+
 /// The response. A gRPC client gets its own kind of error, as from Envoy: status 200 and
 /// `grpc-status` (unconfirmed).
 pub fn response(failure: &Failure, grpc: bool) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     if grpc {
+        *response.status_mut() = status(GRPC_STATUS);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from(grpc_status(failure.status)));

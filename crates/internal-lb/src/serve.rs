@@ -189,7 +189,7 @@ impl Handler for Connection {
                 };
                 if let Err(detail) = headers::rewrite(&mut parts, &order.rewrite) {
                     let failure = respond::refused(Reason::UrlMapNoMatch, 404);
-                    record.failed(&failure, Some(&detail));
+                    record.failed(&failure, grpc, Some(&detail));
                     return respond::response(&failure, grpc);
                 }
                 let way = Forward {
@@ -208,7 +208,7 @@ impl Handler for Connection {
                 match forward(way, parts, own, body, websocket, record).await {
                     Ok(response) => response,
                     Err((failure, detail, record)) => {
-                        record.failed(&failure, Some(&detail));
+                        record.failed(&failure, grpc, Some(&detail));
                         respond::response(&failure, grpc)
                     }
                 }
@@ -224,7 +224,7 @@ impl Handler for Connection {
             }
             Action::Refuse { reason, status, detail } => {
                 let failure = respond::refused(reason, status);
-                record.failed(&failure, Some(&detail));
+                record.failed(&failure, grpc, Some(&detail));
                 respond::response(&failure, grpc)
             }
         };

@@ -34,7 +34,7 @@ impl Drop for Dropped {
 }
 
 /// A body that begins, never goes on, and tells its end.
-struct Stuck(bool, #[allow(dead_code)] Dropped);
+struct Stuck(bool, #[allow(dead_code, reason = "held for its end")] Dropped);
 
 impl http_body::Body for Stuck {
     type Data = bytes::Bytes;

@@ -64,12 +64,20 @@ impl Walk<'_> {
         };
         let text = format!("{} for {names}", certificate.self_link.name());
         let step = Step::new(State::PresentCertificate, text).on(proxy);
-        if covers || !verifies || certificate.domains.is_empty() {
+        let refusal = if !covers && verifies && !certificate.domains.is_empty() {
+            let why = format!("{} is shown {}, for {names}", asked.host, certificate.self_link);
+            Refusal::new(Reason::TlsCertificateMismatch, why)
+        } else if let Some(policy) = &rule.target.server_tls_policy
+            && !policy.allow_invalid_or_missing
+        {
+            // The client asked about here has no certificate of its own.
+            let policy = &policy.self_link;
+            let why = format!("{policy} asks for a client certificate, and none is shown");
+            Refusal::new(Reason::TlsHandshakeFailed, why)
+        } else {
             self.push(step);
             return None;
-        }
-        let why = format!("{} is shown {}, for {names}", asked.host, certificate.self_link);
-        let refusal = Refusal::new(Reason::TlsCertificateMismatch, why);
+        };
         Some(self.refuse(step, refusal, End::Silence(Silence::TlsFails)))
     }
 

@@ -1,6 +1,6 @@
 //! What the tests surround the program with: a target (plain and TLS), a resolver, a token issuer, a
 //! client that trusts the northbound certificate, and bundles written in place.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file compiles all of it and uses a part")]
 
 use api_proxy::ApiProxy;
 use bytes::Bytes;

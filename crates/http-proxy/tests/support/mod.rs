@@ -1,5 +1,5 @@
 //! A server with a closure for a handler, and a client that speaks bytes.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file compiles all of it and uses a part")]
 
 use bytes::Bytes;
 use http::{Request, Response};

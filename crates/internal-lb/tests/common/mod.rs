@@ -1,5 +1,5 @@
 //! A hand-made topology slice, the program under test, and what stands behind it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file compiles all of it and uses a part")]
 
 #[path = "../../../http-proxy/tests/support/mod.rs"]
 pub mod support;

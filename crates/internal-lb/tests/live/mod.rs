@@ -1,6 +1,6 @@
 //! Generated cases in front of one running load balancer: all of them in one slice, backends that
 //! say what reached them, and a client that reads what they say.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file compiles all of it and uses a part")]
 
 use crate::common::support::{self, Raw};
 use crate::common::{declared, network};

@@ -5,9 +5,10 @@ mod reference;
 mod url_map;
 
 use crate::{ExplainRequest, Explanation, From, Live, Token, World};
-use names::Reason;
+use names::{Reason, SelfLink};
 use reference::reference;
 use slice::Topology;
+use slice::load_balancer::ServerTlsPolicy;
 use slice::psc::{ConnectionPreference, Consumer};
 use slice::run::Ingress;
 
@@ -400,4 +401,25 @@ fn a_revision_that_does_not_start_answers_500() {
         let explanation = crate::explain(&world, &ask_as(PROXY, Token::ForTarget));
         assert_eq!(seen(&explanation), expected, "{explanation}");
     }
+}
+
+#[test]
+fn whoever_must_show_a_certificate_and_has_none_gets_no_handshake() {
+    let with = |allow_invalid_or_missing| {
+        let mut topology = reference();
+        let rule = &mut topology.load_balancing.forwarding_rules[0];
+        rule.target.server_tls_policy = Some(ServerTlsPolicy {
+            self_link: SelfLink::new(
+                "projects/producer/locations/europe-west1/serverTlsPolicies/m",
+            ),
+            allow_invalid_or_missing,
+            trust_anchors: Vec::new(),
+            intermediate_cas: Vec::new(),
+            allowlisted_certificates: Vec::new(),
+        });
+        explain(&topology, &ask_as(PROXY, Token::ForTarget))
+    };
+    assert!(with(true).is_delivered());
+    let explanation = with(false);
+    assert_eq!(seen(&explanation), (None, Some(Reason::TlsHandshakeFailed)), "{explanation}");
 }

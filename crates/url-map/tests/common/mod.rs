@@ -1,5 +1,5 @@
 //! A map with one path matcher for every host, and requests for it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file compiles all of it and uses a part")]
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use names::{NetworkId, SelfLink};
