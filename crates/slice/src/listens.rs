@@ -7,8 +7,8 @@ use crate::load_balancer::InternalLbSlice;
 use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
 use crate::{
-    Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, Listen, METADATA_ADDRESS, PRIVATE_VIP,
-    PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, service_attachment_channel,
+    Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, IpProtocol, Listen, METADATA_ADDRESS,
+    PRIVATE_VIP, PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, service_attachment_channel,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,17 +27,17 @@ fn listen(key: impl Into<String>, bind: Bind) -> Listen {
 impl Slice for EndpointAttachmentSlice {
     /// One listener per endpoint and port, keyed `SELF_LINK:PORT`.
     fn listens(&self) -> Vec<Listen> {
-        let one = |link: &str, to: SocketAddrV4| {
-            listen(format!("{link}:{}", to.port()), Bind::Tcp(self.network.clone(), to))
-        };
         let of = |endpoint: &crate::psc::Endpoint| {
-            endpoint
-                .ports
-                .iter()
-                .map(|port| {
-                    one(endpoint.self_link.as_str(), SocketAddrV4::new(endpoint.address, *port))
-                })
-                .collect::<Vec<_>>()
+            let one = |port: &u16| {
+                let (network, to) =
+                    (self.network.clone(), SocketAddrV4::new(endpoint.address, *port));
+                let bind = match endpoint.protocol {
+                    IpProtocol::Tcp => Bind::Tcp(network, to),
+                    IpProtocol::Udp => Bind::Udp(network, to),
+                };
+                listen(format!("{}:{port}", endpoint.self_link), bind)
+            };
+            endpoint.ports.iter().map(one).collect::<Vec<_>>()
         };
         self.endpoints.iter().flat_map(of).collect()
     }

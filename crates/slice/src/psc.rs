@@ -1,5 +1,6 @@
 //! Private Service Connect: endpoints and service attachments (private-connectivity section 1).
 
+use crate::IpProtocol;
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Endpoint {
     pub address: Ipv4Addr,
     /// The ports that the target's forwarding rule serves; the endpoint listens on these.
     pub ports: Vec<u16>,
+    /// The protocol that it serves on them.
+    #[serde(default)]
+    pub protocol: IpProtocol,
     /// The service attachment.
     pub target: SelfLink,
     /// The producer network, which names the channel; none if the target does not exist.
@@ -110,6 +114,9 @@ pub struct Target {
     pub address: Ipv4Addr,
     /// Its ports.
     pub ports: Vec<u16>,
+    /// Its protocol.
+    #[serde(default)]
+    pub protocol: IpProtocol,
     /// Does the producer allow global access?
     pub allow_global_access: bool,
 }

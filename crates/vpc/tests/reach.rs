@@ -87,6 +87,7 @@ fn topology() -> Topology {
         region: "europe-west1".to_owned(),
         address: "10.1.0.20".parse().expect("an address"),
         ports: vec![443],
+        protocol: Default::default(),
         target: SelfLink::new("sa"),
         producer_network: None,
         psc_connection_id: 1,

@@ -137,6 +137,7 @@ impl Lowering<'_> {
             forwarding_rule: lowered.self_link.clone(),
             address: lowered.address,
             ports: vec![lowered.port],
+            protocol: slice::IpProtocol::Tcp,
             allow_global_access: lowered.allow_global_access,
         };
         Some((lowered.network.clone(), target))
@@ -440,6 +441,7 @@ impl Lowering<'_> {
             region: new.region,
             address: new.address,
             ports: published.map(|p| p.target.ports.clone()).unwrap_or_default(),
+            protocol: published.map(|p| p.target.protocol).unwrap_or_default(),
             target,
             producer_network: published.map(|published| published.network.clone()),
             psc_connection_id: id,
