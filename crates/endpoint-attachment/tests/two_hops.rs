@@ -44,6 +44,10 @@ fn endpoint() -> Endpoint {
         producer_network: Some(producer()),
         psc_connection_id: ID,
         allow_psc_global_access: false,
+        producer_allows_global_access: true,
+        automatic_dns_name: None,
+        ancestry: Vec::new(),
+        propagated_from: None,
     }
 }
 
@@ -73,11 +77,19 @@ fn service() -> ServiceAttachmentSlice {
         }],
         enable_proxy_protocol: false,
         reconcile_connections: true,
+        nat_ips_per_endpoint: 1,
+        propagated_connection_limit: 250,
+        domain_names: Vec::new(),
+        description: None,
+        metadata: Default::default(),
+        idle_timeouts: Default::default(),
+        consumer_policy: None,
     };
     ServiceAttachmentSlice {
         network: producer(),
         attachments: vec![attachment],
         endpoints: vec![endpoint()],
+        nat_subnetworks: Vec::new(),
     }
 }
 

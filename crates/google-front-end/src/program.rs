@@ -41,7 +41,7 @@ impl Program for GoogleFrontEnd {
     }
 
     fn compile(&self, slice: GoogleFrontEndSlice) -> Result<Snapshot, String> {
-        let GoogleFrontEndSlice { network } = slice;
+        let GoogleFrontEndSlice { network, endpoints: _ } = slice;
         Ok(Snapshot { network })
     }
 

@@ -28,8 +28,11 @@ impl Stage {
             workers: 1,
             placements: Vec::new(),
         };
-        let program = Started::<GoogleFrontEnd>::start(GoogleFrontEndSlice { network }, place)
-            .expect("started");
+        let program = Started::<GoogleFrontEnd>::start(
+            GoogleFrontEndSlice { network, endpoints: Vec::new() },
+            place,
+        )
+        .expect("started");
         let channel = program.context().expect("running").channel(CLOUD_RUN_FRONT_END_CHANNEL);
         let _ = std::fs::remove_file(&channel);
         let cloud_run = UnixListener::bind(channel).expect("bound");

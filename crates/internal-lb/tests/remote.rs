@@ -49,6 +49,10 @@ fn endpoint() -> Endpoint {
         producer_network: Some(producer()),
         psc_connection_id: 77,
         allow_psc_global_access: false,
+        producer_allows_global_access: true,
+        automatic_dns_name: None,
+        ancestry: Vec::new(),
+        propagated_from: None,
     }
 }
 
@@ -77,8 +81,16 @@ fn published(target: SocketAddrV4) -> ServiceAttachmentSlice {
             }],
             enable_proxy_protocol: false,
             reconcile_connections: false,
+            nat_ips_per_endpoint: 1,
+            propagated_connection_limit: 250,
+            domain_names: Vec::new(),
+            description: None,
+            metadata: Default::default(),
+            idle_timeouts: Default::default(),
+            consumer_policy: None,
         }],
         endpoints: vec![endpoint()],
+        nat_subnetworks: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The state of one connection, with its evidence, and how people read it.
 
-use names::{Reason, SelfLink};
+use names::{NetworkId, Reason, SelfLink};
 use slice::ConnectionState;
 use slice::psc::{Accept, ConnectionStatus, Consumer};
 use std::fmt;
@@ -13,6 +13,10 @@ pub struct Connection {
     pub service_attachment: SelfLink,
     /// The endpoint.
     pub endpoint: SelfLink,
+    /// Its project.
+    pub consumer_project: String,
+    /// Its network.
+    pub consumer_network: NetworkId,
     /// `pscConnectionId`.
     pub psc_connection_id: u64,
     /// `pscConnectionStatus`.
@@ -129,7 +133,11 @@ impl Connection {
             status: self.status,
             reason: self.reason(),
             detail: self.to_string(),
-            nat_address: self.nat_address(),
+            nat_ips: self.nat_address().into_iter().collect(),
+            consumer_project: self.consumer_project.clone(),
+            consumer_network: Some(self.consumer_network.clone()),
+            propagated_from: None,
+            history: Vec::new(),
         }
     }
 }

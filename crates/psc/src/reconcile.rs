@@ -90,6 +90,8 @@ pub fn reconcile(previous: &[ConnectionState], slice: &ServiceAttachmentSlice) -
             Some(Connection {
                 service_attachment: candidate.endpoint.target.clone(),
                 endpoint: candidate.endpoint.self_link.clone(),
+                consumer_project: candidate.endpoint.project.clone(),
+                consumer_network: candidate.endpoint.network.clone(),
                 psc_connection_id: candidate.endpoint.psc_connection_id,
                 status: if starved { ConnectionStatus::NeedsAttention } else { status },
                 evidence,
@@ -289,7 +291,7 @@ fn translate(
     let mut used: HashSet<Ipv4Addr> = HashSet::new();
     for (attachment, members) in slice.attachments.iter().zip(of_attachment) {
         for &at in members.iter().filter(|&&at| is_accepted(at)) {
-            let kept = candidates[at].past.and_then(|past| past.nat_address);
+            let kept = candidates[at].past.and_then(|past| past.nat_ips.first().copied());
             let in_subnet = |address: &Ipv4Addr| {
                 attachment.nat_subnets.iter().any(|one| nat::is_usable(one.range, *address))
             };

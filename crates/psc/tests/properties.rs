@@ -60,7 +60,12 @@ fn files(edit: &Edit) -> ServiceAttachmentSlice {
     sa.nat_subnets = edit.nat.iter().map(|&at| nat_subnet(ranges[at])).collect();
     let one = |&(p, n): &(usize, usize)| endpoint(PROJECTS[p], &format!("e{n}"));
     let endpoints = edit.endpoints.iter().map(one).collect();
-    ServiceAttachmentSlice { network: sa.network.clone(), attachments: vec![sa], endpoints }
+    ServiceAttachmentSlice {
+        network: sa.network.clone(),
+        attachments: vec![sa],
+        endpoints,
+        nat_subnetworks: Vec::new(),
+    }
 }
 
 fn is_accepted(connection: &Connection) -> bool {

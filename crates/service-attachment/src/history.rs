@@ -86,7 +86,11 @@ mod tests {
             status: ConnectionStatus::NeedsAttention,
             reason: Some(Reason::PscNatSubnetExhausted),
             detail: "…".to_owned(),
-            nat_address: None,
+            nat_ips: Vec::new(),
+            consumer_project: "q".to_owned(),
+            consumer_network: None,
+            propagated_from: None,
+            history: Vec::new(),
         };
         history.store(std::slice::from_ref(&state)).expect("stored");
         history.store(std::slice::from_ref(&state)).expect("stored again");

@@ -2,7 +2,7 @@
 
 use crate::Workload;
 use crate::psc::ConnectionStatus;
-use names::{Reason, SelfLink};
+use names::{NetworkId, Reason, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,8 +55,38 @@ pub struct ConnectionState {
     pub reason: Option<Reason>,
     /// One sentence: the list entry that admits it, or the list that misses it and the line to add.
     pub detail: String,
-    /// The NAT address given to the endpoint.
-    pub nat_address: Option<Ipv4Addr>,
+    /// The NAT addresses given to the endpoint.
+    #[serde(default)]
+    pub nat_ips: Vec<Ipv4Addr>,
+    /// The endpoint's project.
+    #[serde(default)]
+    pub consumer_project: String,
+    /// The network of the endpoint; of a propagated connection, that of the spoke.
+    #[serde(default)]
+    pub consumer_network: Option<NetworkId>,
+    /// The connection is one of this endpoint, propagated to another network.
+    #[serde(default)]
+    pub propagated_from: Option<SelfLink>,
+    /// What became of it and when, oldest first; the oldest are forgotten when there are many.
+    #[serde(default)]
+    pub history: Vec<ConnectionChange>,
+}
+
+/// The most changes that are remembered of one connection.
+pub const CONNECTION_HISTORY_MAX: usize = 32;
+
+/// One change of a connection's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionChange {
+    /// Seconds since 1970.
+    pub time: u64,
+    /// The state before; none: the endpoint was new.
+    pub from: Option<ConnectionStatus>,
+    /// The state since.
+    pub to: ConnectionStatus,
+    /// What decided, in one sentence.
+    pub why: String,
 }
 
 /// The state of one Cloud Run service, as `status` and `explain` show it.

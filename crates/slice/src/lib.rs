@@ -29,6 +29,9 @@ pub struct Topology {
     pub endpoints: Vec<psc::Endpoint>,
     /// Service attachments.
     pub service_attachments: Vec<psc::ServiceAttachment>,
+    /// PSC endpoints for Google APIs.
+    #[serde(default)]
+    pub google_apis_endpoints: Vec<psc::GoogleApisEndpoint>,
     /// Forwarding rules of internal load balancers, and what they point to.
     pub load_balancing: load_balancer::LoadBalancing,
     /// Managed zones.
@@ -316,6 +319,7 @@ mod control;
 mod listens;
 
 pub use control::{
-    BackendState, ConnectionState, Notice, Report, ServiceState, SpawnInstance, SpawnedInstance,
+    BackendState, CONNECTION_HISTORY_MAX, ConnectionChange, ConnectionState, Notice, Report,
+    ServiceState, SpawnInstance, SpawnedInstance,
 };
 pub use listens::Slice;

@@ -4,6 +4,7 @@ use crate::IpProtocol;
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// What the program `endpoint-attachment` of one consumer network needs.
@@ -45,6 +46,37 @@ pub struct Endpoint {
     pub psc_connection_id: u64,
     /// May clients of other regions use it?
     pub allow_psc_global_access: bool,
+    /// Does the producer's forwarding rule allow global access? The endpoint's own does not help
+    /// without it (1.6). True where the target does not exist.
+    #[serde(default = "yes")]
+    pub producer_allows_global_access: bool,
+    /// The name that the endpoint gets by itself in the DNS of its network, `NAME.DOMAIN.` (1.6):
+    /// none without `domainNames` of the service attachment, or with `noAutomateDnsZone`.
+    #[serde(default)]
+    pub automatic_dns_name: Option<String>,
+    /// What the project is below: `projects/ID`, `projects/NUMBER`, `folders/…`, `organizations/…`,
+    /// nearest first. An organization policy of the producer names consumers by these.
+    #[serde(default)]
+    pub ancestry: Vec<String>,
+    /// Not an endpoint itself, but the connection of one as a hub propagates it to another VPC
+    /// spoke (1.4): `network` is that spoke's, `address` that of the endpoint.
+    #[serde(default)]
+    pub propagated_from: Option<PropagatedFrom>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// The endpoint whose connection is propagated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropagatedFrom {
+    /// The endpoint.
+    pub endpoint: SelfLink,
+    /// Its id, which the PROXY header carries for propagated connections too (1.5).
+    pub psc_connection_id: u64,
+    /// The network in which the endpoint lies.
+    pub network: NetworkId,
 }
 
 impl Endpoint {
@@ -52,6 +84,37 @@ impl Endpoint {
     pub fn listens(&self) -> bool {
         self.kind != EndpointKind::NetworkEndpointGroup
     }
+
+    /// The id that the PROXY header to the target carries (1.5).
+    pub fn proxy_connection_id(&self) -> u64 {
+        self.propagated_from.as_ref().map_or(self.psc_connection_id, |from| from.psc_connection_id)
+    }
+}
+
+/// A PSC endpoint for Google APIs: a global forwarding rule (1.6). The program `google-front-end`
+/// of the network answers on its address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoogleApisEndpoint {
+    /// Canonical name, `projects/P/global/forwardingRules/NAME`.
+    pub self_link: SelfLink,
+    /// The network in which the address answers.
+    pub network: NetworkId,
+    /// Its address; in no subnetwork.
+    pub address: Ipv4Addr,
+    /// Which APIs.
+    pub bundle: ApiBundle,
+    /// Names like `storage-NAME.p.googleapis.com.` get this address in the DNS of the network.
+    pub automatic_dns: bool,
+}
+
+/// The APIs behind an endpoint for Google APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiBundle {
+    /// `all-apis`: what `private.googleapis.com` serves.
+    AllApis,
+    /// `vpc-sc`: what `restricted.googleapis.com` serves.
+    VpcSc,
 }
 
 /// The kinds of endpoint.
@@ -78,6 +141,10 @@ pub struct ServiceAttachmentSlice {
     /// (it may have been one of them: its connection is CLOSED for as long as the endpoint is
     /// there), in the order of the files (the order in which they were created).
     pub endpoints: Vec<Endpoint>,
+    /// Every subnetwork of the network with purpose `PRIVATE_SERVICE_CONNECT`, whether or not an
+    /// attachment uses it.
+    #[serde(default)]
+    pub nat_subnetworks: Vec<Ipv4Net>,
 }
 
 /// A service attachment (1.1).
@@ -103,6 +170,76 @@ pub struct ServiceAttachment {
     pub enable_proxy_protocol: bool,
     /// Does an update of the lists act on existing connections (1.2)?
     pub reconcile_connections: bool,
+    /// NAT addresses for each endpoint.
+    #[serde(default = "one")]
+    pub nat_ips_per_endpoint: u32,
+    /// Propagated connections of one consumer, at the most (1.4).
+    #[serde(default = "propagated_connection_limit")]
+    pub propagated_connection_limit: u32,
+    /// At most one name, with trailing dot: endpoints get names below it by themselves.
+    #[serde(default)]
+    pub domain_names: Vec<String>,
+    /// Free text.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Free texts.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// When idle connections end.
+    #[serde(default)]
+    pub idle_timeouts: IdleTimeouts,
+    /// The producer's organization policy that says which consumers may connect at all.
+    #[serde(default)]
+    pub consumer_policy: Option<ConsumerPolicy>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn propagated_connection_limit() -> u32 {
+    250
+}
+
+/// When idle connections end, in seconds. In the product these are fixed (1.4); here a topology may
+/// set them under the names that Cloud NAT has for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleTimeouts {
+    /// `tcpEstablishedIdleTimeoutSec`: an established TCP connection.
+    pub tcp_established: u32,
+    /// `tcpTransitoryIdleTimeoutSec`: one that is not established yet, or half closed.
+    pub tcp_transitory: u32,
+    /// `udpIdleTimeoutSec`: a UDP mapping.
+    pub udp: u32,
+}
+
+impl Default for IdleTimeouts {
+    /// Those of the product (1.4).
+    fn default() -> Self {
+        IdleTimeouts { tcp_established: 20 * 60, tcp_transitory: 30, udp: 30 }
+    }
+}
+
+/// What the Org Policy constraint `compute.restrictPrivateServiceConnectConsumer` says of an
+/// attachment's project, its own policy and those of its folders and organization taken together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerPolicy {
+    /// The nearest policy: `organizations/O/policies/compute.restrictPrivateServiceConnectConsumer`.
+    pub name: String,
+    /// Who may connect: all, or those below these.
+    pub allowed: Allowed,
+    /// Those below these may not, whatever `allowed` says.
+    pub denied: Vec<String>,
+}
+
+/// The allowed values of a list constraint: resources as in [`Endpoint::ancestry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Allowed {
+    /// `allowAll`, or a policy that only denies.
+    All,
+    /// `allowedValues`; none under `denyAll`.
+    Values(Vec<String>),
 }
 
 /// The forwarding rule that a service attachment publishes.

@@ -43,6 +43,9 @@ pub struct MetadataSlice {
 pub struct GoogleFrontEndSlice {
     /// The network.
     pub network: NetworkId,
+    /// The network's PSC endpoints for Google APIs.
+    #[serde(default)]
+    pub endpoints: Vec<crate::psc::GoogleApisEndpoint>,
 }
 
 /// A service account.

@@ -95,9 +95,10 @@ pub fn status(status: &Status) -> String {
                 connection.endpoint.to_string(),
                 connection.service_attachment.name().to_owned(),
                 connection.status.to_string(),
-                connection
-                    .nat_address
-                    .map_or_else(|| "-".to_owned(), |address| address.to_string()),
+                match connection.nat_ips.is_empty() {
+                    true => "-".to_owned(),
+                    false => joined(&connection.nat_ips),
+                },
                 connection.reason.map_or_else(String::new, |reason| reason.to_string()),
             ]);
         }
@@ -109,6 +110,10 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text, "Try it:\n  {line}");
     }
     text
+}
+
+fn joined(all: &[std::net::Ipv4Addr]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {

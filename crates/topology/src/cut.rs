@@ -88,7 +88,13 @@ pub fn service_attachment(topology: &Topology, network: &NetworkId) -> ServiceAt
         .iter()
         .filter(|endpoint| links.contains(&endpoint.target) || endpoint.producer_network.is_none());
     let endpoints = endpoints.cloned().collect();
-    ServiceAttachmentSlice { network: network.clone(), attachments, endpoints }
+    let subnetworks = topology.networks.iter().filter(|own| own.id == *network);
+    let nat_subnetworks = subnetworks
+        .flat_map(|own| &own.subnetworks)
+        .filter(|subnetwork| subnetwork.purpose == Purpose::PrivateServiceConnect)
+        .map(|subnetwork| subnetwork.range)
+        .collect();
+    ServiceAttachmentSlice { network: network.clone(), attachments, endpoints, nat_subnetworks }
 }
 
 /// The forwarding rules of a network and all that they lead to.
@@ -237,8 +243,9 @@ pub fn metadata(topology: &Topology, network: &NetworkId) -> MetadataSlice {
 }
 
 /// Google's front ends in a network.
-pub fn google_front_end(_topology: &Topology, network: &NetworkId) -> GoogleFrontEndSlice {
-    GoogleFrontEndSlice { network: network.clone() }
+pub fn google_front_end(topology: &Topology, network: &NetworkId) -> GoogleFrontEndSlice {
+    let own = topology.google_apis_endpoints.iter().filter(|own| own.network == *network);
+    GoogleFrontEndSlice { network: network.clone(), endpoints: own.cloned().collect() }
 }
 
 /// All Cloud Run services; the supervisor adds certificate, key and JWKS.

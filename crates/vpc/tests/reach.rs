@@ -92,6 +92,10 @@ fn topology() -> Topology {
         producer_network: None,
         psc_connection_id: 1,
         allow_psc_global_access: false,
+        producer_allows_global_access: true,
+        automatic_dns_name: None,
+        ancestry: Vec::new(),
+        propagated_from: None,
     };
     let mut topology = Topology { networks: vec![a, b, c, d], ..Topology::default() };
     topology.endpoints.push(endpoint);

@@ -120,6 +120,10 @@ pub fn reference() -> Topology {
         producer_network: Some(producer.id.clone()),
         psc_connection_id: 0x1_0a0a_0009,
         allow_psc_global_access: false,
+        producer_allows_global_access: true,
+        automatic_dns_name: None,
+        ancestry: Vec::new(),
+        propagated_from: None,
     };
     let service_attachment = ServiceAttachment {
         self_link: attachment,
@@ -144,6 +148,13 @@ pub fn reference() -> Topology {
         }],
         enable_proxy_protocol: false,
         reconcile_connections: false,
+        nat_ips_per_endpoint: 1,
+        propagated_connection_limit: 250,
+        domain_names: Vec::new(),
+        description: None,
+        metadata: Default::default(),
+        idle_timeouts: Default::default(),
+        consumer_policy: None,
     };
     let services = vec![service("orders"), service("stock")];
     let load_balancing = load_balancing(&producer.id, &services);

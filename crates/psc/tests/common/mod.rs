@@ -31,6 +31,13 @@ pub fn attachment() -> ServiceAttachment {
         nat_subnets: vec![nat_subnet("10.0.2.0/28")],
         enable_proxy_protocol: false,
         reconcile_connections: false,
+        nat_ips_per_endpoint: 1,
+        propagated_connection_limit: 250,
+        domain_names: Vec::new(),
+        description: None,
+        metadata: Default::default(),
+        idle_timeouts: Default::default(),
+        consumer_policy: None,
     }
 }
 
@@ -63,6 +70,10 @@ pub fn endpoint(project: &str, name: &str) -> Endpoint {
         producer_network: Some(attachment().network),
         psc_connection_id: number(&format!("{project}/{name}")),
         allow_psc_global_access: false,
+        producer_allows_global_access: true,
+        automatic_dns_name: None,
+        ancestry: Vec::new(),
+        propagated_from: None,
     }
 }
 
@@ -88,7 +99,12 @@ pub struct World {
 impl World {
     pub fn new(attachment: ServiceAttachment, endpoints: Vec<Endpoint>) -> Self {
         let network = attachment.network.clone();
-        let slice = ServiceAttachmentSlice { network, attachments: vec![attachment], endpoints };
+        let slice = ServiceAttachmentSlice {
+            network,
+            attachments: vec![attachment],
+            endpoints,
+            nat_subnetworks: Vec::new(),
+        };
         let mut world = World { slice, states: Vec::new(), connections: Vec::new() };
         world.apply();
         world

@@ -82,6 +82,13 @@ impl Lowering<'_> {
             nat_subnets,
             enable_proxy_protocol: raw.enable_proxy_protocol.as_ref().is_some_and(|e| e.value),
             reconcile_connections: raw.reconcile_connections.unwrap_or(false),
+            nat_ips_per_endpoint: 1,
+            propagated_connection_limit: 250,
+            domain_names: Vec::new(),
+            description: None,
+            metadata: Default::default(),
+            idle_timeouts: psc::IdleTimeouts::default(),
+            consumer_policy: None,
         })
     }
 
@@ -446,6 +453,11 @@ impl Lowering<'_> {
             producer_network: published.map(|published| published.network.clone()),
             psc_connection_id: id,
             allow_psc_global_access: new.allow_psc_global_access,
+            producer_allows_global_access: published
+                .is_none_or(|published| published.target.allow_global_access),
+            automatic_dns_name: None,
+            ancestry: Vec::new(),
+            propagated_from: None,
         };
         self.endpoints.push((new.at, endpoint));
     }
