@@ -4,6 +4,7 @@
 mod client;
 mod decode;
 mod encode;
+mod fields;
 mod head;
 mod server;
 mod source;

@@ -1,22 +1,16 @@
 //! Heads of requests and responses (RFC 9112 2 to 6). What could be read in two ways is refused.
 
 use super::decode::Decoder;
-use super::encode::parse_length;
+use super::fields::{BYTES_MAX, Connection, FIELDS_MAX, Framing, Ranges, range};
 use crate::error::{HeadError, SendError};
 use crate::headers::map_with_room;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri};
 use std::mem::MaybeUninit;
-
-/// Most fields in a head (Envoy's default).
-const FIELDS_MAX: usize = 100;
-/// No head is larger, whatever the options say: its fields are found by 16-bit positions.
-const BYTES_MAX: usize = u16::MAX as usize;
 
 /// A request head and what it says about the connection.
 #[derive(Debug)]
@@ -328,102 +322,12 @@ pub(crate) fn response(
     }))
 }
 
-#[derive(Default)]
-struct Framing {
-    length: Option<u64>,
-    chunked: usize,
-    other_coding: bool,
-}
-
-impl Framing {
-    fn length(&mut self, value: &HeaderValue) -> Result<(), &'static str> {
-        let length = parse_length(value.as_bytes()).ok_or("content-length is no number")?;
-        if self.length.is_some_and(|other| other != length) {
-            return Err("two different content-lengths");
-        }
-        self.length = Some(length);
-        Ok(())
-    }
-
-    fn coding(&mut self, value: &HeaderValue) {
-        for coding in value.as_bytes().split(|byte| *byte == b',') {
-            if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                self.chunked += 1;
-            } else {
-                self.other_coding = true;
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Connection {
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
-}
-
-impl Connection {
-    /// Reads one value. True if it says no more than whether the connection stays.
-    fn read(&mut self, value: &HeaderValue) -> bool {
-        let mut all_read = true;
-        for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if token.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if token.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else {
-                self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
-                all_read = false;
-            }
-        }
-        all_read
-    }
-}
-
-type Range = std::ops::Range<usize>;
-
-/// Where the fields of a head stand, so that values can share the head's bytes.
-struct Ranges {
-    fields: [(u16, u16, u16, u16); FIELDS_MAX],
-    count: usize,
-}
-
-impl Ranges {
-    /// The head is no longer than [`BYTES_MAX`].
-    fn of(bytes: &[u8], parsed: &[httparse::Header<'_>]) -> Self {
-        let mut ranges = Ranges { fields: [(0, 0, 0, 0); FIELDS_MAX], count: parsed.len() };
-        for (slot, field) in ranges.fields.iter_mut().zip(parsed) {
-            let (name, value) = (range(bytes, field.name.as_bytes()), range(bytes, field.value));
-            *slot = (name.start as u16, name.end as u16, value.start as u16, value.end as u16);
-        }
-        ranges
-    }
-
-    fn fields<'a>(
-        &'a self,
-        head: &'a Bytes,
-    ) -> impl Iterator<Item = (Result<HeaderName, ()>, Result<HeaderValue, ()>)> + 'a {
-        self.fields[..self.count].iter().map(|&(name, name_end, value, value_end)| {
-            let name = HeaderName::from_bytes(&head[usize::from(name)..usize::from(name_end)]);
-            let value = head.slice(usize::from(value)..usize::from(value_end));
-            (name.map_err(|_| ()), HeaderValue::from_maybe_shared(value).map_err(|_| ()))
-        })
-    }
-}
-
 /// Does a line end with LF alone? The parser takes that, as RFC 9112 2.2 allows; but where we see
 /// two lines, a neighbour that is strict sees one.
 pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
     // Without an early end, so that many bytes are looked at at a time.
     let bare = |bare, two: &[u8]| bare | ((two[1] == b'\n') & (two[0] != b'\r'));
     head.windows(2).fold(head.first() == Some(&b'\n'), bare)
-}
-
-/// Where `part` stands in `whole`.
-fn range(whole: &[u8], part: &[u8]) -> Range {
-    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len());
-    start..(start + part.len()).min(whole.len())
 }
 
 fn what(error: httparse::Error) -> &'static str {
