@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use managed_zone::{Scratch, Snapshot, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
+use managed_zone::{FairWeather, Outcome, Scratch, Snapshot, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
 use names::{NetworkId, SelfLink};
 use slice::dns::{ManagedZone, PrivateDnsSlice, ResourceRecordSet, ZoneKind};
 use std::sync::LazyLock;
@@ -17,6 +17,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
             record_type: (*record_type).to_owned(),
             ttl: 300,
             rrdatas: data.iter().map(|text| (*text).to_owned()).collect(),
+            routing_policy: None,
         };
         ZoneKind::Private(lines.iter().map(set).collect())
     };
@@ -46,7 +47,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
             sets(&[("b.y.", "MX", &["10 a.x."]), ("b.y.", "A", &["10.0.0.3"])]),
         ),
     ];
-    let slice = PrivateDnsSlice { network: own, zones, instances: Vec::new(), views: Vec::new() };
+    let slice = PrivateDnsSlice { network: own, zones, instances: Vec::new(), views: Vec::new(), policies: Vec::new(), response_policies: Vec::new() };
     Snapshot::compile(&slice).unwrap_or_else(|errors| panic!("{errors:?}"))
 });
 
@@ -55,17 +56,16 @@ fuzz_target!(|message: &[u8]| {
     let mut scratch = Scratch::new();
     let mut out = vec![0; TCP_SIZE_MAX];
     for (transport, limit) in [(Transport::Udp, UDP_SIZE_MAX), (Transport::Tcp, TCP_SIZE_MAX)] {
-        let Some(answered) = view.answer(message, transport, &mut scratch, &mut out[..limit])
-        else {
-            continue;
-        };
+        let now = FairWeather::default();
+        let outcome = view.answer(message, transport, &now, &mut scratch, &mut out[..limit]);
+        let Some(answered) = outcome.and_then(Outcome::finished) else { continue };
         let answer = &out[..answered.length];
         assert!(answer[..2] == message[..2] && answer[2] & 0x80 != 0);
         let answer = answer.to_vec();
-        assert!(view.answer(&answer, transport, &mut scratch, &mut out[..limit]).is_none());
+        assert!(view.answer(&answer, transport, &now, &mut scratch, &mut out[..limit]).is_none());
     }
     if let Some((name, record_type)) = managed_zone::question(message) {
-        let resolution = view.resolve(&name, record_type);
+        let resolution = view.resolve(&name, record_type, &FairWeather::default());
         assert_eq!(managed_zone::Name::parse(&name.to_string()), Ok(name));
         assert!(!resolution.to_string().is_empty());
     }

@@ -148,6 +148,7 @@ fn zone(address: Option<&str>) -> PrivateDnsSlice {
         record_type: "A".to_owned(),
         ttl: 1,
         rrdatas: vec![address.to_owned()],
+        routing_policy: None,
     };
     PrivateDnsSlice {
         network: network(),
@@ -159,6 +160,8 @@ fn zone(address: Option<&str>) -> PrivateDnsSlice {
         }],
         instances: Vec::new(),
         views: Vec::new(),
+        policies: Vec::new(),
+        response_policies: Vec::new(),
     }
 }
 

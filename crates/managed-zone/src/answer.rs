@@ -1,11 +1,14 @@
 //! The decision on the wire: one copy of a record set that the zone holds ready.
 
 use crate::asked::Asked;
-use crate::decide::{Decision, End, Found, decide};
+use crate::circumstances::Circumstances;
+use crate::decide::{Decision, End, Found, Records, decide};
+use crate::forward::Forward;
 use crate::query::{self, Edns, HEADER, QUESTION, Query, Unanswerable};
 use crate::record_type::{RecordType, ResponseCode};
 use crate::snapshot::{Contents, Place, View};
-use crate::zone::{QUESTION_POINTER, RECORD_HEAD, RecordSet};
+use crate::writer::Writer;
+use crate::zone::RECORD_HEAD;
 use names::{Reason, SelfLink};
 
 /// The largest answer over UDP to a client without EDNS (RFC 1035, 4.2.1).
@@ -15,9 +18,6 @@ const UDP_SIZE_PLAIN: usize = 512;
 pub const UDP_SIZE_MAX: usize = 1232;
 /// The largest message over TCP.
 pub const TCP_SIZE_MAX: usize = 65535;
-/// Octets of an OPT record without options.
-const OPT_SIZE: usize = 11;
-
 /// Over what a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -27,8 +27,21 @@ pub enum Transport {
     Tcp,
 }
 
+impl Transport {
+    /// The most octets of an answer to a query with this EDNS record.
+    pub(crate) fn limit(self, edns: Option<Edns>) -> usize {
+        match (self, edns) {
+            (Transport::Tcp, _) => TCP_SIZE_MAX,
+            (Transport::Udp, None) => UDP_SIZE_PLAIN,
+            (Transport::Udp, Some(edns)) => {
+                usize::from(edns.udp_size).clamp(UDP_SIZE_PLAIN, UDP_SIZE_MAX)
+            }
+        }
+    }
+}
+
 /// Working memory for answers, made once per worker.
-pub struct Scratch(Box<Asked>);
+pub struct Scratch(pub(crate) Box<Asked>);
 
 impl Scratch {
     /// About 1.5 KiB.
@@ -56,33 +69,58 @@ pub struct Answered<'s> {
     pub record_type: Option<RecordType>,
     /// Was it cut short?
     pub truncated: bool,
-    /// `target_type` of Cloud DNS logs: `private-zone`, `peering-zone`, `internal` or `external`.
+    /// `target_type` of Cloud DNS logs: `private-zone`, `forwarding-zone`, `forwarding-policy`,
+    /// `response-policy`, `peering-zone`, `internal` or `external`.
     pub target_type: Option<&'static str>,
-    /// The managed zone that the client's network chose.
+    /// The managed zone or policy that the client's network chose.
     pub zone: Option<&'s SelfLink>,
+}
+
+/// What is to be done for a message.
+#[derive(Debug)]
+pub enum Outcome<'s> {
+    /// The answer is written; send it.
+    Finished(Answered<'s>),
+    /// Ask these name servers first, then [`Snapshot::resume`](crate::Snapshot::resume).
+    Forward(Box<Forward>),
+}
+
+impl<'s> Outcome<'s> {
+    /// The finished answer, if it is one.
+    pub fn finished(self) -> Option<Answered<'s>> {
+        match self {
+            Outcome::Finished(answered) => Some(answered),
+            Outcome::Forward(_) => None,
+        }
+    }
 }
 
 impl<'s> View<'s> {
     /// Answers a message into `out`, which should hold [`UDP_SIZE_MAX`] or [`TCP_SIZE_MAX`]
-    /// octets. Nothing: say nothing.
+    /// octets, unless name servers are to be asked first. Nothing: say nothing.
     ///
     /// The question is repeated as it was written, case included; records keep their order.
     pub fn answer(
         self,
         message: &[u8],
         transport: Transport,
+        now: &dyn Circumstances,
         scratch: &mut Scratch,
         out: &mut [u8],
-    ) -> Option<Answered<'s>> {
+    ) -> Option<Outcome<'s>> {
         let asked = &mut *scratch.0;
         match query::read(message, asked) {
             Ok(query) => {
-                let decision = decide(self, asked, query.record_type);
-                self.write(message, &query, &decision, transport, out)
+                let decision = decide(self, asked, query.record_type, now);
+                if decision.end == End::Forward {
+                    let forward = Forward::new(self, message, &query, &decision, transport, asked);
+                    return forward.map(|forward| Outcome::Forward(Box::new(forward)));
+                }
+                self.write(message, &query, &decision, transport, out).map(Outcome::Finished)
             }
             Err(Unanswerable::Drop) => None,
             Err(Unanswerable::Refuse { code, question, edns }) => {
-                refuse(message, code, question, edns, out)
+                refuse(message, code, question, edns, out).map(Outcome::Finished)
             }
         }
     }
@@ -95,19 +133,8 @@ impl<'s> View<'s> {
         transport: Transport,
         out: &mut [u8],
     ) -> Option<Answered<'s>> {
-        let limit = match (transport, query.edns) {
-            (Transport::Tcp, _) => TCP_SIZE_MAX,
-            (Transport::Udp, None) => UDP_SIZE_PLAIN,
-            (Transport::Udp, Some(edns)) => {
-                usize::from(edns.udp_size).clamp(UDP_SIZE_PLAIN, UDP_SIZE_MAX)
-            }
-        };
-        let response_code = match decision.end {
-            End::Records | End::AllRecords | End::NoData => ResponseCode::NoError,
-            End::NxDomain => ResponseCode::NxDomain,
-            End::PeeringTooDeep | End::CnameChain => ResponseCode::ServFail,
-        };
-        let limit = limit.min(out.len());
+        let response_code = decision.response_code();
+        let limit = transport.limit(query.edns).min(out.len());
         let mut writer = Writer::begin(message, query.question_end, query.edns, out, limit)?;
         let whole = match response_code {
             ResponseCode::ServFail => Some(()),
@@ -123,15 +150,22 @@ impl<'s> View<'s> {
             record_type: Some(query.record_type),
             truncated,
             target_type: Some(self.target_type(chosen)),
-            zone: match &self.snapshot.zones[chosen as usize].place {
-                Place::Managed(link, _) => Some(link),
-                Place::Internal | Place::Public => None,
-            },
+            zone: self.link(chosen),
         })
     }
 
-    /// The zone that the client's own network chose for the question's own name.
-    fn chosen(self, decision: &Decision<'s>) -> u32 {
+    /// The managed zone or policy.
+    pub(crate) fn link(self, zone: u32) -> Option<&'s SelfLink> {
+        match &self.snapshot.zones[zone as usize].place {
+            Place::ServerPolicy(link)
+            | Place::ResponsePolicyRule { policy: link, .. }
+            | Place::Managed(link, _) => Some(link),
+            Place::Internal | Place::Public => None,
+        }
+    }
+
+    /// What the client's own network chose for the question's own name.
+    pub(crate) fn chosen(self, decision: &Decision<'s>) -> u32 {
         match decision.first.peered[1] {
             0 => decision.first.zone,
             _ => decision.peerings[0],
@@ -143,13 +177,12 @@ impl<'s> View<'s> {
         // Where in the message the name of the current step is written out.
         let mut name_at = QUESTION;
         for step in decision.steps() {
-            let (Found::Name(node) | Found::Wildcard(node)) = step.found else { break };
-            if decision.end == End::AllRecords {
-                for set in node.record_sets() {
-                    writer.record_set(&set, name_at)?;
-                }
-            } else if let Some(set) = &step.answer {
-                let begin = writer.record_set(set, name_at)?;
+            if !matches!(step.found, Found::Name(_) | Found::Wildcard(_)) {
+                break;
+            }
+            let owner = name_at;
+            for set in step.answer.sets().iter().map(Records::set) {
+                let begin = writer.record_set(&set, owner)?;
                 name_at = begin + RECORD_HEAD; // a CNAME's target, where it is one
             }
         }
@@ -191,128 +224,4 @@ fn refuse<'s>(
         target_type: None,
         zone: None,
     })
-}
-
-/// Writes one answer; `None` is "does not fit".
-struct Writer<'o> {
-    out: &'o mut [u8],
-    at: usize,
-    /// Octets that records may use; the OPT record has its place beyond.
-    limit: usize,
-    question_end: usize,
-    edns: bool,
-    answers: u16,
-    authorities: u16,
-}
-
-impl<'o> Writer<'o> {
-    /// Header and question, copied from the query.
-    fn begin(
-        message: &[u8],
-        question_end: usize,
-        edns: Option<Edns>,
-        out: &'o mut [u8],
-        limit: usize,
-    ) -> Option<Self> {
-        let opt = if edns.is_some() { OPT_SIZE } else { 0 };
-        let limit = limit.checked_sub(opt).filter(|limit| *limit >= question_end)?;
-        out.get_mut(..question_end)?.copy_from_slice(message.get(..question_end)?);
-        Some(Writer {
-            out,
-            at: question_end,
-            limit,
-            question_end,
-            edns: edns.is_some(),
-            answers: 0,
-            authorities: 0,
-        })
-    }
-
-    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
-        let end = self.at + length;
-        if end > self.limit {
-            return None;
-        }
-        let room = self.out.get_mut(self.at..end)?;
-        self.at = end;
-        Some(room)
-    }
-
-    /// Appends a record set whose owner is the name written at `owner`; says where it begins.
-    fn record_set(&mut self, set: &RecordSet<'_>, owner: usize) -> Option<usize> {
-        let begin = self.at;
-        let room = self.room(set.wire.len())?;
-        room.copy_from_slice(set.wire);
-        if owner != QUESTION {
-            let pointer = pointer(owner)?;
-            let mut rest = room;
-            while let Some((head, tail)) = rest.split_first_chunk_mut::<RECORD_HEAD>() {
-                head[..2].copy_from_slice(&pointer);
-                let length = usize::from(u16::from_be_bytes([head[10], head[11]]));
-                rest = tail.get_mut(length..)?;
-            }
-        }
-        self.answers += set.count;
-        Some(begin)
-    }
-
-    /// Appends the SOA record of a negative answer.
-    fn authority(&mut self, owner: usize, record: &[u8]) -> Option<()> {
-        // The root is shorter written out than pointed to, and a pointer to a zero is frowned at.
-        if self.out.get(owner) == Some(&0) {
-            self.room(1)?.copy_from_slice(&[0]);
-        } else {
-            let pointer = pointer(owner)?;
-            self.room(2)?.copy_from_slice(&pointer);
-        }
-        self.room(record.len())?.copy_from_slice(record);
-        self.authorities = 1;
-        Some(())
-    }
-
-    /// Header and OPT record; a truncated answer has the question only (RFC 2181, 9). The length
-    /// of the message.
-    fn finish(mut self, response_code: ResponseCode, truncated: bool) -> Option<usize> {
-        if truncated {
-            (self.at, self.answers, self.authorities) = (self.question_end, 0, 0);
-        }
-        let number = response_code.number();
-        if self.edns {
-            self.limit += OPT_SIZE;
-            let [size_high, size_low] = (UDP_SIZE_MAX as u16).to_be_bytes();
-            self.room(OPT_SIZE)?.copy_from_slice(&[
-                0,
-                0,
-                41,
-                size_high,
-                size_low,
-                number >> 4,
-                0,
-                0,
-                0,
-                0,
-                0,
-            ]);
-        }
-        let header: &mut [u8; HEADER] = self.out.first_chunk_mut()?;
-        // Not authoritative and recursion available, as 169.254.169.254 answers also from private
-        // zones (observed); opcode, RD and CD are the query's.
-        header[2] = 0x80 | (header[2] & 0x79) | if truncated { 0x02 } else { 0 };
-        header[3] = 0x80 | (header[3] & 0x10) | (number & 0x0F);
-        header[4..6].copy_from_slice(&u16::from(self.question_end > HEADER).to_be_bytes());
-        header[6..8].copy_from_slice(&self.answers.to_be_bytes());
-        header[8..10].copy_from_slice(&self.authorities.to_be_bytes());
-        header[10..12].copy_from_slice(&u16::from(self.edns).to_be_bytes());
-        Some(self.at)
-    }
-}
-
-/// A compression pointer (RFC 1035, 4.1.4). Names are pointed to only where they came early: a
-/// chain of CNAME records is shorter than 16 KiB.
-fn pointer(at: usize) -> Option<[u8; 2]> {
-    if at == QUESTION {
-        return Some(QUESTION_POINTER);
-    }
-    let at = u16::try_from(at).ok().filter(|at| *at < 0x4000)?;
-    Some((0xC000 | at).to_be_bytes())
 }

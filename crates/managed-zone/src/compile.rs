@@ -5,7 +5,10 @@ use crate::Name;
 use crate::name::{NameError, encode};
 use crate::rdata::{self, RdataError};
 use crate::record_type::RecordType;
-use crate::zone::{Builder, QUESTION_POINTER, Zone};
+use crate::routes;
+use crate::routing::Routing;
+use crate::targets::Targets;
+use crate::zone::{Builder, QUESTION_POINTER, ROUTED, Zone};
 use names::SelfLink;
 use slice::dns::ResourceRecordSet;
 use std::collections::HashSet;
@@ -40,6 +43,13 @@ pub struct ZoneError {
     pub problem: Problem,
 }
 
+impl ZoneError {
+    /// A mistake of the zone itself.
+    pub(crate) fn of_zone(zone: SelfLink, problem: Problem) -> Self {
+        ZoneError { zone, record_set: None, rrdata: None, record: String::new(), problem }
+    }
+}
+
 impl fmt::Display for ZoneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "managed zone {}: ", self.zone)?;
@@ -72,6 +82,24 @@ pub enum Problem {
     Rdata(RdataError),
     /// The same value twice.
     DuplicateValue,
+    /// Records of this type have no routing policy.
+    RoutingType(RecordType),
+    /// A routing policy without items, or an item without data.
+    RoutingItems(&'static str),
+    /// Two items for one region.
+    RoutingLocation(String),
+    /// A weight that is negative or no number.
+    Weight(String),
+    /// A share of the traffic that is not between 0 and 1.
+    Trickle(String),
+    /// Data and a routing policy.
+    DataAndRouting,
+    /// NS records of a wildcard.
+    WildcardNs,
+    /// The name differs from that of the response policy rule.
+    NotTheRulesName(String),
+    /// A type that a response policy rule may not hold.
+    NotInLocalData(RecordType),
     /// The same name and type in two record sets.
     DuplicateRecordSet,
     /// CNAME beside other types, or at the apex, which has NS and SOA.
@@ -93,8 +121,30 @@ impl fmt::Display for Problem {
             Problem::OutsideZone(zone) => write!(f, "the name is not within the zone `{zone}`"),
             Problem::Type(text) => write!(
                 f,
-                "a private zone holds no records of type `{text}`; it takes A, AAAA, CAA, CNAME, HTTPS, MX, NAPTR, NS, PTR, SOA, SPF, SRV, SVCB and TXT"
+                "a private zone holds no records of type `{text}`; it takes A, AAAA, CAA, CNAME, DS, HTTPS, IPSECKEY, MX, NAPTR, NS, PTR, SOA, SPF, SRV, SSHFP, SVCB, TLSA and TXT"
             ),
+            Problem::RoutingType(record_type) => write!(
+                f,
+                "{record_type} records have no routing policy; A, AAAA, CNAME, MX, SRV and TXT may"
+            ),
+            Problem::RoutingItems(what) => write!(f, "the routing policy has {what}"),
+            Problem::RoutingLocation(location) => {
+                write!(f, "two items of the routing policy are for the location `{location}`")
+            }
+            Problem::Weight(weight) => write!(f, "the weight {weight} is not a number from 0 up"),
+            Problem::Trickle(share) => {
+                write!(f, "the trickleTraffic {share} is not a number from 0 to 1")
+            }
+            Problem::DataAndRouting => {
+                f.write_str("a record set has rrdatas or a routingPolicy, not both")
+            }
+            Problem::WildcardNs => f.write_str("a wildcard name has no NS records"),
+            Problem::NotTheRulesName(name) => {
+                write!(f, "the name is not the dnsName `{name}` of the rule")
+            }
+            Problem::NotInLocalData(record_type) => {
+                write!(f, "local data holds no {record_type} records")
+            }
             Problem::Ttl(ttl) => write!(f, "the ttl {ttl} is above {TTL_MAX}"),
             Problem::NoData => f.write_str("rrdatas is empty"),
             Problem::Rdata(why) => write!(f, "{why}"),
@@ -128,11 +178,12 @@ struct EncodedSet {
     position: Option<usize>,
 }
 
-#[derive(Default)]
-struct Encoded {
+struct Encoded<'t> {
     names: Vec<u8>,
     wire: Vec<u8>,
     sets: Vec<EncodedSet>,
+    routing: Vec<Routing>,
+    targets: &'t mut Targets,
 }
 
 /// Compiles the record sets of the zone with this apex. SOA and NS records at the apex are added
@@ -141,10 +192,43 @@ pub(crate) fn zone(
     link: &SelfLink,
     apex: &Name,
     record_sets: &[ResourceRecordSet],
+    targets: &mut Targets,
+) -> Result<Zone, Vec<ZoneError>> {
+    build(link, apex, record_sets, Holds::Zone, targets)
+}
+
+/// Compiles the local data of a response policy rule: one name without anything around it.
+pub(crate) fn local_data(
+    link: &SelfLink,
+    name: &Name,
+    record_sets: &[ResourceRecordSet],
+) -> Result<Zone, Vec<ZoneError>> {
+    // Routing policies are for zones; the rule's record sets have none.
+    build(link, name, record_sets, Holds::LocalData, &mut Targets::default())
+}
+
+/// For what record sets are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Zone,
+    LocalData,
+}
+
+fn build(
+    link: &SelfLink,
+    apex: &Name,
+    record_sets: &[ResourceRecordSet],
+    holds: Holds,
+    targets: &mut Targets,
 ) -> Result<Zone, Vec<ZoneError>> {
     let mut errors = Vec::new();
-    let mut encoded =
-        Encoded { sets: Vec::with_capacity(record_sets.len() + 2), ..Encoded::default() };
+    let mut encoded = Encoded {
+        names: Vec::new(),
+        wire: Vec::new(),
+        sets: Vec::with_capacity(record_sets.len() + 2),
+        routing: Vec::new(),
+        targets,
+    };
     let report = |position: Option<usize>, rrdata, problem| {
         let set = position.and_then(|position| record_sets.get(position));
         ZoneError {
@@ -158,11 +242,21 @@ pub(crate) fn zone(
         }
     };
     for (position, set) in record_sets.iter().enumerate() {
-        if let Err((rrdata, problem)) = encoded.push(apex, set, Some(position)) {
+        let local = match holds {
+            Holds::Zone => None,
+            Holds::LocalData => local_problem(apex, set),
+        };
+        if let Some(problem) = local {
+            errors.push(report(Some(position), None, problem));
+        } else if let Err((rrdata, problem)) = encoded.push(apex, set, Some(position)) {
             errors.push(report(Some(position), rrdata, problem));
         }
     }
-    for (record_type, data) in [("NS", APEX_NS), ("SOA", APEX_SOA)] {
+    let added = match holds {
+        Holds::Zone => &[("NS", APEX_NS), ("SOA", APEX_SOA)][..],
+        Holds::LocalData => &[],
+    };
+    for (record_type, data) in added.iter().copied() {
         let held = |set: &EncodedSet| {
             set.record_type.mnemonic() == Some(record_type)
                 && encoded.names[set.name.clone()] == *apex.as_wire()
@@ -173,20 +267,21 @@ pub(crate) fn zone(
                 record_type: record_type.to_owned(),
                 ttl: APEX_TTL,
                 rrdatas: vec![data.to_owned()],
+                routing_policy: None,
             };
             if let Err((_, problem)) = encoded.push(apex, &set, None) {
                 errors.push(report(None, None, problem));
             }
         }
     }
-    let Encoded { names, wire, mut sets } = encoded;
+    let Encoded { names, wire, mut sets, routing, .. } = encoded;
     sets.sort_by(|a, b| names[a.name.clone()].cmp(&names[b.name.clone()]));
     let octets = names.len() + wire.len() + sets.len() * 11;
     let mut builder = Builder::new(apex, sets.len(), octets);
     let mut negative_soa = Vec::new();
     for group in sets.chunk_by(|a, b| names[a.name.clone()] == names[b.name.clone()]) {
         let name = &names[group[0].name.clone()];
-        for (position, problem) in check_group(group, name == apex.as_wire()) {
+        for (position, problem) in check_group(group, name, holds, name == apex.as_wire()) {
             errors.push(report(position, None, problem));
         }
         if name == apex.as_wire()
@@ -203,11 +298,16 @@ pub(crate) fn zone(
         errors.sort_by_key(|error| (error.record_set, error.rrdata));
         return Err(errors);
     }
-    builder.finish(negative_soa).ok_or_else(|| vec![report(None, None, Problem::ZoneSize)])
+    builder.finish(negative_soa, routing).ok_or_else(|| vec![report(None, None, Problem::ZoneSize)])
 }
 
 /// What a name's record sets must not be beside each other.
-fn check_group(group: &[EncodedSet], is_apex: bool) -> Vec<(Option<usize>, Problem)> {
+fn check_group(
+    group: &[EncodedSet],
+    name: &[u8],
+    holds: Holds,
+    is_apex: bool,
+) -> Vec<(Option<usize>, Problem)> {
     let mut problems = Vec::new();
     for (index, set) in group.iter().enumerate() {
         if group[..index].iter().any(|earlier| earlier.record_type == set.record_type) {
@@ -220,7 +320,13 @@ fn check_group(group: &[EncodedSet], is_apex: bool) -> Vec<(Option<usize>, Probl
         if set.record_type == RecordType::SOA && !is_apex {
             problems.push((set.position, Problem::SoaBelowApex));
         }
-        let others = group.iter().any(|other| other.record_type != RecordType::CNAME);
+        // Wildcards are supported for all types but NS (the page on records of Cloud DNS).
+        if set.record_type == RecordType::NS && name.starts_with(b"\x01*") {
+            problems.push((set.position, Problem::WildcardNs));
+        }
+        // The apex of a zone has NS and SOA, so that a CNAME there is never alone.
+        let others = (holds == Holds::Zone && is_apex)
+            || group.iter().any(|other| other.record_type != RecordType::CNAME);
         if set.record_type == RecordType::CNAME && others {
             problems.push((set.position, Problem::CnameBesideOthers));
         }
@@ -242,7 +348,18 @@ fn negative(soa: &[u8]) -> Vec<u8> {
     record
 }
 
-impl Encoded {
+/// What a rule's local data must not be (`ResponsePolicyRule` in dns.v1).
+fn local_problem(name: &Name, set: &ResourceRecordSet) -> Option<Problem> {
+    if Name::parse(&set.name).is_ok_and(|own| own != *name) {
+        return Some(Problem::NotTheRulesName(name.to_string()));
+    }
+    let record_type = set.record_type.parse().ok()?;
+    let refused =
+        matches!(record_type, RecordType::NS | RecordType::SOA) || set.routing_policy.is_some();
+    refused.then_some(Problem::NotInLocalData(record_type))
+}
+
+impl Encoded<'_> {
     /// Encodes one record set; on a mistake nothing of it stays.
     fn push(
         &mut self,
@@ -256,7 +373,10 @@ impl Encoded {
             Ok(record_type) => self.sets.push(EncodedSet {
                 name: name..self.names.len(),
                 record_type,
-                count: set.rrdatas.len() as u16, // bounded by RECORD_SET_OCTETS_MAX
+                count: match set.routing_policy {
+                    None => set.rrdatas.len() as u16, // bounded by RECORD_SET_OCTETS_MAX
+                    Some(_) => ROUTED,
+                },
                 wire: wire..self.wire.len(),
                 position,
             }),
@@ -273,7 +393,7 @@ impl Encoded {
         apex: &Name,
         set: &ResourceRecordSet,
     ) -> Result<RecordType, (Option<usize>, Problem)> {
-        let ResourceRecordSet { name, record_type, ttl, rrdatas } = set;
+        let ResourceRecordSet { name, record_type, ttl, rrdatas, routing_policy } = set;
         let whole = |problem| (None, problem);
         let begin = self.names.len();
         encode(name, &mut self.names).map_err(|why| whole(Problem::Name(why)))?;
@@ -286,6 +406,15 @@ impl Encoded {
         if *ttl > TTL_MAX {
             return Err(whole(Problem::Ttl(*ttl)));
         }
+        if let Some(policy) = routing_policy {
+            let problem = (!rrdatas.is_empty()).then_some(Problem::DataAndRouting);
+            let compiled =
+                problem.map_or_else(|| routes::compile(known, *ttl, policy, self.targets), Err);
+            let at = self.routing.len() as u32;
+            self.routing.push(compiled.map_err(whole)?);
+            self.wire.extend_from_slice(&at.to_be_bytes());
+            return Ok(known);
+        }
         if rrdatas.is_empty() {
             return Err(whole(Problem::NoData));
         }
@@ -293,16 +422,8 @@ impl Encoded {
         let mut values = HashSet::new();
         for (position, text) in rrdatas.iter().enumerate() {
             let here = |problem| (Some(position), problem);
-            self.wire.extend_from_slice(&QUESTION_POINTER);
-            self.wire.extend_from_slice(&known.0.to_be_bytes());
-            self.wire.extend_from_slice(&[0, 1]); // class IN
-            self.wire.extend_from_slice(&ttl.to_be_bytes());
-            self.wire.extend_from_slice(&[0, 0]);
-            let data = self.wire.len();
-            rdata::encode(known, text, &mut self.wire).map_err(|why| here(Problem::Rdata(why)))?;
-            let length = self.wire.len() - data;
-            // `rdata::encode` refuses what is longer than 65535 octets.
-            self.wire[data - 2..data].copy_from_slice(&(length as u16).to_be_bytes());
+            let data = record(known, *ttl, text, &mut self.wire)
+                .map_err(|why| here(Problem::Rdata(why)))?;
             if rrdatas.len() > 1 && !values.insert(self.wire[data..].to_vec()) {
                 return Err(here(Problem::DuplicateValue));
             }
@@ -312,4 +433,24 @@ impl Encoded {
             _ => Ok(known),
         }
     }
+}
+
+/// Appends one record, its owner a pointer to the question; says where its data begins.
+pub(crate) fn record(
+    record_type: RecordType,
+    ttl: u32,
+    text: &str,
+    wire: &mut Vec<u8>,
+) -> Result<usize, RdataError> {
+    wire.extend_from_slice(&QUESTION_POINTER);
+    wire.extend_from_slice(&record_type.0.to_be_bytes());
+    wire.extend_from_slice(&[0, 1]); // class IN
+    wire.extend_from_slice(&ttl.to_be_bytes());
+    wire.extend_from_slice(&[0, 0]);
+    let data = wire.len();
+    rdata::encode(record_type, text, wire)?;
+    let length = wire.len() - data;
+    // `rdata::encode` refuses what is longer than 65535 octets.
+    wire[data - 2..data].copy_from_slice(&(length as u16).to_be_bytes());
+    Ok(data)
 }

@@ -27,44 +27,49 @@ const ROOT_SOA: &str =
 const ROOT_NS: &str = "a.root-servers.net.";
 const GOOGLE_NS: &str = "ns1.google.com.";
 
+/// The PTR records of instances, by name (4.1 step 4, and managed reverse lookup zones).
+pub(crate) fn reverse_records(instances: &[&DnsInstance]) -> Vec<ResourceRecordSet> {
+    let mut reverse: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for instance in instances {
+        let [a, b, c, d] = instance.address.octets();
+        push(&mut reverse, format!("{d}.{c}.{b}.{a}.in-addr.arpa."), internal_name(instance));
+    }
+    let set = |(name, rrdatas)| record_set(name, "PTR", INSTANCE_TTL, rrdatas);
+    reverse.into_iter().map(set).collect()
+}
+
+/// `NAME.ZONE.c.PROJECT.internal.`
+fn internal_name(instance: &DnsInstance) -> String {
+    let DnsInstance { network: _, name, zone, project, address: _ } = instance;
+    // A domain-scoped project id such as `example.com:p` is written `p.example.com` here.
+    let project = match project.split_once(':') {
+        Some((domain, id)) => format!("{id}.{domain}"),
+        None => project.clone(),
+    };
+    format!("{name}.{zone}.c.{project}.internal.").to_ascii_lowercase()
+}
+
 /// `*.internal` and reverse names of one network with these instances.
 pub(crate) fn internal_zones(instances: &[&DnsInstance]) -> Vec<SyntheticZone> {
     let mut forward: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut reverse: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for DnsInstance { network: _, name, zone, project, address } in instances {
-        // A domain-scoped project id such as `example.com:p` is written `p.example.com` here.
-        let project = match project.split_once(':') {
-            Some((domain, id)) => format!("{id}.{domain}"),
-            None => project.clone(),
-        };
-        let name = format!("{name}.{zone}.c.{project}.internal.").to_ascii_lowercase();
-        let [a, b, c, d] = address.octets();
-        push(&mut reverse, format!("{d}.{c}.{b}.{a}.in-addr.arpa."), name.clone());
-        push(&mut forward, name, address.to_string());
+    for instance in instances {
+        push(&mut forward, internal_name(instance), instance.address.to_string());
     }
+    let reverse = reverse_records(instances);
     let mut internal = vec![
         record("internal.", "SOA", METADATA_TTL, GOOGLE_SOA),
         record("internal.", "NS", METADATA_TTL, GOOGLE_NS),
         address("metadata.google.internal.", METADATA_TTL, METADATA_ADDRESS),
     ];
-    internal.extend(forward.into_iter().map(|(name, rrdatas)| ResourceRecordSet {
-        name,
-        record_type: "A".to_owned(),
-        ttl: INSTANCE_TTL,
-        rrdatas,
-    }));
+    let set = |(name, rrdatas)| record_set(name, "A", INSTANCE_TTL, rrdatas);
+    internal.extend(forward.into_iter().map(set));
     let mut zones = vec![SyntheticZone { dns_name: "internal.".to_owned(), record_sets: internal }];
     if !reverse.is_empty() {
         let mut arpa = vec![
             record("in-addr.arpa.", "SOA", METADATA_TTL, GOOGLE_SOA),
             record("in-addr.arpa.", "NS", METADATA_TTL, GOOGLE_NS),
         ];
-        arpa.extend(reverse.into_iter().map(|(name, rrdatas)| ResourceRecordSet {
-            name,
-            record_type: "PTR".to_owned(),
-            ttl: INSTANCE_TTL,
-            rrdatas,
-        }));
+        arpa.extend(reverse);
         zones.push(SyntheticZone { dns_name: "in-addr.arpa.".to_owned(), record_sets: arpa });
     }
     zones
@@ -114,10 +119,20 @@ fn address(name: &str, ttl: u32, to: Ipv4Addr) -> ResourceRecordSet {
 }
 
 fn record(name: &str, record_type: &str, ttl: u32, value: &str) -> ResourceRecordSet {
+    record_set(name.to_owned(), record_type, ttl, vec![value.to_owned()])
+}
+
+fn record_set(
+    name: String,
+    record_type: &str,
+    ttl: u32,
+    rrdatas: Vec<String>,
+) -> ResourceRecordSet {
     ResourceRecordSet {
-        name: name.to_owned(),
+        name,
         record_type: record_type.to_owned(),
         ttl,
-        rrdatas: vec![value.to_owned()],
+        rrdatas,
+        routing_policy: None,
     }
 }

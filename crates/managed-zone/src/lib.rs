@@ -13,48 +13,71 @@
 //! Words owned here: name, record type, record set, zone, apex, empty non-terminal, closest
 //! encloser, view, resolution.
 //!
-//! Never here: sockets, files, clocks, randomness; caching or forwarding (there is nothing behind
-//! this resolver); DNSSEC; a name of a network that the asking one neither sees nor peers to.
+//! What other name servers have to be asked for is a [`Forward`]; [`Snapshot::resume`] goes on with
+//! what they say.
+//!
+//! Never here: sockets, files, clocks, randomness; carrying messages; caching; DNSSEC; a name of a network that the asking one neither sees nor peers to.
 
 mod answer;
 mod asked;
+mod circumstances;
 mod clients;
 mod compile;
 mod decide;
+mod forward;
 mod google;
 mod name;
 mod nearest;
 mod query;
 mod rdata;
 mod record_type;
+mod regions;
+mod reply;
 mod resolution;
+mod routes;
+mod routing;
 mod snapshot;
+mod story;
+mod targets;
+mod writer;
 mod zone;
 
-pub use answer::{Answered, Scratch, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
+pub use answer::{Answered, Outcome, Scratch, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
+pub use circumstances::{Circumstances, FairWeather};
 pub use compile::{Problem, ZoneError};
+pub use forward::{Forward, Upstream};
 pub use name::{Name, NameError};
 pub use query::question;
 pub use rdata::RdataError;
 pub use record_type::{NotARecordType, RecordType, ResponseCode};
-pub use resolution::{Candidate, Chosen, Elsewhere, Hop, Lookup, Match, Record, Resolution};
+pub use resolution::{
+    Candidate, Chosen, Elsewhere, Hop, Horizon, Lookup, Match, PolicyRule, Record, Resolution,
+    RoutingItem,
+};
 pub use snapshot::{CompileError, Snapshot, View};
+
+use names::SelfLink;
 
 /// All mistakes in the record sets of one managed zone, for whoever reads topology files; nothing
 /// for a peering zone.
 pub fn check(zone: &slice::dns::ManagedZone) -> Vec<ZoneError> {
-    let error = |problem| ZoneError {
-        zone: zone.self_link.clone(),
-        record_set: None,
-        rrdata: None,
-        record: String::new(),
-        problem,
-    };
     match (Name::parse(&zone.dns_name), &zone.kind) {
-        (Err(why), _) => vec![error(Problem::Name(why))],
+        (Err(why), _) => vec![ZoneError::of_zone(zone.self_link.clone(), Problem::Name(why))],
         (Ok(apex), slice::dns::ZoneKind::Private(record_sets)) => {
-            compile::zone(&zone.self_link, &apex, record_sets).err().unwrap_or_default()
+            let targets = &mut targets::Targets::default();
+            compile::zone(&zone.self_link, &apex, record_sets, targets).err().unwrap_or_default()
         }
-        (Ok(_), slice::dns::ZoneKind::Peering(_)) => Vec::new(),
+        (Ok(_), _) => Vec::new(),
+    }
+}
+
+/// All mistakes in the local data of one response policy rule.
+pub fn check_rule(policy: &SelfLink, rule: &slice::dns::ResponsePolicyRule) -> Vec<ZoneError> {
+    match (Name::parse(&rule.dns_name), &rule.action) {
+        (Err(why), _) => vec![ZoneError::of_zone(policy.clone(), Problem::Name(why))],
+        (Ok(name), slice::dns::RuleAction::LocalData(record_sets)) => {
+            compile::local_data(policy, &name, record_sets).err().unwrap_or_default()
+        }
+        (Ok(_), slice::dns::RuleAction::BypassResponsePolicy) => Vec::new(),
     }
 }

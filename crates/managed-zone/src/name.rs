@@ -37,6 +37,11 @@ impl Name {
         &self.0
     }
 
+    /// What a name with an asterisk as its first label stands below.
+    pub(crate) fn below_wildcard(&self) -> Option<Name> {
+        self.0.strip_prefix(b"\x01*").map(|parent| Name(parent.into()))
+    }
+
     /// Is this name `zone` itself or below it?
     pub fn is_within(&self, zone: &Name) -> bool {
         suffixes(&self.0).any(|suffix| suffix == zone.as_wire())

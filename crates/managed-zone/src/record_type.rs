@@ -43,13 +43,13 @@ record_types! {
     NAPTR = 35 "NAPTR" true;
     DNAME = 39 "DNAME" false;
     OPT = 41 "OPT" false;
-    DS = 43 "DS" false;
-    SSHFP = 44 "SSHFP" false;
-    IPSECKEY = 45 "IPSECKEY" false;
+    DS = 43 "DS" true;
+    SSHFP = 44 "SSHFP" true;
+    IPSECKEY = 45 "IPSECKEY" true;
     RRSIG = 46 "RRSIG" false;
     NSEC = 47 "NSEC" false;
     DNSKEY = 48 "DNSKEY" false;
-    TLSA = 52 "TLSA" false;
+    TLSA = 52 "TLSA" true;
     SVCB = 64 "SVCB" true;
     HTTPS = 65 "HTTPS" true;
     SPF = 99 "SPF" true;

@@ -2,7 +2,8 @@
 
 use crate::Name;
 use crate::asked::Asked;
-use crate::decide::{CNAMES_MAX, Decision, End, Found, Step, decide};
+use crate::circumstances::Circumstances;
+use crate::decide::{Decision, End, Found, Records, Step, decide};
 use crate::nearest;
 use crate::rdata::write_rdata;
 use crate::record_type::{RecordType, ResponseCode};
@@ -10,6 +11,7 @@ use crate::snapshot::{Contents, Place, View};
 use crate::zone::RecordSet;
 use names::{NetworkId, Reason, SelfLink};
 use serde::Serialize;
+use slice::dns::NameServer;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -23,7 +25,7 @@ pub struct Resolution {
     pub name: String,
     /// The type asked for.
     pub record_type: RecordType,
-    /// What the client gets.
+    /// What the client gets; where name servers are asked, it depends on them.
     pub response_code: ResponseCode,
     /// Why there are no records.
     pub reason: Option<Reason>,
@@ -33,6 +35,25 @@ pub struct Resolution {
     pub records: Vec<Record>,
     /// The SOA record of a negative answer.
     pub authority: Option<Record>,
+    /// What the same question gets in other networks that have something of their own to say to
+    /// it. A view knows itself only; whoever knows all networks fills this in.
+    pub split_horizon: Vec<Horizon>,
+}
+
+/// What another network's clients get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Horizon {
+    /// The networks.
+    pub networks: Vec<NetworkId>,
+    /// The zone or policy that decides there.
+    pub decided_by: SelfLink,
+    /// What the client gets.
+    pub response_code: ResponseCode,
+    /// Data of the records, in order.
+    pub records: Vec<String>,
+    /// Name servers that answer there.
+    pub name_servers: Vec<Ipv4Addr>,
 }
 
 /// One name through the resolution order.
@@ -46,6 +67,10 @@ pub struct Lookup {
     pub hops: Vec<Hop>,
     /// What the last hop's zone has of the name.
     pub found: Match,
+    /// Which records of a routing policy were taken, and what else there is.
+    pub routing: Vec<RoutingItem>,
+    /// A delegation that is none: NS records at an ancestor of the name below the zone's apex.
+    pub no_delegation: Option<String>,
     /// Where this name is a CNAME: its target.
     pub cname: Option<String>,
     /// Names of the deciding zone that look much like a missing name.
@@ -55,14 +80,28 @@ pub struct Lookup {
     pub elsewhere: Vec<Elsewhere>,
 }
 
+/// An item of a routing policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingItem {
+    /// `weight 2`, a location, `primary` or `backup LOCATION`.
+    pub item: String,
+    /// Data of its records.
+    pub records: Vec<String>,
+    /// Was it taken, and why?
+    pub chosen: Option<String>,
+}
+
 /// One network's choice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
     /// As which network.
     pub network: NetworkId,
+    /// The rule of the network's response policy that exempts the name from it.
+    pub bypassed: Option<PolicyRule>,
     /// The managed zones that the network sees and whose name is a suffix, the longest first; the
-    /// first decides.
+    /// first decides unless a policy comes before it.
     pub candidates: Vec<Candidate>,
     /// What decides.
     pub chosen: Chosen,
@@ -78,14 +117,40 @@ pub struct Candidate {
     pub dns_name: String,
     /// The target network of a peering zone.
     pub peering: Option<NetworkId>,
+    /// The name servers of a forwarding zone.
+    pub name_servers: Vec<NameServer>,
+}
+
+/// A rule of a response policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRule {
+    /// The response policy.
+    pub policy: SelfLink,
+    /// `ruleName`.
+    pub rule: String,
+    /// `dnsName`.
+    pub dns_name: String,
 }
 
 /// What decides in a network (private-connectivity 4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Chosen {
+    /// The outbound server policy; nothing below it is consulted.
+    #[serde(rename_all = "camelCase")]
+    ServerPolicy {
+        /// The policy.
+        policy: SelfLink,
+        /// Its alternative name servers.
+        name_servers: Vec<NameServer>,
+    },
+    /// The local data of a response policy rule.
+    ResponsePolicy(PolicyRule),
     /// A private zone.
     PrivateZone(Candidate),
+    /// A forwarding zone.
+    ForwardingZone(Candidate),
     /// A peering zone; the next hop tells more.
     PeeringZone(Candidate),
     /// Compute Engine's internal names.
@@ -128,8 +193,10 @@ pub enum Match {
         /// The longest existing ancestor; a wildcard would have to stand directly below it.
         closest_encloser: String,
     },
-    /// It was not looked for: the chain of peering zones is too long.
+    /// It was not looked for: the chain of peering zones is too long, or ends nowhere.
     NotAsked,
+    /// Name servers have to be asked.
+    Forwarded,
 }
 
 /// A zone that another network sees.
@@ -172,24 +239,57 @@ impl Resolution {
         of_type.filter_map(|record| record.data.parse().ok()).collect()
     }
 
-    /// The managed zone that decided last, where it was one.
+    /// The managed zone or policy that decided last, where it was one.
     pub fn zone(&self) -> Option<&SelfLink> {
         match &self.lookups.last()?.hops.last()?.chosen {
-            Chosen::PrivateZone(candidate) | Chosen::PeeringZone(candidate) => {
-                Some(&candidate.zone)
-            }
+            Chosen::PrivateZone(candidate)
+            | Chosen::ForwardingZone(candidate)
+            | Chosen::PeeringZone(candidate) => Some(&candidate.zone),
+            Chosen::ServerPolicy { policy, .. } => Some(policy),
+            Chosen::ResponsePolicy(rule) => Some(&rule.policy),
             Chosen::Internal { .. } | Chosen::Public { .. } => None,
         }
+    }
+
+    /// The name servers that have to be asked, and as which network.
+    pub fn name_servers(&self) -> Option<(&NetworkId, &[NameServer])> {
+        let hop = self.lookups.last()?.hops.last()?;
+        match &hop.chosen {
+            Chosen::ServerPolicy { name_servers, .. }
+            | Chosen::ForwardingZone(Candidate { name_servers, .. }) => {
+                Some((&hop.network, name_servers))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same as another network's clients see it; nothing where that network has nothing of its
+    /// own to say.
+    pub fn horizon(&self) -> Option<Horizon> {
+        let decided_by = self.zone()?.clone();
+        let servers = self.name_servers().map_or(&[][..], |(_, servers)| servers);
+        Some(Horizon {
+            networks: vec![self.network.clone()],
+            decided_by,
+            response_code: self.response_code,
+            records: self.records.iter().map(|record| record.data.clone()).collect(),
+            name_servers: servers.iter().map(|server| server.address).collect(),
+        })
     }
 }
 
 impl View<'_> {
     /// Resolves a name as the resolver of this network does, and tells why: the same decision as
     /// [`View::answer`].
-    pub fn resolve(self, name: &Name, record_type: RecordType) -> Resolution {
+    pub fn resolve(
+        self,
+        name: &Name,
+        record_type: RecordType,
+        now: &dyn Circumstances,
+    ) -> Resolution {
         let mut asked = Box::new(Asked::new());
         asked.set(name.as_wire());
-        let decision = decide(self, &mut asked, record_type);
+        let decision = decide(self, &mut asked, record_type, now);
         let mut lookups = Vec::new();
         let mut current = name.clone();
         for step in decision.steps() {
@@ -200,28 +300,29 @@ impl View<'_> {
             }
             lookups.push(lookup);
         }
-        let response_code = match decision.end {
-            End::Records | End::AllRecords | End::NoData => ResponseCode::NoError,
-            End::NxDomain => ResponseCode::NxDomain,
-            End::PeeringTooDeep | End::CnameChain => ResponseCode::ServFail,
-        };
         Resolution {
             network: self.network().clone(),
             name: name.to_string(),
             record_type,
-            response_code,
+            response_code: decision.response_code(),
             reason: decision.reason(self.snapshot),
             lookups,
             records: answer_records(&decision, name, record_type),
             authority: self.authority(&decision),
+            split_horizon: Vec::new(),
         }
     }
 
     /// The answer section alone, without the evidence: for log lines.
-    pub fn records(self, name: &Name, record_type: RecordType) -> Vec<Record> {
+    pub fn records(
+        self,
+        name: &Name,
+        record_type: RecordType,
+        now: &dyn Circumstances,
+    ) -> Vec<Record> {
         let mut asked = Box::new(Asked::new());
         asked.set(name.as_wire());
-        answer_records(&decide(self, &mut asked, record_type), name, record_type)
+        answer_records(&decide(self, &mut asked, record_type, now), name, record_type)
     }
 
     fn lookup(self, decision: &Decision<'_>, step: &Step<'_>, name: &Name) -> Lookup {
@@ -231,7 +332,7 @@ impl View<'_> {
         let mut network = step.from;
         for zone in &decision.peerings[step.peered[0]..step.peered[1]] {
             hops.push(self.hop(network, *zone, &asked));
-            if let Contents::Peering(target) = &self.snapshot.zones[*zone as usize].contents {
+            if let Contents::Peering(Some(target)) = &self.snapshot.zones[*zone as usize].contents {
                 network = *target;
             }
         }
@@ -248,7 +349,8 @@ impl View<'_> {
             Found::Nothing { encloser } => Match::Nothing {
                 closest_encloser: Name::from_wire(asked.suffix(*encloser)).to_string(),
             },
-            Found::Unasked => Match::NotAsked,
+            Found::Unasked | Found::Deactivated => Match::NotAsked,
+            Found::Forwarded => Match::Forwarded,
         };
         let missing = matches!(step.found, Found::Nothing { .. });
         let entry = &self.snapshot.zones[step.zone as usize];
@@ -257,32 +359,97 @@ impl View<'_> {
             _ => Vec::new(),
         };
         let elsewhere = if missing { self.elsewhere(network, name) } else { Vec::new() };
-        Lookup { name: name.to_string(), hops, found, cname: None, similar, elsewhere }
+        let no_delegation = match &entry.contents {
+            Contents::Records(zone) if missing => delegation(zone, &entry.dns_name, &asked),
+            _ => None,
+        };
+        let routing = self.routing(step);
+        let name = name.to_string();
+        Lookup { name, hops, found, routing, no_delegation, cname: None, similar, elsewhere }
+    }
+
+    /// The items of the routing policy that a step went by.
+    fn routing(self, step: &Step<'_>) -> Vec<RoutingItem> {
+        let Contents::Records(zone) = &self.snapshot.zones[step.zone as usize].contents else {
+            return Vec::new();
+        };
+        let (Found::Name(node) | Found::Wildcard(node)) = &step.found else { return Vec::new() };
+        let mut story = Vec::new();
+        for records in step.answer.sets() {
+            let Records::Picked(record_type, picked) = records else { continue };
+            let Some(routing) = node.record_set(*record_type).and_then(|set| zone.routing(&set))
+            else {
+                continue;
+            };
+            for (position, (item, held)) in routing.items().into_iter().enumerate() {
+                let mut records = Vec::new();
+                for (wire, _) in &held.records {
+                    let set = RecordSet { record_type: *record_type, count: 1, wire };
+                    push_records("", &set, &mut records);
+                }
+                let chosen = picked.choice.why(position);
+                let records = records.into_iter().map(|record| record.data).collect();
+                story.push(RoutingItem { item, records, chosen });
+            }
+        }
+        story
     }
 
     fn hop(self, network: u32, decided: u32, asked: &Asked) -> Hop {
         let held = &self.snapshot.networks[network as usize];
-        let zones = held.managed.matching(&self.snapshot.zones, asked);
-        let candidates = zones.filter_map(|zone| self.candidate(zone)).collect();
-        let entry = &self.snapshot.zones[decided as usize];
+        let zones = &self.snapshot.zones;
+        let candidates =
+            held.managed.matching(zones, asked).filter_map(|zone| self.candidate(zone)).collect();
+        let rule = held.rules.as_ref().filter(|_| held.alternative.is_none());
+        let rule = rule.and_then(|rules| rules.matching(zones, asked));
+        let bypassed = rule.filter(|rule| *rule != decided).and_then(|rule| self.policy_rule(rule));
+        let entry = &zones[decided as usize];
         let dns_name = entry.dns_name.to_string();
-        let chosen = match (self.candidate(decided), &entry.contents, &entry.place) {
-            (Some(candidate), Contents::Peering(_), _) => Chosen::PeeringZone(candidate),
-            (Some(candidate), Contents::Records(_), _) => Chosen::PrivateZone(candidate),
-            (None, _, Place::Internal) => Chosen::Internal { dns_name },
-            (None, ..) => Chosen::Public { dns_name },
+        let chosen = match (&entry.place, &entry.contents) {
+            (Place::ServerPolicy(policy), _) => Chosen::ServerPolicy {
+                policy: policy.clone(),
+                name_servers: name_servers(&entry.contents),
+            },
+            (Place::Internal, _) => Chosen::Internal { dns_name },
+            _ => match (self.policy_rule(decided), self.candidate(decided), &entry.contents) {
+                (Some(rule), ..) => Chosen::ResponsePolicy(rule),
+                (_, Some(candidate), Contents::Peering(_)) => Chosen::PeeringZone(candidate),
+                (_, Some(candidate), Contents::Forwarding(_)) => Chosen::ForwardingZone(candidate),
+                (_, Some(candidate), _) => Chosen::PrivateZone(candidate),
+                (_, None, _) => Chosen::Public { dns_name },
+            },
         };
-        Hop { network: held.id.clone(), candidates, chosen }
+        Hop { network: held.id.clone(), bypassed, candidates, chosen }
+    }
+
+    fn policy_rule(self, index: u32) -> Option<PolicyRule> {
+        let entry = &self.snapshot.zones[index as usize];
+        let Place::ResponsePolicyRule { policy, rule, wildcard } = &entry.place else {
+            return None;
+        };
+        let dns_name = match (wildcard, entry.dns_name.as_wire()) {
+            (false, _) => entry.dns_name.to_string(),
+            (true, [0]) => "*.".to_owned(),
+            (true, _) => format!("*.{}", entry.dns_name),
+        };
+        Some(PolicyRule { policy: policy.clone(), rule: rule.to_string(), dns_name })
     }
 
     fn candidate(self, zone: u32) -> Option<Candidate> {
         let entry = &self.snapshot.zones[zone as usize];
         let Place::Managed(link, _) = &entry.place else { return None };
         let peering = match &entry.contents {
-            Contents::Peering(target) => Some(self.snapshot.networks[*target as usize].id.clone()),
-            Contents::Records(_) => None,
+            Contents::Peering(Some(target)) => {
+                Some(self.snapshot.networks[*target as usize].id.clone())
+            }
+            _ => None,
         };
-        Some(Candidate { zone: link.clone(), dns_name: entry.dns_name.to_string(), peering })
+        Some(Candidate {
+            zone: link.clone(),
+            dns_name: entry.dns_name.to_string(),
+            peering,
+            name_servers: name_servers(&entry.contents),
+        })
     }
 
     /// Near misses across the border of a network.
@@ -300,7 +467,10 @@ impl View<'_> {
             }
             _ => None,
         });
-        unseen.collect()
+        let mut unseen: Vec<Elsewhere> = unseen.collect();
+        // A reverse lookup zone stands here once for each network that sees it.
+        unseen.dedup();
+        unseen
     }
 
     fn authority(self, decision: &Decision<'_>) -> Option<Record> {
@@ -317,22 +487,36 @@ impl View<'_> {
     }
 }
 
+fn name_servers(contents: &Contents) -> Vec<NameServer> {
+    match contents {
+        Contents::Forwarding(servers) => servers.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// The nearest ancestor, or the name itself, that has NS records below the apex: they would
+/// delegate in a public zone, and are but records in a private one (4.2, unconfirmed).
+fn delegation(zone: &crate::zone::Zone, apex: &Name, asked: &Asked) -> Option<String> {
+    (0..=asked.labels())
+        .map(|skipped| (asked.hash(skipped), asked.suffix(skipped)))
+        .take_while(|(_, name)| name.len() > apex.as_wire().len())
+        .find(|(hash, name)| {
+            zone.node(*hash, name).is_some_and(|node| node.record_set(RecordType::NS).is_some())
+        })
+        .map(|(_, name)| Name::from_wire(name).to_string())
+}
+
 /// The answer section of a decision.
 fn answer_records(decision: &Decision<'_>, name: &Name, record_type: RecordType) -> Vec<Record> {
     let mut records = Vec::new();
-    if matches!(decision.end, End::PeeringTooDeep | End::CnameChain) {
+    if decision.response_code() == ResponseCode::ServFail {
         return records;
     }
     let mut current = name.clone();
     for step in decision.steps() {
         let owner = current.to_string();
-        if let (End::AllRecords, Found::Name(node) | Found::Wildcard(node)) =
-            (decision.end, step.found)
-        {
-            node.record_sets().for_each(|set| push_records(&owner, &set, &mut records));
-        }
-        if let Some(set) = &step.answer {
-            push_records(&owner, set, &mut records);
+        for set in step.answer.sets() {
+            push_records(&owner, &set.set(), &mut records);
         }
         if let Some(target) = followed(step, record_type) {
             current = target;
@@ -343,9 +527,12 @@ fn answer_records(decision: &Decision<'_>, name: &Name, record_type: RecordType)
 
 /// The target of the CNAME record that a step followed.
 fn followed(step: &Step<'_>, record_type: RecordType) -> Option<Name> {
-    let set = step.answer.filter(|set| set.record_type == RecordType::CNAME)?;
-    let (_, target) = set.records().next()?;
-    (record_type != RecordType::CNAME).then(|| Name::from_wire(target))
+    if matches!(record_type, RecordType::CNAME | RecordType::ANY) {
+        return None;
+    }
+    let set = step.answer.sets().first()?.set();
+    let (_, target) = set.records().next().filter(|_| set.record_type == RecordType::CNAME)?;
+    Some(Name::from_wire(target))
 }
 
 fn push_records(owner: &str, set: &RecordSet<'_>, records: &mut Vec<Record>) {
@@ -355,91 +542,4 @@ fn push_records(owner: &str, set: &RecordSet<'_>, records: &mut Vec<Record>) {
         let _ = write_rdata(set.record_type, wire, &mut data);
         records.push(Record { name: owner.to_owned(), ttl, record_type: set.record_type, data });
     }
-}
-
-/// The lines that `postern resolve` and `explain` print.
-impl fmt::Display for Resolution {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {} from {}", self.name, self.record_type, self.network)?;
-        for lookup in &self.lookups {
-            write_lookup(lookup, f)?;
-        }
-        match self.reason {
-            None => writeln!(f, "{}:", self.response_code)?,
-            Some(reason) => writeln!(f, "{}: {reason}: {}", self.response_code, reason.summary())?,
-        }
-        for record in &self.records {
-            writeln!(f, "  {record}")?;
-        }
-        if let Some(soa) = &self.authority {
-            writeln!(f, "  authority: {soa}")?;
-        }
-        match self.reason {
-            Some(Reason::DnsCnameChain) => {
-                writeln!(f, "  fix: {} The limit is {CNAMES_MAX}.", Reason::DnsCnameChain.fix())
-            }
-            Some(reason) => writeln!(f, "  fix: {}", reason.fix()),
-            None => Ok(()),
-        }
-    }
-}
-
-fn write_lookup(lookup: &Lookup, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "  {}", lookup.name)?;
-    for hop in &lookup.hops {
-        write!(f, "    as {}: ", hop.network)?;
-        match &hop.chosen {
-            Chosen::PrivateZone(zone) => {
-                write!(f, "private zone {} (`{}`)", zone.zone, zone.dns_name)?;
-            }
-            Chosen::PeeringZone(zone) => {
-                write!(f, "peering zone {} (`{}`)", zone.zone, zone.dns_name)?;
-                if let Some(target) = &zone.peering {
-                    write!(f, " to {target}")?;
-                }
-            }
-            Chosen::Internal { dns_name } => {
-                write!(f, "no managed zone matches; internal DNS `{dns_name}`")?;
-            }
-            Chosen::Public { dns_name } => {
-                write!(f, "no managed zone matches; public DNS `{dns_name}`")?;
-            }
-        }
-        for (position, passed) in hop.candidates.iter().skip(1).enumerate() {
-            let before = if position == 0 { "; longer than " } else { ", " };
-            write!(f, "{before}`{}` of {}", passed.dns_name, passed.zone)?;
-        }
-        writeln!(f)?;
-    }
-    let list =
-        |types: &[RecordType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match &lookup.found {
-        Match::Name { types } => writeln!(f, "    has {}", list(types))?,
-        Match::EmptyNonTerminal => writeln!(f, "    exists only through names below it")?,
-        Match::Wildcard { wildcard, types } => {
-            writeln!(f, "    wildcard `{wildcard}` has {}", list(types))?;
-        }
-        Match::Nothing { closest_encloser } => {
-            writeln!(
-                f,
-                "    does not exist; the closest name is `{closest_encloser}`, without a wildcard below it"
-            )?;
-        }
-        Match::NotAsked => {
-            writeln!(f, "    not looked for: this is the third peering zone on the way")?;
-        }
-    }
-    if let Some(target) = &lookup.cname {
-        writeln!(f, "    CNAME, followed to `{target}`")?;
-    }
-    if !lookup.similar.is_empty() {
-        writeln!(f, "    near: {}", lookup.similar.join(", "))?;
-    }
-    for Elsewhere { zone, dns_name, networks } in &lookup.elsewhere {
-        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
-        let networks =
-            if networks.is_empty() { "no network".to_owned() } else { networks.join(", ") };
-        writeln!(f, "    not seen from here: {zone} (`{dns_name}`), visible to {networks}")?;
-    }
-    Ok(())
 }

@@ -5,13 +5,18 @@ use crate::asked::Asked;
 use crate::clients::Clients;
 use crate::compile::{self, Problem, ZoneError};
 use crate::google;
+use crate::targets::Targets;
 use crate::zone::Zone;
 use ipnet::Ipv4Net;
-use names::{NetworkId, Reason, SelfLink};
-use slice::dns::{PrivateDnsSlice, ZoneKind};
-use std::collections::HashMap;
+use names::{NetworkId, SelfLink};
+use slice::dns::{
+    DnsInstance, HealthCheckedTarget, NameServer, PrivateDnsSlice, ResponsePolicy, RuleAction,
+    ServerPolicy, ZoneKind,
+};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// What `private-dns` answers from: all networks of a slice, compiled.
 pub struct Snapshot {
@@ -21,38 +26,76 @@ pub struct Snapshot {
     pub(crate) public: Apexes,
     index: HashMap<NetworkId, u32>,
     clients: Clients,
+    health_checked_targets: Vec<HealthCheckedTarget>,
 }
 
-/// A zone with what people call it.
+/// Something that can answer a name, with what people call it.
 pub(crate) struct ZoneEntry {
     pub(crate) place: Place,
     pub(crate) dns_name: Name,
     pub(crate) contents: Contents,
 }
 
-/// In which step of the resolution order a zone stands (private-connectivity 4.1).
+/// In which step of the resolution order it stands (private-connectivity 4.1).
 pub(crate) enum Place {
+    /// An outbound server policy.
+    ServerPolicy(SelfLink),
+    /// A rule of a response policy. The name is the selector, or what a wildcard stands below.
+    ResponsePolicyRule { policy: SelfLink, rule: Box<str>, wildcard: bool },
     /// A managed zone and the networks that see it.
-    Managed(SelfLink, Vec<u32>),
+    Managed(SelfLink, Arc<[u32]>),
     /// Compute Engine internal names.
     Internal,
     /// The simulated public DNS.
     Public,
 }
 
-/// What a zone holds.
+/// What it holds.
 pub(crate) enum Contents {
     /// Records.
     Records(Zone),
-    /// Resolution starts again as this network.
-    Peering(u32),
+    /// Resolution starts again as this network; none where the zone is deactivated.
+    Peering(Option<u32>),
+    /// The name servers that are asked.
+    Forwarding(Arc<[NameServer]>),
+    /// The one name of a response policy rule.
+    LocalData(Zone),
+    /// The response policy does not matter.
+    Bypass,
 }
 
 /// One network's own part of the resolution order.
 pub(crate) struct Network {
     pub(crate) id: NetworkId,
+    /// Step 1: the outbound server policy.
+    pub(crate) alternative: Option<u32>,
+    /// Step 2: the response policy.
+    pub(crate) rules: Option<Arc<Rules>>,
+    /// Step 3.
     pub(crate) managed: Apexes,
+    /// Step 4.
     pub(crate) internal: Apexes,
+    /// `enableLogging` of its server policy.
+    logging: Option<bool>,
+}
+
+/// A response policy: rules for one name each, and rules for all names below one.
+#[derive(Default)]
+pub(crate) struct Rules {
+    exact: Apexes,
+    wildcards: Apexes,
+}
+
+impl Rules {
+    /// The one rule that a question matches: the longest selector (4.2).
+    pub(crate) fn matching(&self, zones: &[ZoneEntry], asked: &Asked) -> Option<u32> {
+        let own = |index: &u32| zones[*index as usize].dns_name.as_wire() == asked.suffix(0);
+        self.exact
+            .matching(zones, asked)
+            .next()
+            .filter(own)
+            .or_else(|| self.wildcards.matching(zones, asked).find(|index| !own(index)))
+    }
 }
 
 /// One network's sight of a snapshot: who asks decides what is true.
@@ -67,6 +110,11 @@ impl<'s> View<'s> {
     pub fn network(&self) -> &'s NetworkId {
         &self.snapshot.networks[self.network as usize].id
     }
+
+    /// What the server policy of the network says of query logs; nothing where it says nothing.
+    pub fn logging(&self) -> Option<bool> {
+        self.snapshot.networks[self.network as usize].logging
+    }
 }
 
 /// Why a slice cannot be compiled.
@@ -76,6 +124,10 @@ pub enum CompileError {
     Zone(ZoneError),
     /// Two zones of one name are visible to one network (4.2): network, name, both zones.
     SameName(NetworkId, String, [SelfLink; 2]),
+    /// Two policies of one kind apply to one network (4.2): network and both policies.
+    SamePolicy(NetworkId, [SelfLink; 2]),
+    /// Two rules of a response policy have one name: the policy and the name.
+    SameRule(SelfLink, String),
     /// An instance whose internal name is no name: the record and what is wrong with it.
     Instance(String),
     /// The same client range belongs to two networks.
@@ -90,6 +142,12 @@ impl fmt::Display for CompileError {
                 f,
                 "managed zones {first} and {second}: both have the dnsName `{dns_name}` and are visible to the network {network}"
             ),
+            CompileError::SamePolicy(network, [first, second]) => {
+                write!(f, "policies {first} and {second}: both apply to the network {network}")
+            }
+            CompileError::SameRule(policy, name) => {
+                write!(f, "response policy {policy}: two rules have the dnsName `{name}`")
+            }
             CompileError::Instance(name) => {
                 write!(f, "internal DNS of an instance: {name}")
             }
@@ -105,19 +163,23 @@ impl std::error::Error for CompileError {}
 impl Snapshot {
     /// Compiles a slice. All mistakes are returned at once.
     pub fn compile(slice: &PrivateDnsSlice) -> Result<Snapshot, Vec<CompileError>> {
-        let PrivateDnsSlice { network, zones, instances, views } = slice;
+        let PrivateDnsSlice { network, zones, instances, views, policies, response_policies } =
+            slice;
         let mut building = Building::default();
         building.network(network);
-        for zone in zones {
-            building.zone(zone);
-        }
-        let mut by_network: Vec<(u32, Vec<&slice::dns::DnsInstance>)> = Vec::new();
+        let mut by_network: BTreeMap<u32, Vec<&DnsInstance>> = BTreeMap::new();
         for instance in instances {
             let network = building.network(&instance.network);
-            match by_network.iter_mut().find(|(of, _)| *of == network) {
-                Some((_, held)) => held.push(instance),
-                None => by_network.push((network, vec![instance])),
-            }
+            by_network.entry(network).or_default().push(instance);
+        }
+        for zone in zones {
+            building.zone(zone, &by_network);
+        }
+        for policy in policies {
+            building.server_policy(policy);
+        }
+        for policy in response_policies {
+            building.response_policy(policy);
         }
         let clients =
             Clients::new(views.iter().map(|view| (view.clients, building.network(&view.network))));
@@ -128,7 +190,7 @@ impl Snapshot {
         });
         building.internal(&by_network);
         let public = building.synthetic(google::public_zones(), Place::Public);
-        let Building { zones, mut networks, index, errors, .. } = building;
+        let Building { zones, mut networks, index, errors, targets, .. } = building;
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -136,7 +198,14 @@ impl Snapshot {
             network.managed.close();
             network.internal.close();
         }
-        Ok(Snapshot { zones, networks, public, index, clients })
+        let health_checked_targets = targets.into_all();
+        Ok(Snapshot { zones, networks, public, index, clients, health_checked_targets })
+    }
+
+    /// The targets of routing policies whose health somebody has to know, each once;
+    /// [`Circumstances`](crate::Circumstances) speaks of them by position.
+    pub fn health_checked_targets(&self) -> &[HealthCheckedTarget] {
+        &self.health_checked_targets
     }
 
     /// The sight of one network; none where nothing of the slice names it.
@@ -164,8 +233,8 @@ impl Snapshot {
     /// Octets of memory that the compiled records hold.
     pub fn record_memory(&self) -> usize {
         let held = |entry: &ZoneEntry| match &entry.contents {
-            Contents::Records(zone) => zone.memory(),
-            Contents::Peering(_) => 0,
+            Contents::Records(zone) | Contents::LocalData(zone) => zone.memory(),
+            Contents::Peering(_) | Contents::Forwarding(_) | Contents::Bypass => 0,
         };
         self.zones.iter().map(held).sum()
     }
@@ -184,6 +253,9 @@ struct Building {
     index: HashMap<NetworkId, u32>,
     /// Which managed zone a network sees under a name.
     visible: HashMap<(u32, Name), SelfLink>,
+    /// Which server policy and which response policy apply to a network.
+    applied: [HashMap<u32, SelfLink>; 2],
+    targets: Targets,
     errors: Vec<CompileError>,
 }
 
@@ -194,59 +266,184 @@ impl Building {
             return *index;
         }
         let index = self.networks.len() as u32;
-        let (managed, internal) = (Apexes::default(), Apexes::default());
-        self.networks.push(Network { id: id.clone(), managed, internal });
+        self.networks.push(Network {
+            id: id.clone(),
+            alternative: None,
+            rules: None,
+            managed: Apexes::default(),
+            internal: Apexes::default(),
+            logging: None,
+        });
         self.index.insert(id.clone(), index);
         index
     }
 
-    fn zone(&mut self, zone: &slice::dns::ManagedZone) {
-        let slice::dns::ManagedZone { self_link, dns_name, networks, kind } = zone;
-        let name = match Name::parse(dns_name) {
-            Ok(name) => name,
+    /// The name of something, unless it is none.
+    fn named(&mut self, of: &SelfLink, text: &str) -> Option<Name> {
+        match Name::parse(text) {
+            Ok(name) => Some(name),
             Err(why) => {
-                self.errors.push(CompileError::Zone(ZoneError {
-                    zone: self_link.clone(),
-                    record_set: None,
-                    rrdata: None,
-                    record: String::new(),
-                    problem: Problem::Name(why),
-                }));
-                return;
+                let problem = Problem::Name(why);
+                self.errors.push(CompileError::Zone(ZoneError::of_zone(of.clone(), problem)));
+                None
             }
-        };
-        let contents = match kind {
-            ZoneKind::Private(record_sets) => match compile::zone(self_link, &name, record_sets) {
-                Ok(zone) => Contents::Records(zone),
-                Err(errors) => {
-                    self.errors.extend(errors.into_iter().map(CompileError::Zone));
-                    return;
-                }
-            },
-            ZoneKind::Peering(target) => Contents::Peering(self.network(target)),
-        };
+        }
+    }
+
+    fn compiled(&mut self, zone: Result<Zone, Vec<ZoneError>>) -> Option<Zone> {
+        match zone {
+            Ok(zone) => Some(zone),
+            Err(errors) => {
+                self.errors.extend(errors.into_iter().map(CompileError::Zone));
+                None
+            }
+        }
+    }
+
+    fn zone(
+        &mut self,
+        zone: &slice::dns::ManagedZone,
+        instances: &BTreeMap<u32, Vec<&DnsInstance>>,
+    ) {
+        let slice::dns::ManagedZone { self_link, dns_name, networks, kind } = zone;
+        let Some(name) = self.named(self_link, dns_name) else { return };
         let mut seen_by: Vec<u32> = Vec::new();
         for id in networks {
             let network = self.network(id);
-            if seen_by.contains(&network) {
-                continue;
-            }
-            seen_by.push(network);
-            let index = self.zones.len() as u32;
-            match self.visible.insert((network, name.clone()), self_link.clone()) {
-                None => self.networks[network as usize].managed.insert(&name, index),
-                Some(other) => {
-                    let both = [other, self_link.clone()];
-                    self.errors.push(CompileError::SameName(id.clone(), name.to_string(), both));
-                }
+            if !seen_by.contains(&network) {
+                seen_by.push(network);
             }
         }
+        let seen_by: Arc<[u32]> = seen_by.into();
+        let contents = match kind {
+            ZoneKind::Private(record_sets) => {
+                let zone = compile::zone(self_link, &name, record_sets, &mut self.targets);
+                match self.compiled(zone) {
+                    Some(zone) => Contents::Records(zone),
+                    None => return,
+                }
+            }
+            ZoneKind::Peering(target) => Contents::Peering(Some(self.network(target))),
+            ZoneKind::Deactivated => Contents::Peering(None),
+            ZoneKind::Forwarding(servers) => Contents::Forwarding(servers.as_slice().into()),
+            ZoneKind::ReverseLookup => {
+                // Each network has its own instances, hence its own records.
+                for network in seen_by.iter() {
+                    let own = instances.get(network).map_or(&[][..], Vec::as_slice);
+                    let mut record_sets = google::reverse_records(own);
+                    record_sets.retain(|set| {
+                        Name::parse(&set.name).is_ok_and(|owner| owner.is_within(&name))
+                    });
+                    let zone = compile::zone(self_link, &name, &record_sets, &mut self.targets);
+                    let Some(zone) = self.compiled(zone) else { continue };
+                    let place = Place::Managed(self_link.clone(), seen_by.clone());
+                    self.bind(&[*network], self_link, &name);
+                    let contents = Contents::Records(zone);
+                    self.zones.push(ZoneEntry { place, dns_name: name.clone(), contents });
+                }
+                return;
+            }
+        };
+        self.bind(&seen_by, self_link, &name);
         let place = Place::Managed(self_link.clone(), seen_by);
         self.zones.push(ZoneEntry { place, dns_name: name, contents });
     }
 
+    /// Lets networks see the zone that comes next.
+    fn bind(&mut self, networks: &[u32], self_link: &SelfLink, name: &Name) {
+        let index = self.zones.len() as u32;
+        for network in networks {
+            let held = &mut self.networks[*network as usize];
+            match self.visible.insert((*network, name.clone()), self_link.clone()) {
+                None => held.managed.insert(name, index),
+                Some(other) => {
+                    let (id, both) = (held.id.clone(), [other, self_link.clone()]);
+                    self.errors.push(CompileError::SameName(id, name.to_string(), both));
+                }
+            }
+        }
+    }
+
+    /// Applies a policy of one kind to networks, each of which has one of the kind at most.
+    fn apply(
+        &mut self,
+        kind: usize,
+        self_link: &SelfLink,
+        networks: &[NetworkId],
+        set: impl Fn(&mut Network),
+    ) {
+        for id in networks {
+            let network = self.network(id);
+            match self.applied[kind].insert(network, self_link.clone()) {
+                Some(other) if other != *self_link => {
+                    let both = [other, self_link.clone()];
+                    self.errors.push(CompileError::SamePolicy(id.clone(), both));
+                }
+                _ => set(&mut self.networks[network as usize]),
+            }
+        }
+    }
+
+    fn server_policy(&mut self, policy: &ServerPolicy) {
+        let ServerPolicy { self_link, networks, alternative_name_servers, enable_logging, .. } =
+            policy;
+        let index = (!alternative_name_servers.is_empty()).then_some(self.zones.len() as u32);
+        if index.is_some() {
+            self.zones.push(ZoneEntry {
+                place: Place::ServerPolicy(self_link.clone()),
+                dns_name: Name::root(),
+                contents: Contents::Forwarding(alternative_name_servers.as_slice().into()),
+            });
+        }
+        self.apply(0, self_link, networks, |network| {
+            network.alternative = index;
+            network.logging = *enable_logging;
+        });
+    }
+
+    fn response_policy(&mut self, policy: &ResponsePolicy) {
+        let ResponsePolicy { self_link, networks, rules: written } = policy;
+        let mut rules = Rules::default();
+        let mut known = HashSet::new();
+        for rule in written {
+            let Some(selector) = self.named(self_link, &rule.dns_name) else { continue };
+            if !known.insert(selector.clone()) {
+                let name = selector.to_string();
+                self.errors.push(CompileError::SameRule(self_link.clone(), name));
+                continue;
+            }
+            let contents = match &rule.action {
+                RuleAction::BypassResponsePolicy => Contents::Bypass,
+                RuleAction::LocalData(record_sets) => {
+                    let zone = compile::local_data(self_link, &selector, record_sets);
+                    match self.compiled(zone) {
+                        Some(zone) => Contents::LocalData(zone),
+                        None => continue,
+                    }
+                }
+            };
+            let index = self.zones.len() as u32;
+            let parent = selector.below_wildcard();
+            match &parent {
+                Some(parent) => rules.wildcards.insert(parent, index),
+                None => rules.exact.insert(&selector, index),
+            }
+            let place = Place::ResponsePolicyRule {
+                policy: self_link.clone(),
+                rule: rule.name.as_str().into(),
+                wildcard: parent.is_some(),
+            };
+            let dns_name = parent.unwrap_or(selector);
+            self.zones.push(ZoneEntry { place, dns_name, contents });
+        }
+        rules.exact.close();
+        rules.wildcards.close();
+        let rules = Arc::new(rules);
+        self.apply(1, self_link, networks, |network| network.rules = Some(rules.clone()));
+    }
+
     /// Step 4 of the order for every network: networks without instances share one zone.
-    fn internal(&mut self, by_network: &[(u32, Vec<&slice::dns::DnsInstance>)]) {
+    fn internal(&mut self, by_network: &BTreeMap<u32, Vec<&DnsInstance>>) {
         let common = self.synthetic(google::internal_zones(&[]), Place::Internal);
         for network in &mut self.networks {
             network.internal = common.clone();
@@ -265,7 +462,8 @@ impl Building {
                 continue;
             };
             // A link for diagnostics only; these zones are no resources.
-            match compile::zone(&SelfLink::new("internal"), &name, &record_sets) {
+            match compile::zone(&SelfLink::new("internal"), &name, &record_sets, &mut self.targets)
+            {
                 Ok(zone) => {
                     apexes.insert(&name, self.zones.len() as u32);
                     let place = match place {
@@ -332,13 +530,5 @@ impl Apexes {
             }
             None
         })
-    }
-}
-
-/// What a refusal to resolve is called in the one registry.
-pub(crate) const fn reason_of_absence(place: &Place) -> Reason {
-    match place {
-        Place::Managed(..) => Reason::DnsNxdomain,
-        Place::Internal | Place::Public => Reason::DnsNameNotFound,
     }
 }

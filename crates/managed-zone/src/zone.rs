@@ -7,6 +7,7 @@
 use crate::Name;
 use crate::asked::{Asked, extend};
 use crate::record_type::RecordType;
+use crate::routing::Routing;
 
 /// The records of one zone.
 pub(crate) struct Zone {
@@ -20,9 +21,25 @@ pub(crate) struct Zone {
     /// The SOA record for negative answers, from its type on: TTL is the lesser of its own and
     /// its minimum (RFC 2308, 3).
     negative_soa: Box<[u8]>,
+    /// What record sets with [`ROUTED`] point to.
+    routing: Box<[Routing]>,
 }
 
 impl Zone {
+    /// The routing policy of a record set that has one.
+    pub(crate) fn routing(&self, set: &RecordSet<'_>) -> Option<&Routing> {
+        if set.count != ROUTED {
+            return None;
+        }
+        let at: [u8; 4] = set.wire.try_into().ok()?;
+        self.routing.get(u32::from_be_bytes(at) as usize)
+    }
+
+    /// The only name of a zone that was made for one.
+    pub(crate) fn first(&self) -> Node<'_> {
+        Node::at(&self.arena, 0).0
+    }
+
     /// The node of a name by its hash and wire form.
     pub(crate) fn node(&self, hash: u64, name: &[u8]) -> Option<Node<'_>> {
         let position = find(&self.slots, &self.arena, hash, name).ok()?;
@@ -131,6 +148,10 @@ impl<'z> Iterator for RecordSets<'z> {
         })
     }
 }
+
+/// The count of a record set with a routing policy: its wire form is the position of the policy in
+/// the zone. A record set that can be sent has fewer records.
+pub(crate) const ROUTED: u16 = u16::MAX;
 
 /// The records of one name and type, ready to be sent.
 #[derive(Clone, Copy)]
@@ -260,7 +281,7 @@ impl Builder {
     }
 
     /// Adds the empty non-terminals (RFC 4592, 2.2.2) and closes the zone.
-    pub(crate) fn finish(mut self, negative_soa: Vec<u8>) -> Option<Zone> {
+    pub(crate) fn finish(mut self, negative_soa: Vec<u8>, routing: Vec<Routing>) -> Option<Zone> {
         let (mut position, named) = (0, self.arena.len());
         while position < named {
             let (node, end) = Node::at(&self.arena, position);
@@ -281,6 +302,7 @@ impl Builder {
             arena: self.arena.into_boxed_slice(),
             wildcards: self.wildcards,
             negative_soa: negative_soa.into_boxed_slice(),
+            routing: routing.into_boxed_slice(),
         })
     }
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{network, private, slice};
-use managed_zone::{Name, RecordType, ResponseCode, Snapshot};
+use managed_zone::{FairWeather, Name, RecordType, ResponseCode, Snapshot};
 use proptest::prelude::*;
 use slice::dns::{ManagedZone, ZoneKind};
 
@@ -44,6 +44,7 @@ fn model(zones: &[ManagedZone], from: &str, name: &str, record_type: &str) -> Ou
                 continue;
             }
             ZoneKind::Private(held) => held,
+            other => panic!("not generated: {other:?}"),
         };
         let owner = if exists(held, zone, &name) {
             name.clone()
@@ -156,7 +157,7 @@ fn zones() -> impl Strategy<Value = Vec<ManagedZone>> {
 fn ours(snapshot: &Snapshot, from: &str, name: &str, record_type: RecordType) -> Outcome {
     let view = snapshot.view(&network(from)).unwrap_or_else(|| panic!("no network"));
     let name = Name::parse(name).unwrap_or_else(|error| panic!("{error}"));
-    let resolution = view.resolve(&name, record_type);
+    let resolution = view.resolve(&name, record_type, &FairWeather::default());
     let records: Vec<_> =
         resolution.records.iter().map(|r| (r.name.clone(), r.data.clone())).collect();
     let chain = || records.iter().map(|(_, data)| data.clone()).collect();

@@ -8,7 +8,8 @@ mod common;
 use common::{instance, network, peering, private, slice};
 use hickory_proto::op::Message;
 use managed_zone::{
-    Chosen, Match, Name, RecordType, Resolution, Scratch, Snapshot, TCP_SIZE_MAX, Transport,
+    Chosen, FairWeather, Match, Name, Outcome, RecordType, Resolution, Scratch, Snapshot,
+    TCP_SIZE_MAX, Transport,
 };
 use slice::dns::PrivateDnsSlice;
 
@@ -20,7 +21,7 @@ fn resolve(snapshot: &Snapshot, from: &str, name: &str, record_type: &str) -> Re
     let view = snapshot.view(&network(from)).unwrap_or_else(|| panic!("no network {from}"));
     let asked = Name::parse(name).unwrap_or_else(|error| panic!("{name}: {error}"));
     let record_type: RecordType = record_type.parse().unwrap_or_else(|e| panic!("{e}"));
-    let resolution = view.resolve(&asked, record_type);
+    let resolution = view.resolve(&asked, record_type, &FairWeather::default());
 
     let mut query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
     query.extend_from_slice(asked.as_wire());
@@ -28,7 +29,8 @@ fn resolve(snapshot: &Snapshot, from: &str, name: &str, record_type: &str) -> Re
     query.extend_from_slice(&[0, 1]);
     let mut out = vec![0; TCP_SIZE_MAX];
     let answered = view
-        .answer(&query, Transport::Tcp, &mut Scratch::new(), &mut out)
+        .answer(&query, Transport::Tcp, &FairWeather::default(), &mut Scratch::new(), &mut out)
+        .and_then(Outcome::finished)
         .unwrap_or_else(|| panic!("no answer for {name}"));
     assert_eq!(answered.response_code, resolution.response_code, "{name}");
     assert_eq!(answered.reason, resolution.reason, "{name}");

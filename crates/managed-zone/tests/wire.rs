@@ -6,9 +6,12 @@ mod common;
 use common::{network, private, slice};
 use hickory_proto::op::Message;
 use managed_zone::{
-    Answered, ResponseCode, Scratch, Snapshot, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX,
+    Answered, FairWeather, Outcome, ResponseCode, Scratch, Snapshot, TCP_SIZE_MAX, Transport,
+    UDP_SIZE_MAX,
 };
 use proptest::prelude::*;
+
+const NOW: FairWeather<'static> = FairWeather { region: None };
 
 fn snapshot() -> Snapshot {
     let many: Vec<String> = (0..40).map(|i| format!("10.0.1.{i}")).collect();
@@ -67,7 +70,7 @@ fn ask(query: &[u8], transport: Transport) -> Option<(Vec<u8>, ResponseCode)> {
     let view = snapshot.view(&network("p/n"))?;
     let mut out = vec![0xEE; TCP_SIZE_MAX];
     let Answered { length, response_code, .. } =
-        view.answer(query, transport, &mut Scratch::new(), &mut out)?;
+        view.answer(query, transport, &NOW, &mut Scratch::new(), &mut out)?.finished()?;
     out.truncate(length);
     Some((out, response_code))
 }
@@ -260,8 +263,8 @@ fn nothing_is_written_beyond_the_room_given() {
     let query = query_edns("many.example.com", 1, 1232, 0, 0);
     for room in 0..UDP_SIZE_MAX {
         let mut out = vec![0; room];
-        let answered = view.answer(&query, Transport::Udp, &mut Scratch::new(), &mut out);
-        if let Some(answered) = answered {
+        let outcome = view.answer(&query, Transport::Udp, &NOW, &mut Scratch::new(), &mut out);
+        if let Some(answered) = outcome.and_then(Outcome::finished) {
             assert!(answered.length <= room);
             assert!(Message::from_vec(&out[..answered.length]).is_ok(), "{room}");
         } else {

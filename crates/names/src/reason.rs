@@ -66,6 +66,18 @@ reasons! {
     DnsPeeringTooDeep = "DNS_PEERING_TOO_DEEP", "Let the peering zone target the network that holds the private zone.";
     /// A CNAME chain is longer than 16 or runs in a circle.
     DnsCnameChain = "DNS_CNAME_CHAIN", "Shorten the chain of CNAME records.";
+    /// A response policy rule answers the name, and has no record of this type.
+    DnsResponsePolicy = "DNS_RESPONSE_POLICY", "Add the type to the rule's localData, or let a bypassResponsePolicy rule exempt the name.";
+    /// The target network of the peering zone was deleted, and the zone is deactivated.
+    DnsPeeringDeactivated = "DNS_PEERING_DEACTIVATED", "Let the peering zone target a network that exists, and remove deactivateTime.";
+    /// A name server outside of the zones answers; what it says is not in the topology.
+    DnsForwarded = "DNS_FORWARDED", "Ask the name server itself, or from a workload with `postern exec`.";
+    /// None of the name servers that the question was forwarded to responded.
+    DnsUpstreamSilent = "DNS_UPSTREAM_SILENT", "Start the name server, and see to a route and a firewall rule for port 53 between it and the network.";
+    /// The name server that the question was forwarded to answered with something that is no answer.
+    DnsUpstreamMalformed = "DNS_UPSTREAM_MALFORMED", "Look at what the name server answers, with `dig` from a workload of the network.";
+    /// The name server that the question was forwarded to has no such record.
+    DnsUpstreamNegative = "DNS_UPSTREAM_NEGATIVE", "Add the record at the name server.";
     /// The DNS message is malformed.
     DnsMalformed = "DNS_MALFORMED", "Send one question that follows RFC 1035, and EDNS version 0.";
     /// The resolver does not do this DNS operation.

@@ -25,6 +25,7 @@ mod load_balancer;
 mod network;
 mod render;
 mod request;
+mod resolve;
 mod token;
 mod trace;
 mod walk;

@@ -4,8 +4,6 @@ use crate::caller::Caller;
 use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
-use crate::world::World;
-use managed_zone::{Chosen, Match, Name, Resolution, Snapshot};
 use names::{NetworkId, Origin, Reason, SelfLink};
 use psc::Admission;
 use serde_json::json;
@@ -22,7 +20,7 @@ impl Walk<'_> {
     ) -> End {
         let address = match asked.host.parse::<Ipv4Addr>() {
             Ok(address) => address,
-            Err(_) => match self.resolve(&caller.network, &asked.host) {
+            Err(_) => match self.resolve(caller, &asked.host) {
                 Ok(address) => address,
                 Err(end) => return end,
             },
@@ -91,8 +89,9 @@ impl Walk<'_> {
         }
     }
 
-    fn resolve(&mut self, network: &NetworkId, host: &str) -> Result<Ipv4Addr, End> {
-        let resolution = match self.world.resolve(network, host, "A") {
+    fn resolve(&mut self, caller: &Caller, host: &str) -> Result<Ipv4Addr, End> {
+        let region = Some(caller.region.as_str());
+        let resolution = match self.world.resolve(&caller.network, region, host, "A") {
             Ok(resolution) => resolution,
             Err(problem) => {
                 let refusal = Refusal::new(Reason::DnsNameNotFound, problem);
@@ -100,7 +99,7 @@ impl Walk<'_> {
                 return Err(self.refuse(step, refusal, End::Silence(Silence::Unresolved)));
             }
         };
-        let shown = resolved(&resolution);
+        let shown = crate::resolve::step(&resolution);
         if let Some(address) = resolution.addresses().first() {
             self.push(shown);
             return Ok(*address);
@@ -243,37 +242,6 @@ impl Walk<'_> {
     }
 }
 
-impl World {
-    /// Resolves a name as the resolver of this network does (`postern resolve`); `record_type` is
-    /// `A`, `CNAME`, ….
-    ///
-    /// # Errors
-    /// A sentence, for what is no name, no type or no network.
-    pub fn resolve(
-        &self,
-        network: &NetworkId,
-        name: &str,
-        record_type: &str,
-    ) -> Result<Resolution, String> {
-        let record_type = record_type.parse().map_err(|error| format!("{error}"))?;
-        let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
-        let snapshot = self.dns.get(network);
-        let view = snapshot.and_then(|snapshot| snapshot.view(network));
-        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
-        let resolution = view.resolve(&name, record_type);
-        if resolution.reason.is_none() {
-            return Ok(resolution);
-        }
-        // The program knows only the zones that can matter to its network. Near misses are better
-        // sought among all of them, by the same decision.
-        let mut slice = topology::private_dns(self.topology(), network);
-        slice.zones.clone_from(&self.topology().zones);
-        let all = Snapshot::compile(&slice).ok();
-        let wide = all.as_ref().and_then(|all| all.view(network));
-        Ok(wide.map_or(resolution, |wide| wide.resolve(&name, record_type)))
-    }
-}
-
 pub(crate) fn network_uri(network: &NetworkId) -> String {
     SelfLink::global(&network.project, "networks", &network.name).to_string()
 }
@@ -323,50 +291,4 @@ fn psc_refusal(
         }
         _ => Refusal::new(reason, reason.summary()),
     }
-}
-
-/// One line: the answer, and who gave it.
-fn resolved(resolution: &Resolution) -> Step {
-    let mut text = format!("{} {}", resolution.name.trim_end_matches('.'), resolution.record_type);
-    let addresses: Vec<String> = resolution.addresses().iter().map(ToString::to_string).collect();
-    match addresses.is_empty() {
-        false => text.push_str(&format!(" → {}", addresses.join(", "))),
-        true => text.push_str(&format!(" → {}", resolution.response_code)),
-    }
-    let mut chain = Vec::new();
-    let mut near = Vec::new();
-    let mut details = Vec::new();
-    for lookup in &resolution.lookups {
-        for hop in &lookup.hops {
-            let line = match &hop.chosen {
-                Chosen::PrivateZone(zone) => format!("private zone {}", zone.zone),
-                Chosen::PeeringZone(zone) => match &zone.peering {
-                    Some(target) => format!("peering zone {} to {target}", zone.zone),
-                    None => format!("peering zone {}", zone.zone),
-                },
-                Chosen::Internal { dns_name } => format!("internal DNS `{dns_name}`"),
-                Chosen::Public { dns_name } => format!("public DNS `{dns_name}`"),
-            };
-            chain.push(line.clone());
-            details.push(format!("as {}: {line}", hop.network));
-        }
-        if let Match::Wildcard { wildcard, .. } = &lookup.found {
-            details.push(format!("wildcard {wildcard}"));
-        }
-        if let Some(target) = &lookup.cname {
-            details.push(format!("{} is a CNAME of {target}", lookup.name));
-        }
-        near.extend(lookup.similar.iter().map(|name| format!("the zone has {name}")));
-        near.extend(lookup.elsewhere.iter().map(|other| {
-            let networks: Vec<String> = other.networks.iter().map(ToString::to_string).collect();
-            format!("not seen from here: {}, visible to {}", other.zone, networks.join(", "))
-        }));
-    }
-    text.push_str(&format!(" ({})", chain.join(" → ")));
-    let mut step = Step::new(State::ResolveName, text);
-    step.resource = resolution.zone().map(ToString::to_string);
-    step.near_misses = near;
-    step.details = details;
-    step.detail = serde_json::to_value(resolution).ok().map(|value| ("resolution", value));
-    step
 }

@@ -3,7 +3,7 @@
 //! Taken from the socket itself and not through tokio's, which costs a seventh more per query
 //! (performance, advice 2); tokio only says when there is something to take.
 
-use crate::program::{Answering, PrivateDns};
+use crate::program::{Answering, PrivateDns, answered};
 use crate::query_log::Exchange;
 use managed_zone::{Snapshot, Transport, UDP_SIZE_MAX};
 use nix::errno::Errno;
@@ -173,7 +173,7 @@ impl Batch {
                 false => snapshot.own_view(),
             };
             let answer = &mut self.answers[self.answered];
-            let answered = view.answer(message, Transport::Udp, scratch, answer);
+            let answered = answered(snapshot, view, message, Transport::Udp, scratch, answer);
             meter.count(answered.as_ref());
             let Some(answered) = answered else { continue };
             log.record(|| {

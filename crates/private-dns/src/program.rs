@@ -2,7 +2,9 @@
 
 use crate::query_log::QueryLog;
 use crate::{datagrams, streams};
-use managed_zone::{Answered, ResponseCode, Scratch, Snapshot};
+use managed_zone::{
+    Answered, FairWeather, Outcome, ResponseCode, Scratch, Snapshot, Transport, Upstream, View,
+};
 use metrics::Counter;
 use names::Reason;
 use runtime::{Accepted, Context, Program, UdpListener, Worker};
@@ -63,6 +65,25 @@ impl Program for PrivateDns {
 
     async fn datagrams(worker: Rc<Worker<Self>>, socket: UdpListener) {
         datagrams::serve(worker, socket).await;
+    }
+}
+
+/// Answers a message. No name server is asked yet: what would be forwarded fails as if all were
+/// silent.
+pub(crate) fn answered<'s>(
+    snapshot: &'s Snapshot,
+    view: View<'s>,
+    message: &[u8],
+    transport: Transport,
+    scratch: &mut Scratch,
+    out: &mut [u8],
+) -> Option<Answered<'s>> {
+    let now = FairWeather::default();
+    match view.answer(message, transport, &now, scratch, out)? {
+        Outcome::Finished(answered) => Some(answered),
+        Outcome::Forward(forward) => {
+            snapshot.resume(*forward, Upstream::Silent, &now, scratch, out)?.finished()
+        }
     }
 }
 

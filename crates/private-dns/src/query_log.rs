@@ -3,7 +3,7 @@
 //! On by default, and a query costs less than a line about it: so the first queries of every
 //! second get a line each, the rest of that second is told in one line with their number.
 
-use managed_zone::{Answered, ResponseCode, Transport, View, question};
+use managed_zone::{Answered, FairWeather, ResponseCode, Transport, View, question};
 use runtime::log::{Severity, Shown, entry};
 use slice::Workload;
 use std::net::Ipv4Addr;
@@ -81,7 +81,7 @@ fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
     let rdata = match (&question, answered.target_type) {
         (Some((name, record_type)), Some(_)) => {
             let mut text = String::new();
-            for record in view.records(name, *record_type) {
+            for record in view.records(name, *record_type, &FairWeather::default()) {
                 let separator = if text.is_empty() { "" } else { "\n" };
                 text += &format!("{separator}{record}");
             }
@@ -122,7 +122,7 @@ fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use managed_zone::{Scratch, Snapshot, UDP_SIZE_MAX};
+    use managed_zone::{Outcome, Scratch, Snapshot, UDP_SIZE_MAX};
     use names::NetworkId;
     use slice::dns::PrivateDnsSlice;
 
@@ -133,13 +133,16 @@ mod tests {
             zones: Vec::new(),
             instances: Vec::new(),
             views: Vec::new(),
+            policies: Vec::new(),
+            response_policies: Vec::new(),
         };
         let snapshot = Snapshot::compile(&slice).expect("no zone can be wrong");
         let view = snapshot.own_view();
         let message = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
         let mut out = [0; UDP_SIZE_MAX];
-        let answered = view.answer(message, Transport::Udp, &mut Scratch::new(), &mut out);
-        let answered = answered.expect("a well-formed query");
+        let now = FairWeather::default();
+        let outcome = view.answer(message, Transport::Udp, &now, &mut Scratch::new(), &mut out);
+        let answered = outcome.and_then(Outcome::finished).expect("a well-formed query");
         let mut log = QueryLog::default();
         let mut told = 0;
         let mut second = |log: &mut QueryLog, queries: u32| {

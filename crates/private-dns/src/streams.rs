@@ -1,7 +1,7 @@
 //! DNS over TCP (RFC 7766): each message with its length before it, several in flight, answered in
 //! order; idle, slow and surplus connections are closed.
 
-use crate::program::{Answering, PrivateDns};
+use crate::program::{Answering, PrivateDns, answered};
 use crate::query_log::Exchange;
 use managed_zone::{TCP_SIZE_MAX, Transport};
 use runtime::{Accepted, Stream, Worker};
@@ -39,7 +39,7 @@ pub(crate) async fn serve(worker: Rc<Worker<PrivateDns>>, accepted: Accepted) {
         let Answering { scratch, meter, log, large } = answering;
         log.tick(Instant::now());
         large.resize(TCP_SIZE_MAX, 0);
-        let answered = view.answer(message, Transport::Tcp, scratch, large);
+        let answered = answered(&snapshot, view, message, Transport::Tcp, scratch, large);
         meter.count(answered.as_ref());
         meter.publish();
         let Some(answered) = answered else { return };

@@ -24,6 +24,7 @@ fn records(lines: &[(&str, &str, &[&str])]) -> Vec<ResourceRecordSet> {
         record_type: (*record_type).to_owned(),
         ttl: 60,
         rrdatas: data.iter().map(|text| (*text).to_owned()).collect(),
+        routing_policy: None,
     };
     lines.iter().map(set).collect()
 }
@@ -48,7 +49,14 @@ fn zone(name: &str, network: &NetworkId, address: &str) -> ManagedZone {
 fn slice(address: &str) -> PrivateDnsSlice {
     let network = NetworkId::new("p", "n");
     let zones = vec![zone("z", &network, address)];
-    PrivateDnsSlice { network, zones, instances: Vec::new(), views: Vec::new() }
+    PrivateDnsSlice {
+        network,
+        zones,
+        instances: Vec::new(),
+        views: Vec::new(),
+        policies: Vec::new(),
+        response_policies: Vec::new(),
+    }
 }
 
 /// A folder of its own for each test, gone with it.

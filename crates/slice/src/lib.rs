@@ -36,6 +36,12 @@ pub struct Topology {
     pub load_balancing: load_balancer::LoadBalancing,
     /// Managed zones.
     pub zones: Vec<dns::ManagedZone>,
+    /// Server policies of Cloud DNS.
+    #[serde(default)]
+    pub dns_policies: Vec<dns::ServerPolicy>,
+    /// Response policies of Cloud DNS.
+    #[serde(default)]
+    pub response_policies: Vec<dns::ResponsePolicy>,
     /// Cloud Run services.
     pub services: Vec<run::Service>,
     /// Service accounts known by an email, declared or used.

@@ -65,13 +65,22 @@ impl Slice for InternalLbSlice {
 }
 
 impl Slice for PrivateDnsSlice {
-    /// `udp` and `tcp` on 169.254.169.254:53.
+    /// `udp` and `tcp` on 169.254.169.254:53, and `udp ADDRESS` and `tcp ADDRESS` on each inbound
+    /// entry of the own network.
     fn listens(&self) -> Vec<Listen> {
         let to = SocketAddrV4::new(METADATA_ADDRESS, 53);
-        vec![
+        let mut all = vec![
             listen("udp", Bind::Udp(self.network.clone(), to)),
             listen("tcp", Bind::Tcp(self.network.clone(), to)),
-        ]
+        ];
+        let entries = self.policies.iter().flat_map(|policy| &policy.inbound);
+        for entry in entries.filter(|entry| entry.network == self.network) {
+            let to = SocketAddrV4::new(entry.address, 53);
+            let key = |protocol: &str| format!("{protocol} {}", entry.address);
+            all.push(listen(&key("udp"), Bind::Udp(self.network.clone(), to)));
+            all.push(listen(&key("tcp"), Bind::Tcp(self.network.clone(), to)));
+        }
+        all
     }
 }
 

@@ -186,9 +186,12 @@ struct ExplainOptions {
 
 #[derive(Debug, Args)]
 struct ResolveOptions {
-    /// The network that asks: PROJECT/NETWORK
+    /// The network that asks, or a declared VM in it: PROJECT/NETWORK[/WORKLOAD]
     #[arg(long)]
     from: path::From,
+    /// The client's region, for geolocation routing policies
+    #[arg(long)]
+    region: Option<String>,
     /// A topology to take instead of what runs
     #[arg(long, value_name = "PATH")]
     topology: Option<PathBuf>,
@@ -265,6 +268,7 @@ pub fn main() -> ExitCode {
             &state_dir,
             options.topology.as_deref(),
             &options.from,
+            options.region.as_deref(),
             &options.name,
             &options.record_type,
             options.json,

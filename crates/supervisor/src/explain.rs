@@ -179,11 +179,12 @@ pub fn resolve(
     state_dir: &Path,
     topology: Option<&Path>,
     from: &path::From,
+    region: Option<&str>,
     name: &str,
     record_type: &str,
     json: bool,
 ) -> ExitCode {
-    let path::From::Network { network, .. } = from else {
+    let path::From::Network { network, workload } = from else {
         eprintln!("postern: --from internet has no private zones; name a network");
         return ExitCode::from(2);
     };
@@ -198,7 +199,16 @@ pub fn resolve(
             return ExitCode::FAILURE;
         }
     };
-    let resolution = match world.resolve(network, name, record_type) {
+    // A network without subnetworks has no clients of its own, and names even so.
+    let region = match world.caller(network, workload.as_deref(), region, None) {
+        Ok(caller) => Some(caller.region),
+        Err(path::CallerError::Region { region: None, .. }) => None,
+        Err(problem) => {
+            eprintln!("postern: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let resolution = match world.resolve(network, region.as_deref(), name, record_type) {
         Ok(resolution) => resolution,
         Err(problem) => {
             eprintln!("postern: {problem}");

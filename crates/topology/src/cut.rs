@@ -225,7 +225,22 @@ pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice 
         zones: zones.map(|(zone, _)| zone.clone()).collect(),
         instances: instances.collect(),
         views: clients.into_iter().filter_map(view).collect(),
+        policies: of_networks(&topology.dns_policies, |policy| &policy.networks, &seen),
+        response_policies: of_networks(
+            &topology.response_policies,
+            |policy| &policy.networks,
+            &seen,
+        ),
     }
+}
+
+/// What applies to one of these networks.
+fn of_networks<T: Clone>(
+    all: &[T],
+    networks: impl Fn(&T) -> &Vec<NetworkId>,
+    seen: &HashSet<&NetworkId>,
+) -> Vec<T> {
+    all.iter().filter(|one| networks(one).iter().any(|id| seen.contains(id))).cloned().collect()
 }
 
 /// The metadata server of a network; the supervisor adds the signing keys.

@@ -5,6 +5,7 @@
 //! panics on some service parameters; the tests hold both against each other where hickory is
 //! right.
 
+mod keys;
 mod present;
 mod service_binding;
 mod tokens;
@@ -72,6 +73,9 @@ pub(crate) fn encode(
 ) -> Result<(), RdataError> {
     let begin = out.len();
     let mut fields = Tokens::new(text);
+    if text.trim_ascii_start().starts_with("\\#") {
+        return keys::generic(record_type, &mut fields, out);
+    }
     match record_type {
         RecordType::A => {
             let address: Ipv4Addr = fields.parse("address", "an IPv4 address")?;
@@ -125,6 +129,10 @@ pub(crate) fn encode(
             fields.name("replacement", out)?;
         }
         RecordType::SVCB | RecordType::HTTPS => service_binding::encode(&mut fields, out)?,
+        RecordType::DS | RecordType::SSHFP | RecordType::TLSA => {
+            keys::digest(record_type, &mut fields, out)?;
+        }
+        RecordType::IPSECKEY => keys::ipseckey(&mut fields, out)?,
         other => {
             // The zone refuses other types by name before it comes here.
             return Err(RdataError::Field("type", other.to_string(), "a type of a private zone"));
@@ -144,6 +152,12 @@ impl Tokens<'_> {
     ) -> Result<T, RdataError> {
         let text = self.next(field)?;
         text.parse().map_err(|_| RdataError::Field(field, text.to_owned(), expected))
+    }
+
+    fn u8(&mut self, field: &'static str, out: &mut Vec<u8>) -> Result<u8, RdataError> {
+        let number: u8 = self.parse(field, "a number up to 255")?;
+        out.push(number);
+        Ok(number)
     }
 
     fn u16(&mut self, field: &'static str, out: &mut Vec<u8>) -> Result<(), RdataError> {

@@ -81,9 +81,50 @@ fn typed(record_type: RecordType, wire: &mut Wire<'_>, out: &mut String) -> Opti
                 parameter(key, value, out)?;
             }
         }
+        RecordType::DS => {
+            wire.number(out)?;
+            numbers(wire, 2, out)?;
+            hexadecimal(std::mem::take(&mut wire.0), out)?;
+        }
+        RecordType::SSHFP => {
+            numbers(wire, 2, out)?;
+            hexadecimal(std::mem::take(&mut wire.0), out)?;
+        }
+        RecordType::TLSA => {
+            numbers(wire, 3, out)?;
+            hexadecimal(std::mem::take(&mut wire.0), out)?;
+        }
+        RecordType::IPSECKEY => {
+            let gateway_type = *wire.0.get(1)?;
+            numbers(wire, 3, out)?;
+            match gateway_type {
+                0 => out.push('.'),
+                1 => write!(out, "{}", wire.ipv4()?).ok()?,
+                2 => write!(out, "{}", wire.ipv6()?).ok()?,
+                3 => wire.name(out)?,
+                _ => return None,
+            }
+            let key = STANDARD.encode(std::mem::take(&mut wire.0));
+            if !key.is_empty() {
+                write!(out, " {key}").ok()?;
+            }
+        }
         _ => return None,
     }
     wire.0.is_empty().then_some(())
+}
+
+/// So many octets as numbers, each with a blank behind it.
+fn numbers(wire: &mut Wire<'_>, count: usize, out: &mut String) -> Option<()> {
+    wire.take(count)?.iter().try_for_each(|number| write!(out, "{number} ").ok())
+}
+
+/// Octets in hexadecimal digits; there is one at least.
+fn hexadecimal(octets: &[u8], out: &mut String) -> Option<()> {
+    if octets.is_empty() {
+        return None;
+    }
+    octets.iter().try_for_each(|octet| write!(out, "{octet:02X}").ok())
 }
 
 fn parameter(key: u16, value: &[u8], out: &mut String) -> Option<()> {

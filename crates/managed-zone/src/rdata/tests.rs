@@ -37,6 +37,11 @@ fn every_type_is_encoded_as_hickory_does_and_reads_back() {
         (RecordType::PTR, "vm.example.com."),
         (RecordType::SOA, "ns.example.com. admin.example.com. 1 21600 3600 259200 300"),
         (RecordType::SRV, "0 5 5060 sip.example.com."),
+        (RecordType::SSHFP, "2 1 123456789ABCDEF67890123456789ABCDEF67890"),
+        (
+            RecordType::TLSA,
+            "3 1 1 D2ABDE240D7CD3EE6B4B28C54DF034B97983A1D16E8A410E4561CB106618E971",
+        ),
         (RecordType::TXT, r#""v=spf1 -all" "second""#),
         (RecordType::TXT, r#""""#),
     ] {
@@ -155,4 +160,41 @@ fn emit(data: &RData, out: &mut Vec<u8>) -> Result<(), hickory_proto::ProtoError
     let mut encoder = BinEncoder::new(out);
     encoder.set_name_encoding(NameEncoding::Uncompressed);
     data.emit(&mut encoder)
+}
+
+#[test]
+fn keys_and_octets_are_read_and_written() {
+    // The examples of RFC 4025, 3.2; hickory does not know the type.
+    for text in [
+        "10 1 2 192.0.2.38 AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==",
+        "10 0 2 . AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==",
+        "10 3 2 mygateway.example.com. AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==",
+        "10 2 2 2001:db8:0:8002::2000:1 AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==",
+        "10 0 0 .",
+    ] {
+        let own = wire(RecordType::IPSECKEY, text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let read_back = present(RecordType::IPSECKEY, &own);
+        assert_eq!(wire(RecordType::IPSECKEY, &read_back), Ok(own), "{text}");
+    }
+    let check = |record_type, text: &str, octets: &[u8]| {
+        assert_eq!(wire(record_type, text).as_deref(), Ok(octets), "{record_type} {text}");
+    };
+    check(RecordType::A, r"\# 4 0A000005", &[10, 0, 0, 5]);
+    check(RecordType::DS, "1 8 2 aB cD", &[0, 1, 8, 2, 0xAB, 0xCD]);
+    assert_eq!(present(RecordType::DS, &[0, 1, 8, 2, 0xAB, 0xCD]), "1 8 2 ABCD");
+    check(RecordType::MX, r"\# 5 000a 0161 00", &[0, 10, 1, b'a', 0]);
+    for (record_type, bad) in [
+        (RecordType::A, r"\# 3 0A0000"),
+        (RecordType::A, r"\# 4 0A0000"),
+        (RecordType::A, r"\# 4 0A00000"),
+        (RecordType::A, r"\# 4 0A00000G"),
+        (RecordType::A, r"\#"),
+        (RecordType::DS, "1 8 2"),
+        (RecordType::SSHFP, "1 256 AB"),
+        (RecordType::IPSECKEY, "10 4 2 . AQ=="),
+        (RecordType::IPSECKEY, "10 0 2 192.0.2.1 AQ=="),
+        (RecordType::IPSECKEY, "10 1 2 192.0.2.1 A"),
+    ] {
+        assert!(wire(record_type, bad).is_err(), "{record_type} {bad}");
+    }
 }

@@ -18,6 +18,7 @@ pub fn record_sets(lines: &str) -> Vec<ResourceRecordSet> {
             ttl: next().parse().unwrap_or_else(|_| panic!("no ttl: {line}")),
             record_type: next().to_owned(),
             rrdatas: next().split(" | ").map(str::to_owned).collect(),
+            routing_policy: None,
         }
     };
     lines.lines().filter(|text| !text.trim().is_empty()).map(line).collect()
@@ -51,5 +52,12 @@ pub fn instance(of: &str, name: &str, address: &str) -> DnsInstance {
 }
 
 pub fn slice(of: &str, zones: Vec<ManagedZone>) -> PrivateDnsSlice {
-    PrivateDnsSlice { network: network(of), zones, instances: Vec::new(), views: Vec::new() }
+    PrivateDnsSlice {
+        network: network(of),
+        zones,
+        instances: Vec::new(),
+        views: Vec::new(),
+        policies: Vec::new(),
+        response_policies: Vec::new(),
+    }
 }

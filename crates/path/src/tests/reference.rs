@@ -44,6 +44,7 @@ fn records(address: &str) -> ZoneKind {
         record_type: "A".to_owned(),
         ttl: 300,
         rrdatas: vec![address.to_owned()],
+        routing_policy: None,
     }])
 }
 

@@ -208,6 +208,7 @@ fn record_sets<'z>(
             record_type: record.record_type.to_ascii_uppercase(),
             ttl: record.ttl.map_or(TTL_DEFAULT, |ttl| u32::try_from(ttl.0).unwrap_or(TTL_DEFAULT)),
             rrdatas: record.rrdatas.iter().map(|data| data.value.clone()).collect(),
+            routing_policy: None,
         });
     }
     (all, written)
@@ -239,6 +240,16 @@ fn report(error: &ZoneError, zone: Mark, written: &[&ResourceRecordSet], finding
         }
         Problem::NotSingle(_) => (Code::RecordConflict, name, "keep one record"),
         Problem::SoaBelowApex => (Code::RecordConflict, name, "remove the record set"),
+        Problem::RoutingType(_) => (Code::RecordData, of_type, "write rrdatas instead"),
+        Problem::RoutingItems(_) => (Code::MissingField, whole, "add the items and their data"),
+        Problem::RoutingLocation(_) => (Code::DuplicateEntry, whole, "keep one item for a region"),
+        Problem::Weight(_) | Problem::Trickle(_) => {
+            (Code::InvalidValue, whole, "write a number such as 0.5")
+        }
+        Problem::DataAndRouting => (Code::ConflictingFields, whole, "keep one of the two"),
+        Problem::WildcardNs => (Code::RecordConflict, name, "remove the record set"),
+        Problem::NotTheRulesName(_) => (Code::RecordOutsideZone, name, "write the rule's dnsName"),
+        Problem::NotInLocalData(_) => (Code::RecordConflict, of_type, "remove the record set"),
         Problem::RecordSetSize(_) => (Code::ListTooLong, whole, "use several names"),
         Problem::ZoneSize => (Code::ListTooLong, zone, "split the zone"),
     };

@@ -1,0 +1,35 @@
+//! What a decision depends on beside the snapshot, asked only where a routing policy decides.
+
+/// The moment at which a question comes: inputs of routing policies, which the decision takes as
+/// they are (no clock, no chance and no network in this crate).
+pub trait Circumstances {
+    /// The region from which the client asks.
+    fn region(&self) -> Option<&str>;
+    /// A number from 0 up to 1, 1 excluded; another one for each question.
+    fn chance(&self) -> f64;
+    /// Is this target healthy? It is the position in
+    /// [`Snapshot::health_checked_targets`](crate::Snapshot::health_checked_targets).
+    fn is_healthy(&self, target: usize) -> bool;
+}
+
+/// A client of this region, if it is known, while everything is healthy and chance is low: what
+/// `explain` assumes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FairWeather<'a> {
+    /// The client's region.
+    pub region: Option<&'a str>,
+}
+
+impl Circumstances for FairWeather<'_> {
+    fn region(&self) -> Option<&str> {
+        self.region
+    }
+
+    fn chance(&self) -> f64 {
+        0.0
+    }
+
+    fn is_healthy(&self, _target: usize) -> bool {
+        true
+    }
+}
