@@ -1,16 +1,14 @@
 //! TLS towards targets (9.2): what is checked, and what the Java runtime says when it fails.
 
+use http_proxy::tls::lenient_verifier;
 use policy_bundle::{TargetEndpoint, TlsMode};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -79,10 +77,9 @@ impl ClientConfigs {
             .collect();
         let verifier: Arc<dyn ServerCertVerifier> = match key.mode {
             TlsMode::Enforce => self.enforce.clone(),
-            mode => Arc::new(Lenient {
-                provider: self.provider.clone(),
-                name: mode == TlsMode::NameOnly,
-            }),
+            // The chain is not looked at: a self-signed certificate with the right name passes
+            // (9.2, measured).
+            mode => lenient_verifier(self.provider.clone(), mode == TlsMode::NameOnly),
         };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&versions)
@@ -97,55 +94,6 @@ impl ClientConfigs {
         let config = Arc::new(config);
         made.insert(key.clone(), config.clone());
         Ok(config)
-    }
-}
-
-/// Without `Enforce` the chain is not looked at: a self-signed certificate with the right name
-/// passes (9.2, measured). The peer must own the certificate in any case.
-#[derive(Debug)]
-struct Lenient {
-    provider: Arc<CryptoProvider>,
-    /// Is the name checked?
-    name: bool,
-}
-
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.name {
-            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -8,7 +8,7 @@ mod policy;
 mod server;
 mod x509;
 
-pub use client::{client_config, client_config_unverified, connect};
+pub use client::{client_config, client_config_unverified, connect, lenient_verifier};
 pub use clients::{ClientCertificate, ClientPolicy};
 pub use hello::{SniPeek, client_hello_sni};
 pub use policy::Policy;
