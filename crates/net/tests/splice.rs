@@ -233,6 +233,61 @@ async fn a_reset_after_a_half_close_passes_too() {
     assert_eq!(end, End::Broken(Side::Target, ErrorKind::BrokenPipe));
 }
 
+/// Fills the path from `sender` on until nothing more goes in; the other end does not read.
+async fn fill(sender: &TcpStream) {
+    let bytes = pattern(1_000_000);
+    let mut refusals = 0;
+    while refusals < 1000 {
+        match sender.try_write(&bytes) {
+            Ok(_) => refusals = 0,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                refusals += 1;
+                tokio::task::yield_now().await; // to the task that carries
+            }
+        }
+    }
+}
+
+/// A reset overtakes what waits for a receiver that takes nothing, in either direction.
+#[tokio::test]
+async fn a_reset_passes_while_the_path_is_full() {
+    let Path { client, mut target, carried, .. } = path(b"", LONG).await;
+    fill(&client).await;
+    reset(&client);
+    drop(client);
+    let end = carried.await.expect("no panic").end;
+    assert_eq!(end, End::Broken(Side::Client, ErrorKind::ConnectionReset));
+    assert_reset(&mut target).await;
+
+    let Path { mut client, target, carried, .. } = path(b"", LONG).await;
+    fill(&target).await;
+    reset(&target);
+    drop(target);
+    let end = carried.await.expect("no panic").end;
+    assert_eq!(end, End::Broken(Side::Target, ErrorKind::ConnectionReset));
+    assert_reset(&mut client).await;
+
+    // The receiver of what waits is the one that goes.
+    let Path { mut client, target, carried, .. } = path(b"", LONG).await;
+    fill(&client).await;
+    reset(&target);
+    drop(target);
+    assert!(matches!(carried.await.expect("no panic").end, End::Broken(Side::Target, _)));
+    assert_reset(&mut client).await;
+}
+
+/// An end of stream would say that all had been carried.
+#[tokio::test]
+async fn a_task_that_is_given_up_resets_both_ends() {
+    let Path { mut client, mut target, carried, .. } = path(b"", LONG).await;
+    client.write_all(b"x").await.expect("written");
+    target.read_exact(&mut [0]).await.expect("read");
+    carried.abort();
+    assert_reset(&mut client).await;
+    assert_reset(&mut target).await;
+}
+
 /// A server that refuses early: it answers, does not read on, and closes, which is a reset.
 #[tokio::test]
 async fn what_was_sent_before_a_reset_still_arrives() {
