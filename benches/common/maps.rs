@@ -222,6 +222,6 @@ pub fn load_balancing(size: usize) -> LoadBalancing {
         }],
         backend_services: (0..=SERVICES).map(service).collect(),
         network_endpoint_groups: (0..=SERVICES).map(group).collect(),
-        health_checks: vec![],
+        ..LoadBalancing::default()
     }
 }

@@ -26,6 +26,11 @@ impl Table {
                     Some(Endpoints::Addresses { endpoints, .. }) => {
                         endpoints.iter().map(|address| member(address.to_string())).collect()
                     }
+                    Some(Endpoints::Instances(all)) => all
+                        .sockets(&service.port_name)
+                        .iter()
+                        .map(|address| member(address.to_string()))
+                        .collect(),
                     Some(Endpoints::Fqdn(endpoints)) => {
                         endpoints.iter().map(|one| member(one.fqdn.clone())).collect()
                     }

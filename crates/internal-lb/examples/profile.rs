@@ -77,7 +77,7 @@ fn main() {
                     NetworkEndpointGroup::addresses(group, vec![declared(n)])
                 })
                 .collect(),
-            health_checks: Vec::new(),
+            ..LoadBalancing::default()
         },
     };
     let placements = services()

@@ -2,8 +2,8 @@
 
 use crate::connection::Connection;
 use names::Reason;
-use slice::ConnectionState;
 use slice::psc::{Endpoint, Target};
+use slice::{ConnectionState, IpProtocol};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// May a client of this region open a connection to the endpoint? `Some` is why not.
@@ -66,7 +66,7 @@ pub fn admit(connection: &Connection, target: &Target, port: u16, open: usize) -
     match connection.nat_address() {
         None => refused(connection.reason().unwrap_or(Reason::PscNatSubnetExhausted)),
         Some(_) if open >= TCP_CONNECTIONS_MAX => refused(Reason::PscNatPortsExhausted),
-        Some(_) if !target.ports.contains(&port) => refused(Reason::ForwardingRuleMismatch),
+        Some(_) if !target.serves(IpProtocol::Tcp, port) => refused(Reason::ForwardingRuleMismatch),
         Some(source) => {
             Admission::Admitted { source, target: SocketAddrV4::new(target.address, port) }
         }

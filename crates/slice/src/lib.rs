@@ -194,7 +194,7 @@ pub struct Listen {
     pub bind: Bind,
 }
 
-/// `IPProtocol` of a forwarding rule, and of what stands in for it elsewhere.
+/// The protocol of a packet or connection.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -205,6 +205,16 @@ pub enum IpProtocol {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl std::fmt::Display for IpProtocol {
+    /// The API's word.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            IpProtocol::Tcp => "TCP",
+            IpProtocol::Udp => "UDP",
+        })
+    }
 }
 
 /// What to bind.

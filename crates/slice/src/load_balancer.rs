@@ -5,6 +5,7 @@ mod backend;
 mod front_end;
 mod group;
 mod health;
+mod network;
 mod route_action;
 mod url_map;
 
@@ -12,6 +13,7 @@ pub use backend::*;
 pub use front_end::*;
 pub use group::*;
 pub use health::*;
+pub use network::*;
 pub use route_action::*;
 pub use url_map::*;
 
@@ -41,4 +43,10 @@ pub struct LoadBalancing {
     /// Health checks.
     #[serde(default)]
     pub health_checks: Vec<HealthCheck>,
+    /// Forwarding rules of Network Load Balancers and target instances.
+    #[serde(default)]
+    pub network_rules: Vec<NetworkForwardingRule>,
+    /// Backend services of passthrough Network Load Balancers.
+    #[serde(default)]
+    pub passthrough_services: Vec<PassthroughService>,
 }

@@ -35,7 +35,10 @@ pub struct Endpoint {
     pub address: Ipv4Addr,
     /// The ports that the target's forwarding rule serves; the endpoint listens on these.
     pub ports: Vec<u16>,
-    /// The protocol that it serves on them.
+    /// The target's forwarding rule serves every port, and `ports` is empty.
+    #[serde(default)]
+    pub all_ports: bool,
+    /// The protocol that the target's forwarding rule takes.
     #[serde(default)]
     pub protocol: IpProtocol,
     /// The service attachment.
@@ -80,6 +83,11 @@ pub struct PropagatedFrom {
 }
 
 impl Endpoint {
+    /// Does the service behind it take this protocol and port?
+    pub fn serves(&self, protocol: IpProtocol, port: u16) -> bool {
+        self.protocol == protocol && (self.all_ports || self.ports.contains(&port))
+    }
+
     /// Does anybody listen on its address? A load balancer's group connects by itself.
     pub fn listens(&self) -> bool {
         self.kind != EndpointKind::NetworkEndpointGroup
@@ -251,11 +259,31 @@ pub struct Target {
     pub address: Ipv4Addr,
     /// Its ports.
     pub ports: Vec<u16>,
-    /// Its protocol.
+    /// It serves every port, and `ports` is empty (`allPorts`).
+    #[serde(default)]
+    pub all_ports: bool,
+    /// The protocol that it takes; L3_DEFAULT is not published (1.7).
     #[serde(default)]
     pub protocol: IpProtocol,
     /// Does the producer allow global access?
     pub allow_global_access: bool,
+}
+
+impl Target {
+    /// Does it take this protocol and port?
+    pub fn serves(&self, protocol: IpProtocol, port: u16) -> bool {
+        self.protocol == protocol && (self.all_ports || self.ports.contains(&port))
+    }
+
+    /// The port that a PSC backend without `producerPort` gets: the only one; of several 443, else
+    /// the first in alphabetical order; with all ports port 1, where nobody listens (1.7).
+    pub fn default_port(&self) -> Option<u16> {
+        match (&self.ports[..], self.all_ports) {
+            (_, true) => Some(1),
+            (ports, false) if ports.contains(&443) => Some(443),
+            (ports, false) => ports.iter().copied().min_by_key(u16::to_string),
+        }
+    }
 }
 
 /// `connectionPreference`.
@@ -331,5 +359,31 @@ impl std::fmt::Display for ConnectionStatus {
             ConnectionStatus::NeedsAttention => "NEEDS_ATTENTION",
             ConnectionStatus::Closed => "CLOSED",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_without_producer_port_gets_one_by_the_rule_of_1_7() {
+        for (ports, all_ports, expected) in [
+            (&[8080][..], false, Some(8080)),
+            (&[80, 443, 1111], false, Some(443)),
+            (&[80, 1111], false, Some(1111)),
+            (&[], true, Some(1)),
+            (&[], false, None),
+        ] {
+            let target = Target {
+                forwarding_rule: SelfLink::regional("p", "r", "forwardingRules", "rule"),
+                address: Ipv4Addr::new(10, 0, 0, 5),
+                ports: ports.to_vec(),
+                all_ports,
+                protocol: IpProtocol::Tcp,
+                allow_global_access: false,
+            };
+            assert_eq!(target.default_port(), expected, "{ports:?}");
+        }
     }
 }

@@ -4,8 +4,8 @@ use names::{NetworkId, SelfLink};
 use slice::apigee::ApiProxySlice;
 use slice::dns::{DnsInstance, DnsView, PrivateDnsSlice, ZoneKind};
 use slice::load_balancer::{
-    Endpoints, InternalLbSlice, KnownService, LoadBalancing, NetworkEndpointGroup, Route, Rules,
-    UrlMap,
+    Endpoints, InternalLbSlice, KnownService, LoadBalancing, NetworkEndpointGroup, NetworkTarget,
+    Route, Rules, UrlMap,
 };
 use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice, Service};
@@ -40,8 +40,13 @@ pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
         subnetworks.any(|subnetwork| subnetwork.purpose == Purpose::PrivateServiceConnect)
     };
     attachments.extend(topology.networks.iter().filter(has_nat).map(|network| &network.id));
-    let rules: HashSet<_> =
-        topology.load_balancing.forwarding_rules.iter().map(|rule| &rule.network).collect();
+    let balancing = &topology.load_balancing;
+    let rules: HashSet<_> = balancing
+        .forwarding_rules
+        .iter()
+        .map(|rule| &rule.network)
+        .chain(balancing.network_rules.iter().map(|rule| &rule.network))
+        .collect();
     let organizations: HashSet<_> =
         topology.organizations.iter().map(|organization| &organization.network).collect();
     if !topology.services.is_empty() {
@@ -105,15 +110,29 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
     let maps: HashSet<&SelfLink> = rules.iter().map(|rule| &rule.target.url_map).collect();
     let url_maps: Vec<UrlMap> =
         all.url_maps.iter().filter(|map| maps.contains(&map.self_link)).cloned().collect();
-    let services: HashSet<&SelfLink> = url_maps.iter().flat_map(targets).collect();
+    let network_rules: Vec<_> =
+        all.network_rules.iter().filter(|rule| rule.network == *network).cloned().collect();
+    let mut services: HashSet<&SelfLink> = url_maps.iter().flat_map(targets).collect();
+    services.extend(network_rules.iter().filter_map(|rule| match &rule.target {
+        NetworkTarget::TcpProxy(proxy) => Some(&proxy.service),
+        NetworkTarget::PassthroughService(service) => Some(service),
+        NetworkTarget::Instance(_) => None,
+    }));
     let backend_services: Vec<_> = all
         .backend_services
         .iter()
         .filter(|service| services.contains(&service.self_link))
         .cloned()
         .collect();
-    let groups: HashSet<&SelfLink> =
-        backend_services.iter().flat_map(|s| &s.backends).map(|backend| &backend.group).collect();
+    let passthrough_services: Vec<_> = all
+        .passthrough_services
+        .iter()
+        .filter(|service| services.contains(&service.self_link))
+        .cloned()
+        .collect();
+    let of_proxies = backend_services.iter().flat_map(|s| &s.backends).map(|one| &one.group);
+    let passed = passthrough_services.iter().flat_map(|s| &s.backends).map(|one| &one.group);
+    let groups: HashSet<&SelfLink> = of_proxies.chain(passed).collect();
     let mut network_endpoint_groups: Vec<_> = all
         .network_endpoint_groups
         .iter()
@@ -121,8 +140,9 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
         .cloned()
         .collect();
     fill_services(&topology.services, &mut network_endpoint_groups);
-    let checks: HashSet<&SelfLink> =
-        backend_services.iter().filter_map(|service| service.health_check.as_ref()).collect();
+    let of_proxies = backend_services.iter().map(|service| &service.health_check);
+    let passed = passthrough_services.iter().map(|service| &service.health_check);
+    let checks: HashSet<&SelfLink> = of_proxies.chain(passed).flatten().collect();
     let health_checks = all
         .health_checks
         .iter()
@@ -137,6 +157,8 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
             backend_services,
             network_endpoint_groups,
             health_checks,
+            network_rules,
+            passthrough_services,
         },
     }
 }

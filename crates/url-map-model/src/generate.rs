@@ -89,7 +89,7 @@ impl Maker {
             url_maps: vec![url_map],
             backend_services,
             network_endpoint_groups: groups,
-            health_checks: vec![],
+            ..LoadBalancing::default()
         }
     }
 

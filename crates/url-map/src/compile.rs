@@ -270,11 +270,11 @@ impl Compiler {
                     let selector = self.selector(&group.self_link, endpoints, catalogues);
                     Backends::Serverless(Box::new(selector))
                 }
-                (Backends::None, other) => Backends::Endpoints(written(other)),
+                (Backends::None, other) => Backends::Endpoints(written(other, &service.port_name)),
                 (Backends::Endpoints(mut all), other)
                     if !matches!(other, Endpoints::CloudRun(_)) =>
                 {
-                    all.extend(written(other));
+                    all.extend(written(other, &service.port_name));
                     Backends::Endpoints(all)
                 }
                 (backends, _) => {
@@ -355,9 +355,12 @@ impl Compiler {
 }
 
 /// The endpoints of a group that is not serverless.
-fn written(endpoints: &Endpoints) -> Vec<String> {
+fn written(endpoints: &Endpoints, port_name: &str) -> Vec<String> {
     match endpoints {
         Endpoints::CloudRun(_) => Vec::new(),
+        Endpoints::Instances(all) => {
+            all.sockets(port_name).iter().map(ToString::to_string).collect()
+        }
         Endpoints::Addresses { endpoints, .. } => {
             endpoints.iter().map(ToString::to_string).collect()
         }

@@ -159,7 +159,7 @@ fn topology() -> LoadBalancing {
             addresses("hybrid", &["10.0.9.1:8080", "10.0.9.2:8080"]),
             addresses("hollow", &[]),
         ],
-        health_checks: vec![],
+        ..LoadBalancing::default()
     }
 }
 

@@ -88,6 +88,7 @@ fn topology() -> Topology {
         address: "10.1.0.20".parse().expect("an address"),
         ports: vec![443],
         protocol: Default::default(),
+        all_ports: false,
         target: SelfLink::new("sa"),
         producer_network: None,
         psc_connection_id: 1,

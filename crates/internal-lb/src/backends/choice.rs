@@ -107,7 +107,8 @@ impl Drop for Choice {
 
 pub(super) fn version(protocol: Protocol) -> Version {
     match protocol {
-        Protocol::Http | Protocol::Https => Version::H1,
+        // TCP is not pooled; nobody asks.
+        Protocol::Http | Protocol::Https | Protocol::Tcp => Version::H1,
         Protocol::Http2 => Version::H2Tls,
         Protocol::H2c => Version::H2,
     }

@@ -203,7 +203,7 @@ async fn secure<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
     io: IO,
 ) -> io::Result<BoxIo> {
     let (config, h2) = match endpoint.manner.protocol {
-        Protocol::Http | Protocol::H2c => return Ok(Box::new(io)),
+        Protocol::Http | Protocol::H2c | Protocol::Tcp => return Ok(Box::new(io)),
         Protocol::Https => (&worker.program.backend_http1, false),
         Protocol::Http2 => (&worker.program.backend_http2, true),
     };

@@ -121,7 +121,7 @@ impl Asking<'_> {
         expected: &[u8],
     ) -> Result<(), String> {
         let (version, security) = match protocol {
-            Protocol::Http => (Version::H1, Security::Plain),
+            Protocol::Http | Protocol::Tcp => (Version::H1, Security::Plain),
             Protocol::Https => (Version::H1, Security::Tls(Version::H1)),
             Protocol::Http2 => (Version::H2Tls, Security::Tls(Version::H2Tls)),
             Protocol::H2c => (Version::H2, Security::Plain),

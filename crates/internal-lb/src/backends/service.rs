@@ -122,6 +122,11 @@ impl Service {
                 Some(Endpoints::Addresses { endpoints, .. }) => {
                     endpoints.iter().map(|address| endpoint(Target::Address(*address))).collect()
                 }
+                Some(Endpoints::Instances(all)) => all
+                    .sockets(&service.port_name)
+                    .into_iter()
+                    .map(|address| endpoint(Target::Address(address)))
+                    .collect(),
                 Some(Endpoints::Fqdn(endpoints)) => endpoints
                     .iter()
                     .map(|endpoint| Source::Name(kept.name(&endpoint.fqdn), endpoint.port))
@@ -300,7 +305,7 @@ impl Service {
 /// waits in one thread does not bar another thread from making one, as in Envoy.)
 fn requests_max(breakers: &CircuitBreakers, protocol: Protocol) -> Option<u32> {
     let each = match protocol {
-        Protocol::Http | Protocol::Https => 1,
+        Protocol::Http | Protocol::Https | Protocol::Tcp => 1,
         Protocol::Http2 | Protocol::H2c => PoolOptions::default().h2_streams_max as u32,
     };
     let by_connections = breakers.max_connections.map(|most| most.saturating_mul(each));

@@ -109,7 +109,7 @@ pub fn slice(
             }],
             backend_services: services,
             network_endpoint_groups: groups,
-            health_checks: Vec::new(),
+            ..LoadBalancing::default()
         },
     }
 }

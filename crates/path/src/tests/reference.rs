@@ -117,6 +117,7 @@ pub fn reference() -> Topology {
         address: "10.10.0.9".parse().expect("an address"),
         ports: vec![443],
         protocol: Default::default(),
+        all_ports: false,
         target: attachment.clone(),
         producer_network: Some(producer.id.clone()),
         psc_connection_id: 0x1_0a0a_0009,
@@ -135,6 +136,7 @@ pub fn reference() -> Topology {
             address: "10.0.0.5".parse().expect("an address"),
             ports: vec![443],
             protocol: Default::default(),
+            all_ports: false,
             allow_global_access: false,
         },
         connection_preference: ConnectionPreference::AcceptManual,
@@ -243,6 +245,6 @@ fn load_balancing(network: &NetworkId, services: &[Service]) -> LoadBalancing {
                 services: Arc::new(known.collect()),
             }),
         }],
-        health_checks: Vec::new(),
+        ..LoadBalancing::default()
     }
 }

@@ -13,6 +13,9 @@ pub struct BackendService {
     pub protocol: Protocol,
     /// Seconds; none for serverless groups (fixed 60 minutes).
     pub timeout_sec: Option<u32>,
+    /// Which of an instance group's named ports; the API's default is `http`.
+    #[serde(default = "default_port_name")]
+    pub port_name: String,
     /// The groups, in order.
     pub backends: Vec<Backend>,
     /// The health check, a member of [`LoadBalancing::health_checks`]; none: every endpoint counts
@@ -52,6 +55,7 @@ impl BackendService {
             self_link,
             protocol: Protocol::Http,
             timeout_sec: None,
+            port_name: default_port_name(),
             backends: vec![Backend::new(group)],
             health_check: None,
             locality_lb_policy: LocalityLbPolicy::default(),
@@ -64,6 +68,10 @@ impl BackendService {
             log_config: None,
         }
     }
+}
+
+fn default_port_name() -> String {
+    "http".to_owned()
 }
 
 /// `protocol` of a backend service.
@@ -79,6 +87,8 @@ pub enum Protocol {
     Http2,
     /// HTTP/2 without TLS.
     H2c,
+    /// Bytes as they are, behind a target TCP proxy.
+    Tcp,
 }
 
 /// `backends[]` of a backend service.

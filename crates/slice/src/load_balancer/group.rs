@@ -2,7 +2,7 @@
 
 use names::SelfLink;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 /// A network endpoint group (3.1).
@@ -27,10 +27,48 @@ pub enum Endpoints {
         /// Addresses and ports.
         endpoints: Vec<SocketAddrV4>,
     },
+    /// VMs without a port: `instanceGroups`, or `GCE_VM_IP` for passthrough load balancers.
+    Instances(InstanceEndpoints),
     /// `INTERNET_FQDN_PORT`: resolved by the network's own resolver.
     Fqdn(Vec<FqdnEndpoint>),
     /// `PRIVATE_SERVICE_CONNECT`: a service attachment, reached without an address.
     ServiceAttachment(ServiceAttachmentEndpoint),
+}
+
+/// The VMs of an unmanaged instance group, or of a group of type `GCE_VM_IP`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InstanceEndpoints {
+    /// Their addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// `namedPorts` of an instance group.
+    #[serde(default)]
+    pub named_ports: Vec<NamedPort>,
+}
+
+/// `namedPorts[]`; a name may have several ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedPort {
+    /// The name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl InstanceEndpoints {
+    /// The VMs with the ports of this name: what a proxy speaks to. A name that the group does not
+    /// have yields nobody.
+    pub fn sockets(&self, port_name: &str) -> Vec<SocketAddrV4> {
+        let ports: Vec<u16> = self
+            .named_ports
+            .iter()
+            .filter(|one| one.name == port_name)
+            .map(|one| one.port)
+            .collect();
+        let of = |address: &Ipv4Addr| {
+            ports.iter().map(|port| SocketAddrV4::new(*address, *port)).collect::<Vec<_>>()
+        };
+        self.addresses.iter().flat_map(of).collect()
+    }
 }
 
 /// An endpoint of a group of type `INTERNET_FQDN_PORT`.

@@ -181,6 +181,7 @@ impl Lowering<'_> {
         Some(lb::BackendService {
             self_link: item.link.clone(),
             protocol,
+            port_name: "http".to_owned(),
             timeout_sec: (serverless == 0).then(|| u32::try_from(timeout).unwrap_or(u32::MAX)),
             backends: groups,
             health_check,

@@ -144,6 +144,7 @@ impl Lowering<'_> {
             forwarding_rule: lowered.self_link.clone(),
             address: lowered.address,
             ports: vec![lowered.port],
+            all_ports: false,
             protocol: slice::IpProtocol::Tcp,
             allow_global_access: lowered.allow_global_access,
         };
@@ -448,6 +449,7 @@ impl Lowering<'_> {
             region: new.region,
             address: new.address,
             ports: published.map(|p| p.target.ports.clone()).unwrap_or_default(),
+            all_ports: published.is_some_and(|p| p.target.all_ports),
             protocol: published.map(|p| p.target.protocol).unwrap_or_default(),
             target,
             producer_network: published.map(|published| published.network.clone()),
