@@ -155,6 +155,9 @@ codes! {
     RecordOutsideZone = "RECORD_OUTSIDE_ZONE", "The record's name is not in the zone.";
     RecordConflict = "RECORD_CONFLICT", "Record sets contradict each other.";
     RecordData = "RECORD_DATA", "The record's data does not fit its type.";
+    DnsPolicy = "DNS_POLICY", "A server policy or a response policy breaks a rule.";
+    NameServer = "NAME_SERVER", "A name server to forward to is missing, or is named twice.";
+    RoutingPolicy = "ROUTING_POLICY", "A routing policy breaks a rule.";
     RecordZone = "RECORD_ZONE", "It is not known to which zone an exported record set belongs.";
     // --- Cloud Run and IAM ---
     ImageUnknown = "IMAGE_UNKNOWN", "Nothing says how the image runs on this machine.";

@@ -99,4 +99,6 @@ exports! {
     HealthCheck: "compute#healthCheck", backends::HealthCheck, health_checks;
     SslPolicy: "compute#sslPolicy", load_balancing::SslPolicy, ssl_policies;
     ManagedZone: "dns#managedZone", dns::ManagedZone, managed_zones;
+    Policy: "dns#policy", dns::Policy, dns_policies;
+    ResponsePolicy: "dns#responsePolicy", dns::ResponsePolicy, response_policies;
 }

@@ -95,6 +95,11 @@ macro_rules! resource {
             networks.first().map(|network| &network.network_url)
         }
     };
+    (@networks) => {
+        fn neighbour(&self) -> Option<&Text> {
+            self.networks.first().map(|network| &network.network_url)
+        }
+    };
 }
 
 resource!(network::Network, "networks", "a network", Global);
@@ -133,6 +138,8 @@ resource!(
     zone
 );
 resource!(dns::ManagedZone, "managedZones", "a managed zone", Project, neighbour);
+resource!(dns::Policy, "policies", "a server policy", Project, networks);
+resource!(dns::ResponsePolicy, "responsePolicies", "a response policy", Project, networks);
 resource!(cloud_run::Service, "services", "a Cloud Run service", Location);
 
 /// A resource with its canonical name.
@@ -238,6 +245,8 @@ pub(crate) struct Model {
     pub(crate) backend_services: Store<backends::BackendService>,
     pub(crate) network_endpoint_groups: Store<backends::NetworkEndpointGroup>,
     pub(crate) managed_zones: Store<dns::ManagedZone>,
+    pub(crate) dns_policies: Store<dns::Policy>,
+    pub(crate) response_policies: Store<dns::ResponsePolicy>,
     pub(crate) services: Store<cloud_run::Service>,
     pub(crate) firewalls: Vec<network::Firewall>,
     pub(crate) iam_policies: Vec<Scoped<iam::IamPolicy>>,

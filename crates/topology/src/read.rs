@@ -272,6 +272,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         server_tls_policies,
         trust_configs,
         managed_zones,
+        policies,
+        response_policies,
         services,
         iam_policies,
         service_accounts,
@@ -324,6 +326,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(server_tls_policies, |m| &mut m.server_tls_policies, &scope, m, findings);
     add_all(trust_configs, |m| &mut m.trust_configs, &scope, m, findings);
     add_all(managed_zones, |m| &mut m.managed_zones, &scope, m, findings);
+    add_all(policies, |m| &mut m.dns_policies, &scope, m, findings);
+    add_all(response_policies, |m| &mut m.response_policies, &scope, m, findings);
     add_all(services, |m| &mut m.services, &scope, m, findings);
     m.limits_lifted |= limits == Some(crate::fields::ours::Limits::None);
     m.firewalls.extend(firewalls.read);

@@ -32,6 +32,8 @@ record! {
         def server_tls_policies: Items<load_balancing::ServerTlsPolicy> = "serverTlsPolicies";
         def trust_configs: Items<load_balancing::TrustConfig> = "trustConfigs";
         def managed_zones: Items<dns::ManagedZone> = "managedZones";
+        def policies: Items<dns::Policy> = "policies";
+        def response_policies: Items<dns::ResponsePolicy> = "responsePolicies";
         def services: Items<cloud_run::Service> = "services";
         def iam_policies: Vec<iam::IamPolicy> = "iamPolicies";
         def service_accounts: Vec<iam::ServiceAccount> = "serviceAccounts";
@@ -57,7 +59,7 @@ record! {
     descriptive ["description"]
     not_yet [
         "targetservers", "keyvaluemaps", "sharedflows", "flowhooks", "routes", "routers", "vpnTunnels", "vpnGateways",
-        "interconnectAttachments", "externalVpnGateways", "responsePolicies", "policies",
+        "interconnectAttachments", "externalVpnGateways",
         "instanceGroups", "regionInstanceGroups", "instanceTemplates", "instanceGroupManagers", "globalNetworkEndpointGroups",
         "backendBuckets", "networkAttachments", "packetMirrorings", "targetVpnGateways",
         "jobs", "workerPools", "domainMappings", "connectors"

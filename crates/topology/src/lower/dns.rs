@@ -1,18 +1,25 @@
-//! Managed zones and record sets (private-connectivity 4.2).
+//! Managed zones (private-connectivity 4.2); what else Cloud DNS has is in the modules below.
+
+mod automatic;
+mod policies;
+mod records;
+mod routing;
 
 use super::Lowering;
 use super::psc::network_of;
 use crate::decode::Text;
 use crate::diagnostic::{Code, Findings, Mark};
-use crate::fields::dns::{ManagedZone, ResourceRecordSet, Visibility};
-use crate::model::Item;
-use managed_zone::{Problem, ZoneError};
+use crate::fields::dns::{
+    ForwardingConfig, ForwardingPath, ManagedZone, PeeringConfig, Visibility, ZoneNetwork,
+};
+use crate::model::{Item, Scope};
 use names::{NetworkId, SelfLink};
 use slice::dns;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Default TTL of a record set, seconds, where the file names none.
-const TTL_DEFAULT: u32 = 300;
+/// The most name servers of a forwarding zone or an outbound policy: Cloud DNS's default quota
+/// (unconfirmed).
+const NAME_SERVERS_MAX: usize = 50;
 
 /// Who bound a name to a network first.
 pub(crate) type Bound = HashMap<(NetworkId, String), Mark>;
@@ -61,19 +68,15 @@ impl Lowering<'_> {
         }
         let dns_name = zone_name(&raw.dns_name, findings);
         let config = raw.private_visibility_config.as_ref();
-        let mut networks = Vec::new();
-        for network in config.iter().flat_map(|config| &config.networks) {
-            let Some(id) = network_of(self, &network.network_url, &item.scope(), findings) else {
-                continue;
-            };
-            if let Some(name) = &dns_name {
-                bind(bound, &id, name, network.at, findings);
-            }
-            if !networks.contains(&id) {
-                networks.push(id);
-            }
+        let written = config.map_or(&[][..], |config| &config.networks);
+        let networks = self.networks_of(written, &item.scope(), findings);
+        if let Some(name) = &dns_name {
+            networks.iter().for_each(|(id, at)| bind(bound, id, name, *at, findings));
         }
-        if config.is_none_or(|config| config.networks.is_empty()) && !raw.faulty {
+        let mut networks: Vec<NetworkId> = networks.into_iter().map(|(id, _)| id).collect();
+        let mut seen = HashSet::new();
+        networks.retain(|id| seen.insert(id.clone()));
+        if written.is_empty() && !raw.faulty {
             findings.warning(
                 Code::NoEffect,
                 raw.at,
@@ -81,30 +84,35 @@ impl Lowering<'_> {
                 "add privateVisibilityConfig: {networks: [{networkUrl: NETWORK}]}",
             );
         }
-        let kind = match &raw.peering_config {
-            Some(peering) => {
+        let kinds = [
+            ("peeringConfig", raw.peering_config.is_some()),
+            ("forwardingConfig", raw.forwarding_config.is_some()),
+            ("reverseLookupConfig", raw.reverse_lookup_config.is_some()),
+        ];
+        let mut kinds = kinds.into_iter().filter(|(_, is)| *is).map(|(kind, _)| kind);
+        let kind = match (kinds.next(), kinds.next()) {
+            (Some(first), Some(second)) => {
+                findings.error(
+                    Code::ConflictingFields,
+                    raw.at,
+                    format!("the zone has {first} and {second}; it can be one of them only"),
+                    "make two zones of different names of it",
+                );
+                return None;
+            }
+            (Some(kind), None) => {
                 if let Some(record) = raw.rrsets.first() {
                     findings.error(
                         Code::ConflictingFields,
                         record.at,
-                        "a peering zone has no records of its own; names are resolved as the target network",
-                        "put the records into a private zone of the target network",
+                        format!("a zone with {kind} has no records of its own"),
+                        "put the records into a private zone of another name, or of the target network",
                     );
                 }
-                let target = &peering.target_network.network_url;
-                let target_id = network_of(self, target, &item.scope(), findings)?;
-                if networks.contains(&target_id) {
-                    findings.error(
-                        Code::PeeringInvalid,
-                        target.at,
-                        format!("the zone leads from {target_id} to itself"),
-                        "name another network as target",
-                    );
-                }
-                dns::ZoneKind::Peering(target_id)
+                self.kind(item, dns_name.as_deref(), &networks, findings)?
             }
-            None => {
-                let (sets, written) = record_sets(&raw.rrsets, findings);
+            (None, _) => {
+                let (sets, written) = self.record_sets(&raw.rrsets, &item.scope(), findings);
                 let zone = dns::ManagedZone {
                     self_link: item.link.clone(),
                     dns_name: dns_name?,
@@ -112,12 +120,89 @@ impl Lowering<'_> {
                     kind: dns::ZoneKind::Private(sets),
                 };
                 for error in managed_zone::check(&zone) {
-                    report(&error, raw.at, &written, findings);
+                    records::report(&error, raw.at, &written, findings);
                 }
                 return Some(zone);
             }
         };
         Some(dns::ManagedZone { self_link: item.link.clone(), dns_name: dns_name?, networks, kind })
+    }
+
+    /// What a zone without records of its own is.
+    fn kind(
+        &self,
+        item: &Item<ManagedZone>,
+        dns_name: Option<&str>,
+        networks: &[NetworkId],
+        findings: &mut Findings,
+    ) -> Option<dns::ZoneKind> {
+        let raw = &item.raw;
+        if let Some(peering) = &raw.peering_config {
+            return self.peering(peering, &item.scope(), networks, findings);
+        }
+        if let Some(forwarding) = &raw.forwarding_config {
+            return name_servers(forwarding, findings).map(dns::ZoneKind::Forwarding);
+        }
+        let reverse = dns_name.is_none_or(|name| name.ends_with("in-addr.arpa."));
+        if !reverse {
+            findings.error(
+                Code::DnsName,
+                raw.dns_name.at,
+                format!(
+                    "`{}` holds no reverse names; a managed reverse lookup zone is below in-addr.arpa.",
+                    raw.dns_name.value
+                ),
+                "write a name such as 10.in-addr.arpa.",
+            );
+        }
+        reverse.then_some(dns::ZoneKind::ReverseLookup)
+    }
+
+    fn peering(
+        &self,
+        peering: &PeeringConfig,
+        scope: &Scope,
+        networks: &[NetworkId],
+        findings: &mut Findings,
+    ) -> Option<dns::ZoneKind> {
+        let target = &peering.target_network;
+        // The product sets the time when the target network is deleted; an empty text says that
+        // the zone is active.
+        if target.deactivate_time.as_ref().is_some_and(|time| !time.is_empty()) {
+            findings.warning(
+                Code::NoEffect,
+                target.at,
+                "the peering zone is deactivated: its target network was deleted; its names fail",
+                "let it target a network that exists, and remove deactivateTime",
+            );
+            return Some(dns::ZoneKind::Deactivated);
+        }
+        let id = network_of(self, &target.network_url, scope, findings)?;
+        if networks.contains(&id) {
+            findings.error(
+                Code::PeeringInvalid,
+                target.network_url.at,
+                format!("the zone leads from {id} to itself"),
+                "name another network as target",
+            );
+        }
+        Some(dns::ZoneKind::Peering(id))
+    }
+
+    /// The networks of a list, each with its place.
+    fn networks_of(
+        &self,
+        written: &[ZoneNetwork],
+        scope: &Scope,
+        findings: &mut Findings,
+    ) -> Vec<(NetworkId, Mark)> {
+        let mut networks = Vec::with_capacity(written.len());
+        for network in written {
+            if let Some(id) = network_of(self, &network.network_url, scope, findings) {
+                networks.push((id, network.at));
+            }
+        }
+        networks
     }
 
     /// A peering zone that does not stand in `managedZones`: an Apigee DNS zone or peered domain.
@@ -155,8 +240,70 @@ fn bind(bound: &mut Bound, network: &NetworkId, name: &str, at: Mark, findings: 
     }
 }
 
+/// The name servers to forward to.
+fn name_servers(
+    config: &ForwardingConfig,
+    findings: &mut Findings,
+) -> Option<Vec<dns::NameServer>> {
+    let mut servers: Vec<dns::NameServer> = Vec::with_capacity(config.target_name_servers.len());
+    let mut good = true;
+    for target in &config.target_name_servers {
+        let Some(address) = &target.ipv4_address else {
+            if !target.faulty {
+                findings.error(
+                    Code::NameServer,
+                    target.at,
+                    "the target name server has no ipv4Address",
+                    "write ipv4Address: ADDRESS",
+                );
+            }
+            good = false;
+            continue;
+        };
+        if servers.iter().any(|server| server.address == address.value) {
+            findings.error(
+                Code::NameServer,
+                address.at,
+                format!("the name server {} is named twice", address.value),
+                "remove one of the two",
+            );
+            good = false;
+            continue;
+        }
+        servers.push(dns::NameServer {
+            address: address.value,
+            forwarding_path: match target.forwarding_path {
+                Some(ForwardingPath::Private) => dns::ForwardingPath::Private,
+                Some(ForwardingPath::Default) | None => dns::ForwardingPath::Default,
+            },
+        });
+    }
+    if config.target_name_servers.is_empty() && !config.faulty {
+        findings.error(
+            Code::NameServer,
+            config.at,
+            "there is no target name server",
+            "add targetNameServers: [{ipv4Address: ADDRESS}]",
+        );
+        good = false;
+    }
+    if servers.len() > NAME_SERVERS_MAX {
+        findings.error(
+            Code::ListTooLong,
+            config.at,
+            format!("{} name servers; the limit is {NAME_SERVERS_MAX}", servers.len()),
+            "keep the nearest ones",
+        );
+        good = false;
+    }
+    good.then_some(servers)
+}
+
 /// A fully qualified name with its trailing dot, lower-cased.
 fn zone_name(text: &Text, findings: &mut Findings) -> Option<String> {
+    if text.value == "." {
+        return Some(".".to_owned());
+    }
     let Some(bare) = text.strip_suffix('.') else {
         findings.error(
             Code::DnsName,
@@ -176,86 +323,4 @@ fn zone_name(text: &Text, findings: &mut Findings) -> Option<String> {
         return None;
     }
     Some(text.to_ascii_lowercase())
-}
-
-/// The record sets of a zone and where each of them stands in the file. What is wrong with names
-/// and data is said by [`managed_zone::check`], which is what the resolver goes by.
-fn record_sets<'z>(
-    raw: &'z [ResourceRecordSet],
-    findings: &mut Findings,
-) -> (Vec<dns::ResourceRecordSet>, Vec<&'z ResourceRecordSet>) {
-    let mut all = Vec::with_capacity(raw.len());
-    let mut written = Vec::with_capacity(raw.len());
-    for record in raw {
-        if !record.name.ends_with('.') {
-            findings.error(
-                Code::DnsName,
-                record.name.at,
-                format!(
-                    "`{}` does not end with a dot; record names are fully qualified",
-                    record.name.value
-                ),
-                format!("write `{}.`", record.name.value),
-            );
-            continue;
-        }
-        if record.faulty && record.rrdatas.is_empty() {
-            continue;
-        }
-        written.push(record);
-        all.push(dns::ResourceRecordSet {
-            name: record.name.to_ascii_lowercase(),
-            record_type: record.record_type.to_ascii_uppercase(),
-            ttl: record.ttl.map_or(TTL_DEFAULT, |ttl| u32::try_from(ttl.0).unwrap_or(TTL_DEFAULT)),
-            rrdatas: record.rrdatas.iter().map(|data| data.value.clone()).collect(),
-            routing_policy: None,
-        });
-    }
-    (all, written)
-}
-
-/// A mistake in a zone's records, where it stands in the file.
-fn report(error: &ZoneError, zone: Mark, written: &[&ResourceRecordSet], findings: &mut Findings) {
-    let record = error.record_set.and_then(|index| written.get(index));
-    let whole = record.map_or(zone, |record| record.at);
-    let name = record.map_or(zone, |record| record.name.at);
-    let of_type = record.map_or(zone, |record| record.record_type.at);
-    let data = record.zip(error.rrdata).and_then(|(record, index)| record.rrdatas.get(index));
-    let data = data.map_or(whole, |data| data.at);
-    let (code, at, fix) = match &error.problem {
-        Problem::Name(_) => (Code::DnsName, name, "write a name such as api.internal.example.com."),
-        Problem::OutsideZone(_) => {
-            (Code::RecordOutsideZone, name, "correct the name, or put the record into its own zone")
-        }
-        Problem::Type(_) => (Code::RecordData, of_type, "correct the type"),
-        Problem::Ttl(_) => (Code::InvalidValue, whole, "write a shorter ttl, such as 300"),
-        Problem::NoData => (Code::MissingField, whole, "add rrdatas: [DATA]"),
-        Problem::Rdata(_) => (Code::RecordData, data, "write the data in presentation format"),
-        Problem::DuplicateValue => (Code::DuplicateEntry, data, "remove one of the two"),
-        Problem::DuplicateRecordSet => {
-            (Code::RecordConflict, name, "put all data into one record set")
-        }
-        Problem::CnameBesideOthers => {
-            (Code::RecordConflict, name, "remove the CNAME or the other records of the name")
-        }
-        Problem::NotSingle(_) => (Code::RecordConflict, name, "keep one record"),
-        Problem::SoaBelowApex => (Code::RecordConflict, name, "remove the record set"),
-        Problem::RoutingType(_) => (Code::RecordData, of_type, "write rrdatas instead"),
-        Problem::RoutingItems(_) => (Code::MissingField, whole, "add the items and their data"),
-        Problem::RoutingLocation(_) => (Code::DuplicateEntry, whole, "keep one item for a region"),
-        Problem::Weight(_) | Problem::Trickle(_) => {
-            (Code::InvalidValue, whole, "write a number such as 0.5")
-        }
-        Problem::DataAndRouting => (Code::ConflictingFields, whole, "keep one of the two"),
-        Problem::WildcardNs => (Code::RecordConflict, name, "remove the record set"),
-        Problem::NotTheRulesName(_) => (Code::RecordOutsideZone, name, "write the rule's dnsName"),
-        Problem::NotInLocalData(_) => (Code::RecordConflict, of_type, "remove the record set"),
-        Problem::RecordSetSize(_) => (Code::ListTooLong, whole, "use several names"),
-        Problem::ZoneSize => (Code::ListTooLong, zone, "split the zone"),
-    };
-    let what = match error.record.as_str() {
-        "" => error.problem.to_string(),
-        record => format!("{record}: {}", error.problem),
-    };
-    findings.error(code, at, what, fix);
 }

@@ -109,6 +109,9 @@ pub(crate) fn lower(
     lowering.services(findings);
     lowering.iam_policies(findings);
     lowering.organizations(&mut bound, bundle_exists, findings);
+    lowering.response_policies(findings);
+    lowering.server_policies(findings);
+    lowering.automatic_zones(&mut bound, findings);
     lowering.networks();
     lowering.placements(findings);
     lowering.expectations(findings);
