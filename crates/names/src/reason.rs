@@ -114,6 +114,10 @@ reasons! {
     DroppedInsidePscServiceProducer = "DROPPED_INSIDE_PSC_SERVICE_PRODUCER", "Check the producer's forwarding rule and its port.";
     /// The service attachment sends a PROXY header, which the target does not understand.
     ProxyProtocolNotSupported = "PROXY_PROTOCOL_NOT_SUPPORTED", "Set enableProxyProtocol of the service attachment to false, or publish a target that understands PROXY.";
+    /// There is no connection to the host on which the other network lives.
+    PeerUnreachable = "PEER_UNREACHABLE", "See the error: `hosts` of the topology names the address, port 15008 has to pass, and both sides need certificates of one CA that have not expired.";
+    /// The certificate of the other host is for another network or program.
+    PeerIdentityMismatch = "PEER_IDENTITY_MISMATCH", "Issue the certificate for the network and program that it speaks for: `postern certificate --network PROJECT/NETWORK --program PROGRAM`.";
     // --- internal load balancer ---
     /// The client and the target proxy do not agree on TLS: one of them speaks plain HTTP.
     SchemeMismatch = "SCHEME_MISMATCH", "Use https with a target HTTPS proxy, and http with a target HTTP proxy.";

@@ -16,7 +16,7 @@ const DECISIONS: &[&str] = &[
     "policy-bundle",
     "vpc",
 ];
-const MECHANISMS: &[&str] = &["sys", "net", "http-proxy", "runtime", "keys"];
+const MECHANISMS: &[&str] = &["sys", "net", "http-proxy", "hbone", "runtime", "keys"];
 const PROGRAMS: &[&str] = &[
     "endpoint-attachment",
     "service-attachment",
