@@ -76,9 +76,7 @@ pub async fn carry(socket: TcpStream, tunnel: Tunnel, terms: Terms<'_>) -> Carri
             let outward = out.poll(&socket, &mut send, cx);
             let inwardly = inward.poll(&mut recv, &socket, cx);
             match (outward, inwardly) {
-                (Poll::Ready(Err(Fault::Socket(kind))), _) => {
-                    Poll::Ready(End::Broken(other, kind))
-                }
+                (Poll::Ready(Err(Fault::Socket(kind))), _) => Poll::Ready(End::Broken(other, kind)),
                 (Poll::Ready(Err(Fault::Tunnel)), _) | (_, Poll::Ready(Err(Fault::Tunnel))) => {
                     Poll::Ready(End::Broken(side, ErrorKind::ConnectionReset))
                 }

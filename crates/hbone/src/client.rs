@@ -4,6 +4,7 @@ use crate::credentials::Loaded;
 use crate::keepalive::{Keepalive, Pulse};
 use crate::limits::*;
 use crate::rendezvous::Backoff;
+use crate::server::Authenticated;
 use crate::tunnel::{Failure, Slot};
 use crate::{Credentials, Identity, Tunnel, head};
 use bytes::Bytes;
@@ -133,6 +134,19 @@ impl Pool {
         Err(last)
     }
 
+    /// Adds a connection of a producer that has dialled out, for as long as what is returned is
+    /// polled: it ends with the connection.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn take_in(
+        &self,
+        connection: Authenticated,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+        let loaded = self.0.credentials.current().map_err(Failure::Credentials)?;
+        self.adopt(connection.stream, &loaded, false).await
+    }
+
     /// Makes an HTTP/2 client of an authenticated TLS connection, adds it, and returns what drives
     /// it: a future that ends with the connection. The peer has answered by then.
     pub(crate) async fn adopt(
@@ -140,7 +154,7 @@ impl Pool {
         stream: TlsStream<TcpStream>,
         loaded: &Arc<Loaded>,
         peer_is_server: bool,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    ) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
         let failed = |error: h2::Error| Failure::Unreachable(error.to_string());
         let mut builder = h2::client::Builder::new();
         builder
@@ -155,9 +169,9 @@ impl Pool {
         let (sender, mut connection) = builder.handshake(stream).await.map_err(failed)?;
         let ping = connection.ping_pong();
         let streams = Arc::new(AtomicUsize::new(0));
-        let mut pulse = ping.map(Keepalive::new).ok_or_else(|| {
-            Failure::Unreachable("the connection gives no PING".to_owned())
-        })?;
+        let mut pulse = ping
+            .map(Keepalive::new)
+            .ok_or_else(|| Failure::Unreachable("the connection gives no PING".to_owned()))?;
         // The first answer comes behind the peer's SETTINGS: only then has it accepted us.
         let first = async {
             tokio::select! {
@@ -244,7 +258,9 @@ async fn connect(
         let response = match response.await {
             Ok(response) => response,
             // The peer has seen it, and let go of it: it would again.
-            Err(error) if error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM) => {
+            Err(error)
+                if error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM) =>
+            {
                 return Err(unreachable(&error.to_string()));
             }
             Err(error) => return Err(lost(error)),
@@ -353,22 +369,24 @@ pub(crate) async fn dial(
             false => unreachable(error),
         })
     };
-    let late = |_| Err(Failure::Unreachable(format!("{address}: the handshake did not end in time")));
+    let late =
+        |_| Err(Failure::Unreachable(format!("{address}: the handshake did not end in time")));
     timeout(HANDSHAKE_TIMEOUT, dialling).await.unwrap_or_else(late)
 }
 
 /// Is it the certificate, ours or the peer's, rather than the way?
 pub(crate) fn tls_fault(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(
-        inner,
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))
-    )
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
 }
 
 fn ended_by(error: &h2::Error) -> Failure {
+    // HTTP/2 keeps the kind and the text of an error: TLS faults are invalid data, and nothing else
+    // at this point is.
     match error.get_io() {
-        Some(inner) if tls_fault(inner) => Failure::Identity(error.to_string()),
+        Some(inner) if inner.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::Identity(error.to_string())
+        }
         _ => Failure::Unreachable(error.to_string()),
     }
 }

@@ -90,10 +90,18 @@ impl Gathering {
         let room = HEADER_BYTES_MAX.saturating_sub(before);
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
         match Header::decode(&self.0).map_err(Malformed::Header)? {
-            Some((header, length)) => Ok(Some((header, length.saturating_sub(before)))),
+            Some((header, length)) => {
+                self.0.truncate(length);
+                Ok(Some((header, length.saturating_sub(before))))
+            }
             None if bytes.len() >= room => Err(Malformed::Short),
             None => Ok(None),
         }
+    }
+
+    /// The bytes of the header, once it is whole.
+    pub fn into_head(self) -> Vec<u8> {
+        self.0
     }
 }
 
@@ -106,13 +114,15 @@ pub fn check(header: &Header, destination: SocketAddrV4) -> Result<(), Malformed
     if fits { Ok(()) } else { Err(Malformed::Addresses) }
 }
 
-/// The answer that refuses a tunnel: the status, the kind of error in RFC 9209's words, and our
-/// reason in its `details`.
-pub fn refusal(status: StatusCode, reason: Reason) -> Response<()> {
-    let error = match status {
-        StatusCode::BAD_REQUEST => "http_request_error",
-        StatusCode::FORBIDDEN => "http_request_denied",
-        _ => "destination_unavailable",
+/// The answer that refuses a tunnel: a status, the kind of error in RFC 9209's words, and our reason
+/// in its `details`. 403 is a decision, 400 and 503 are failures.
+pub fn refusal(reason: Reason) -> Response<()> {
+    let (status, error) = match reason {
+        Reason::ProxyHeaderMalformed => (StatusCode::BAD_REQUEST, "http_request_error"),
+        Reason::DroppedInsidePscServiceProducer => {
+            (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable")
+        }
+        _ => (StatusCode::FORBIDDEN, "http_request_denied"),
     };
     let mut response = Response::new(());
     *response.status_mut() = status;
@@ -172,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_reason_goes_there_and_back() {
-        let response = refusal(StatusCode::FORBIDDEN, Reason::PscConnectionNotAccepted);
+        let response = refusal(Reason::PscConnectionNotAccepted);
         assert_eq!(reason(response.headers()), Some(Reason::PscConnectionNotAccepted));
         assert_eq!(
             response.headers()["proxy-status"],

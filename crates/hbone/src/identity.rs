@@ -36,10 +36,12 @@ impl Identity {
     /// # Errors
     /// Another program, or a name that a SPIFFE id cannot hold.
     pub fn new(trust_domain: &str, network: &NetworkId, role: Role) -> Result<Self, NotAnIdentity> {
-        let identity = Identity { trust_domain: trust_domain.into(), network: network.clone(), role };
+        let identity =
+            Identity { trust_domain: trust_domain.into(), network: network.clone(), role };
         let text = identity.to_string();
         let speaks = matches!(role, Role::EndpointAttachment | Role::ServiceAttachment);
-        let domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+        let domain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
         let fine = speaks
             && text.len() <= TEXT_MAX
             && !trust_domain.is_empty()

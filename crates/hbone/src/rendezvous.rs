@@ -99,7 +99,9 @@ pub async fn keep<H, Handled>(
             load.connections.fetch_add(1, Ordering::Relaxed);
             tokio::task::spawn_local(async move {
                 let drain = async move { while kept.changed().await.is_ok() {} };
-                server.serve(authenticated, &credentials, drain, &load, Some(answered), handle).await;
+                server
+                    .serve(authenticated, &credentials, drain, &load, Some(answered), handle)
+                    .await;
                 load.connections.fetch_sub(1, Ordering::Relaxed);
                 load.changed.notify_one();
             });

@@ -7,17 +7,19 @@ use crate::limits::*;
 use crate::rendezvous::Load;
 use crate::tunnel::{Failure, Slot};
 use crate::verify::identity_of;
-use crate::{Credentials, Identity, Tunnel};
+use crate::{Credentials, Identity, Terms, Tunnel, carry};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use names::Reason;
-use proxy_protocol::Header;
+use net::splice::{Carried, Cut, End, Side, reset};
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -51,8 +53,7 @@ impl Authenticated {
 pub struct Incoming {
     /// Who asks.
     pub peer: Arc<Identity>,
-    /// For which connection.
-    pub header: Header,
+    head: Vec<u8>,
     respond: SendResponse<Bytes>,
     recv: RecvStream,
     held: Bytes,
@@ -64,7 +65,7 @@ impl Incoming {
     ///
     /// # Errors
     /// The peer has given up, or its connection is lost.
-    pub fn accept(mut self) -> Result<Tunnel, Failure> {
+    fn accept(mut self) -> Result<Tunnel, Failure> {
         let send = self
             .respond
             .send_response(Response::new(()), false)
@@ -72,10 +73,35 @@ impl Incoming {
         Ok(Tunnel { send, recv: self.recv, held: self.held, _slot: self.slot })
     }
 
-    /// Refuses it. 403 is a decision, any other status a failure.
-    pub fn refuse(mut self, status: StatusCode, reason: Reason) {
+    /// The PROXY header as it came.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+}
+
+impl net::Caller for Incoming {
+    fn refuse(mut self, reason: Reason) {
         // An error means that there is nobody to be told.
-        let _ = self.respond.send_response(head::refusal(status, reason), true);
+        let _ = self.respond.send_response(head::refusal(reason), true);
+    }
+
+    async fn carry(
+        self,
+        target: TcpStream,
+        first: Vec<u8>,
+        idle_timeout: Duration,
+        cut: &Cut,
+    ) -> Carried {
+        let terms =
+            Terms { tunnel: Side::Client, first, idle_timeout: Some(idle_timeout), cut: Some(cut) };
+        match self.accept() {
+            Ok(tunnel) => carry(target, tunnel, terms).await,
+            Err(_) => {
+                reset(&target);
+                let end = End::Broken(Side::Client, ErrorKind::ConnectionReset);
+                Carried { to_target: 0, to_client: 0, end }
+            }
+        }
     }
 }
 
@@ -222,14 +248,14 @@ async fn gather(
             let _ = recv.flow_control().release_capacity(length);
             if let Some((header, length)) = took {
                 head::check(&header, destination)?;
-                return Ok((header, bytes.split_off(length)));
+                return Ok((gathering.into_head(), bytes.split_off(length)));
             }
         }
     };
     match timeout(HEADER_TIMEOUT, header).await {
-        Ok(Ok((header, held))) => Some(Incoming { peer, header, respond, recv, held, slot }),
+        Ok(Ok((head, held))) => Some(Incoming { peer, head, respond, recv, held, slot }),
         Ok(Err(_)) | Err(_) => {
-            let refusal = head::refusal(StatusCode::BAD_REQUEST, Reason::ProxyHeaderMalformed);
+            let refusal = head::refusal(Reason::ProxyHeaderMalformed);
             let _ = respond.send_response(refusal, true);
             None
         }

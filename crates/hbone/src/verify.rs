@@ -25,7 +25,10 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+    pub(crate) fn new(
+        roots: RootCertStore,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
         let anchors = Arc::new(roots.clone());
         let clients = WebPkiClientVerifier::builder_with_provider(anchors, Arc::clone(provider))
             .build()

@@ -1,8 +1,8 @@
 //! The files below `keys/` of the state directory.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use slice::apigee::ApiProxySlice;
 use slice::load_balancer::InternalLbSlice;
@@ -11,6 +11,11 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
+
+/// The clocks of two hosts differ by less; a certificate is valid so long before it was made.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The keys of one state directory.
 #[derive(Debug)]
@@ -92,6 +97,37 @@ impl Store {
             write_atomically(&certificate, &chain)?;
         }
         Ok((read(&certificate)?, read(&key)?))
+    }
+
+    /// A fresh P-256 leaf with this URI as its one name (an X.509-SVID when it is a SPIFFE id),
+    /// valid for `lifetime` from now: PEM chain and key. It may be shown by either side of a TLS
+    /// connection. Nothing is kept here.
+    ///
+    /// # Errors
+    /// A sentence: a URI that a certificate cannot hold.
+    pub fn issue_identity(
+        &self,
+        uri: &str,
+        lifetime: Duration,
+    ) -> Result<(String, String), String> {
+        let failed = |error: rcgen::Error| format!("certificate for {uri}: {error}");
+        let ca_key = KeyPair::from_pem(&self.ca_key).map_err(failed)?;
+        let issuer = Issuer::new(ca_params(), ca_key);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(failed)?)];
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let now = OffsetDateTime::from(SystemTime::now());
+        params.not_before = now - CLOCK_SKEW;
+        params.not_after = now
+            .checked_add(lifetime.try_into().map_err(|error| format!("lifetime: {error}"))?)
+            .ok_or("the lifetime ends after the end of the calendar")?;
+        let key = KeyPair::generate().map_err(failed)?;
+        let leaf = params.signed_by(&key, &issuer).map_err(failed)?;
+        Ok((leaf.pem(), key.serialize_pem()))
     }
 
     fn make_leaf(&self, names: &[String], common_name: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! Who calls, as the service attachment has him in hand.
 
 use crate::splice::{Carried, Cut, carry, reset};
+use names::Reason;
 use std::future::Future;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -11,8 +12,9 @@ use tokio::net::TcpStream;
 /// Two things are asked of it, so that each kind can do them in its own best way; in between nobody
 /// touches it, and what the caller sends meanwhile waits at his end.
 pub trait Caller {
-    /// Refuses him: he sees a reset, and nothing that was not sent yet.
-    fn reset(self);
+    /// Refuses him: he sees a reset, and nothing that was not sent yet. Where the way to him has
+    /// words for it, it is told why.
+    fn refuse(self, reason: Reason);
 
     /// Carries bytes between him and `target` as [`carry`] does: end of stream as end of stream,
     /// reset as reset, `first` in front of what he sends, nothing buffered without bound.
@@ -28,7 +30,7 @@ pub trait Caller {
 /// A TCP socket, or any other stream socket in its place (one end of a Unix pair): what is done to
 /// it is the same for all kinds.
 impl Caller for TcpStream {
-    fn reset(self) {
+    fn refuse(self, _reason: Reason) {
         reset(&self);
     }
 

@@ -105,7 +105,7 @@ fn not_understood(what: &'static str, error: &dyn std::fmt::Display) {
 /// the PROXY v2 header of the endpoint attachment, and nothing behind it.
 pub(crate) async fn call(worker: &Worker<ServiceAttachment>, head: &[u8], client: impl Caller) {
     let Some(call) = Call::read(head) else {
-        client.reset();
+        client.refuse(Reason::ProxyHeaderMalformed);
         return not_understood("header", &"no PROXY v2 header with addresses and connection id");
     };
     let snapshot = worker.snapshot();
@@ -124,8 +124,9 @@ async fn carry_call(
     let Some((connected, attachment)) =
         connected.and_then(|one| Some((one, one.attachment.as_deref()?)))
     else {
-        client.reset();
-        return record.refused(Reason::PscConnectionNotAccepted, None);
+        let reason = Reason::PscConnectionNotAccepted;
+        client.refuse(reason);
+        return record.refused(reason, None);
     };
     let port = call.destination.port();
     // Until the end of this connection; the dial is a part of it.
@@ -133,7 +134,7 @@ async fn carry_call(
     let (source, to) = match psc::admit(&connected.connection, &attachment.target, port, open) {
         Admission::Admitted { source, target } => (source, target),
         Admission::Refused(reason) => {
-            client.reset();
+            client.refuse(reason);
             return record.refused(reason, None);
         }
     };
@@ -147,8 +148,8 @@ async fn carry_call(
     let (target, first) = match (dialled, first) {
         (Ok(target), Ok(first)) => (target, first),
         (Err(error), _) | (_, Err(error)) => {
-            client.reset();
             let reason = Reason::DroppedInsidePscServiceProducer;
+            client.refuse(reason);
             return record.refused(reason, Some(&format!("{to}: {error}")));
         }
     };
