@@ -55,65 +55,79 @@ pub async fn carry(socket: TcpStream, tunnel: Tunnel, terms: Terms<'_>) -> Carri
     let other = if side == Side::Client { Side::Target } else { Side::Client };
     let mut out = Outward::default();
     let mut inward = Inward { first: Bytes::from(first), held, ..Inward::default() };
-    let end = {
-        let mut watch: Option<Watch<'_>> = None;
-        let mut idle = idle_timeout.map(Idle::new);
-        let mut cutting = pin!(async {
-            match cut {
-                Some(cut) => cut.wait().await,
-                None => std::future::pending().await,
+    let mut closing = Closing { socket: &socket, closed: false };
+    let mut watch: Option<Watch<'_>> = None;
+    let mut idle = idle_timeout.map(Idle::new);
+    let mut cutting = pin!(async {
+        match cut {
+            Some(cut) => cut.wait().await,
+            None => std::future::pending().await,
+        }
+    });
+    let end = poll_fn(|cx| {
+        if cutting.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Cut);
+        }
+        if let Some(idle) = &mut idle
+            && idle.poll((out.bytes, inward.bytes), cx).is_ready()
+        {
+            return Poll::Ready(End::Idle);
+        }
+        let outward = out.poll(&socket, &mut send, cx);
+        let inwardly = inward.poll(&mut recv, &socket, cx);
+        match (outward, inwardly) {
+            (Poll::Ready(Err(Fault::Tunnel)), _) | (_, Poll::Ready(Err(Fault::Tunnel))) => {
+                return Poll::Ready(End::Broken(side, ErrorKind::ConnectionReset));
             }
-        });
-        let carrying = poll_fn(|cx| {
-            if cutting.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(End::Cut);
+            (Poll::Ready(Err(Fault::Socket(kind))), _)
+            | (Poll::Ready(Ok(())), Poll::Ready(Err(Fault::Socket(kind)))) => {
+                return Poll::Ready(End::Broken(other, kind));
             }
-            if let Some(idle) = &mut idle
-                && idle.poll((out.bytes, inward.bytes), cx).is_ready()
-            {
-                return Poll::Ready(End::Idle);
-            }
-            let outward = out.poll(&socket, &mut send, cx);
-            let inwardly = inward.poll(&mut recv, &socket, cx);
-            match (outward, inwardly) {
-                (Poll::Ready(Err(Fault::Socket(kind))), _) => Poll::Ready(End::Broken(other, kind)),
-                (Poll::Ready(Err(Fault::Tunnel)), _) | (_, Poll::Ready(Err(Fault::Tunnel))) => {
-                    Poll::Ready(End::Broken(side, ErrorKind::ConnectionReset))
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
+            (Poll::Ready(Ok(())), Poll::Pending) => {
+                if send.poll_reset(cx).is_ready() {
+                    return Poll::Ready(End::Broken(side, ErrorKind::ConnectionReset));
                 }
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Closed),
-                // A socket that takes nothing more may have sent something before it broke: that
-                // is still carried, and ends by itself.
-                (Poll::Pending, Poll::Ready(Err(Fault::Socket(_)))) => Poll::Pending,
-                (Poll::Ready(Ok(())), Poll::Ready(Err(Fault::Socket(kind)))) => {
-                    Poll::Ready(End::Broken(other, kind))
-                }
-                // The socket has said that it is done, and is read no more: a reset shows by this.
-                (Poll::Ready(Ok(())), Poll::Pending) => {
-                    if send.poll_reset(cx).is_ready() {
-                        return Poll::Ready(End::Broken(side, ErrorKind::ConnectionReset));
-                    }
-                    let watching = watch.get_or_insert_with(|| {
-                        let socket = &socket;
-                        Box::pin(async move { socket.ready(Interest::ERROR).await })
-                    });
-                    ready!(watching.as_mut().poll(cx)).ok();
-                    let error = socket.take_error().ok().flatten();
-                    let kind = error.map_or(ErrorKind::ConnectionReset, |error| error.kind());
-                    Poll::Ready(End::Broken(other, kind))
-                }
-                (Poll::Pending, _) => Poll::Pending,
             }
-        });
-        carrying.await
-    };
-    let (to_tunnel, to_socket) = (out.bytes, inward.bytes);
-    if end != End::Closed {
+            // A socket that takes nothing more may have sent something before it broke: that is
+            // still carried, and ends by itself.
+            (Poll::Pending, _) if !out.blocked => return Poll::Pending,
+            (Poll::Pending, _) => {}
+        }
+        // The socket is not being read, because it has said that it is done or because the tunnel
+        // takes nothing: a reset shows by this alone.
+        let socket = &socket;
+        let watch = watch
+            .get_or_insert_with(|| Box::pin(async move { socket.ready(Interest::ERROR).await }));
+        let watched = ready!(watch.as_mut().poll(cx));
+        let error = watched.err().or_else(|| socket.take_error().ok().flatten());
+        let kind = error.map_or(ErrorKind::ConnectionReset, |error| error.kind());
+        Poll::Ready(End::Broken(other, kind))
+    })
+    .await;
+    closing.closed = end == End::Closed;
+    if !closing.closed {
         send.send_reset(Reason::CONNECT_ERROR);
-        reset(&socket);
     }
+    let (to_tunnel, to_socket) = (out.bytes, inward.bytes);
     match side {
         Side::Client => Carried { to_target: to_socket, to_client: to_tunnel, end },
         Side::Target => Carried { to_target: to_tunnel, to_client: to_socket, end },
+    }
+}
+
+/// Any end but an orderly one is a reset, also that of a task that is dropped: an end of stream
+/// would say that all had been carried. (The tunnel resets itself when it is dropped.)
+struct Closing<'a> {
+    socket: &'a TcpStream,
+    closed: bool,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if !self.closed {
+            reset(self.socket);
+        }
     }
 }
 
@@ -158,6 +172,8 @@ type Outcome = Result<(), Fault>;
 struct Outward {
     bytes: u64,
     reserved: bool,
+    /// Waits for room in the tunnel, and does not look at the socket.
+    blocked: bool,
     outcome: Option<Outcome>,
 }
 
@@ -183,6 +199,7 @@ impl Outward {
         cx: &mut Context<'_>,
     ) -> Poll<Outcome> {
         for _ in 0..ROUNDS_MAX {
+            self.blocked = false;
             match from.poll_read_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Socket(error.kind()))),
@@ -197,7 +214,7 @@ impl Outward {
             }
             if to.capacity() == 0 {
                 to.reserve_capacity(READ_BYTES);
-                self.reserved = true;
+                (self.reserved, self.blocked) = (true, true);
                 while to.capacity() == 0 {
                     match ready!(to.poll_capacity(cx)) {
                         Some(Ok(_)) => {}
@@ -205,6 +222,7 @@ impl Outward {
                     }
                 }
             }
+            self.blocked = false;
             let bytes = match read(from, to.capacity().min(READ_BYTES)) {
                 Ok(bytes) => bytes,
                 Err(error) => match error.kind() {

@@ -148,6 +148,55 @@ fn a_tunnel_that_stands_still_holds_a_bounded_number_of_bytes_and_stops_no_other
 }
 
 #[test]
+fn a_reset_overtakes_what_waits_for_a_receiver() {
+    run(async {
+        let world = World::new();
+        let (listener, address) = target().await;
+        let dialler = world.dialler(world.serve(address).await);
+        let (mut client, carried) = call(&dialler).await;
+        let (target, _) = listener.accept().await.expect("dialled");
+        // Until nothing moves: the window is used up, and the client's socket is read no more.
+        let chunk = vec![7; 1 << 16];
+        let until_full = async {
+            loop {
+                let writing =
+                    tokio::time::timeout(Duration::from_millis(200), client.write(&chunk));
+                let Ok(written) = writing.await else { break };
+                written.expect("written");
+            }
+        };
+        until_full.await;
+        net::splice::reset(&client);
+        drop(client);
+        let end = carried.await.expect("ended").end;
+        assert_eq!(end, End::Broken(Side::Client, ErrorKind::ConnectionReset));
+        // The target learns of it too, behind what it had received by then.
+        let mut target = target;
+        let error = target.read_to_end(&mut Vec::new()).await.expect_err("reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(dialler.pool().tunnels(), 0);
+    });
+}
+
+#[test]
+fn a_dropped_task_resets_both_ends() {
+    run(async {
+        let world = World::new();
+        let (listener, address) = target().await;
+        let dialler = world.dialler(world.serve(address).await);
+        let (mut client, carried) = call(&dialler).await;
+        let (mut target, _) = listener.accept().await.expect("dialled");
+        client.write_all(b"x").await.expect("written");
+        assert_eq!(target.read_u8().await.expect("read"), b'x');
+        carried.abort();
+        for end in [&mut client, &mut target] {
+            let error = end.read_u8().await.expect_err("reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+#[test]
 fn a_full_connection_gets_a_neighbour_and_many_calls_share_one_handshake() {
     run(async {
         let world = World::new();
