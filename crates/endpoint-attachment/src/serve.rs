@@ -72,7 +72,9 @@ impl Call<'_> {
         metrics::counter!("postern_refusals_total", "reason" => reason.code()).increment(1);
         let endpoint = &self.served.endpoint;
         let detail = match reason {
-            Reason::ForwardingRuleRegionMismatch => Some(reason.summary()),
+            Reason::ForwardingRuleRegionMismatch | Reason::PscProducerEndpointNoGlobalAccess => {
+                Some(reason.summary())
+            }
             _ => state.map(|state| state.detail.as_str()),
         };
         log::entry(Severity::Warning, "connection refused at the PSC endpoint")

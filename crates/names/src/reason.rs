@@ -108,6 +108,10 @@ reasons! {
     NoNatSubnetsForPscServiceAttachment = "NO_NAT_SUBNETS_FOR_PSC_SERVICE_ATTACHMENT", "Add a subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets.";
     /// Every address of the NAT subnets is in use.
     PscNatSubnetExhausted = "PSC_NAT_SUBNET_EXHAUSTED", "Add another subnet to natSubnets.";
+    /// The endpoint allows global access, but the forwarding rule behind it does not.
+    PscProducerEndpointNoGlobalAccess = "PSC_PRODUCER_ENDPOINT_NO_GLOBAL_ACCESS", "Call from the endpoint's region, or have the producer set allowGlobalAccess on its forwarding rule before the service attachment is made.";
+    /// The consumer has as many propagated connections as the service attachment allows.
+    PscPropagatedConnectionLimitExceeded = "ERROR_PRODUCER_PROPAGATED_CONNECTION_LIMIT_EXCEEDED", "Raise propagatedConnectionLimit of the service attachment.";
     /// Every source port of the endpoint's NAT address is in use.
     PscNatPortsExhausted = "PSC_NAT_PORTS_EXHAUSTED", "Close idle connections, or spread them over several endpoints.";
     /// The service attachment's target did not take the connection.

@@ -80,7 +80,7 @@ impl World {
                 })
                 .cloned()
                 .collect();
-            let states = psc::reconcile(&known, &attachments);
+            let states = psc::reconcile(&known, &attachments, 0);
             connections.extend(states.into_iter().map(|state| (state.endpoint.clone(), state)));
         }
         let mut runtimes = Vec::new();

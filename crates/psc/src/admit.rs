@@ -8,12 +8,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// May a client of this region open a connection to the endpoint? `Some` is why not.
 ///
-/// An endpoint serves its own region, all regions with `allowPscGlobalAccess`
-/// (private-connectivity 1.6). A client whose region nobody knows (a deployment without declared
-/// workloads) is taken for one of the endpoint's region.
+/// An endpoint serves its own region ([`Endpoint::admits_region`]). A client whose region nobody
+/// knows (a deployment without declared workloads) is taken for one of the endpoint's region.
 pub fn reach(endpoint: &Endpoint, client_region: Option<&str>) -> Option<Reason> {
-    let global = endpoint.allow_psc_global_access;
-    names::region_admits(&endpoint.region, global, client_region?).err()
+    endpoint.admits_region(client_region?).err()
 }
 
 /// What the endpoint does with one new TCP connection: `Some` is why it goes no further.
@@ -44,7 +42,7 @@ pub fn enter(
 pub enum Admission {
     /// Dial `target` from `source`.
     Admitted {
-        /// The endpoint's NAT address.
+        /// One of the endpoint's NAT addresses.
         source: Ipv4Addr,
         /// The published forwarding rule.
         target: SocketAddrV4,
@@ -53,21 +51,28 @@ pub enum Admission {
     Refused(Reason),
 }
 
-/// TCP connections that one endpoint may have at once (private-connectivity 1.4).
+/// TCP connections that one endpoint may have at once from each of its NAT addresses
+/// (private-connectivity 1.4: per endpoint and producer VM; here one process stands for all VMs).
 pub const TCP_CONNECTIONS_MAX: usize = 64_512;
 
-/// Decides about one new TCP connection to `port` of the endpoint behind `connection`, which has
-/// `open` of them already.
-pub fn admit(connection: &Connection, target: &Target, port: u16, open: usize) -> Admission {
+/// Decides about one new TCP connection to `port` of the endpoint behind `connection`. `open` says
+/// how many it has already from a NAT address; the address with the fewest is taken.
+pub fn admit(
+    connection: &Connection,
+    target: &Target,
+    port: u16,
+    open: impl Fn(Ipv4Addr) -> usize,
+) -> Admission {
     let refused = |reason| Admission::Refused(reason);
     if !connection.status.carries_traffic() {
         return refused(connection.reason().unwrap_or(Reason::PscConnectionNotAccepted));
     }
-    match connection.nat_address() {
+    let sources = connection.nat_addresses().iter().map(|source| (open(*source), *source));
+    match sources.min_by_key(|(open, _)| *open) {
         None => refused(connection.reason().unwrap_or(Reason::PscNatSubnetExhausted)),
-        Some(_) if open >= TCP_CONNECTIONS_MAX => refused(Reason::PscNatPortsExhausted),
+        Some((open, _)) if open >= TCP_CONNECTIONS_MAX => refused(Reason::PscNatPortsExhausted),
         Some(_) if !target.serves(IpProtocol::Tcp, port) => refused(Reason::ForwardingRuleMismatch),
-        Some(source) => {
+        Some((_, source)) => {
             Admission::Admitted { source, target: SocketAddrV4::new(target.address, port) }
         }
     }

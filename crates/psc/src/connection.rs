@@ -1,9 +1,10 @@
 //! The state of one connection, with its evidence, and how people read it.
 
+use crate::explain::Yaml;
+use crate::policy::Blocked;
 use names::{NetworkId, Reason, SelfLink};
-use slice::ConnectionState;
 use slice::psc::{Accept, ConnectionStatus, Consumer};
-use std::fmt;
+use slice::{ConnectionChange, ConnectionState};
 use std::net::Ipv4Addr;
 
 /// An endpoint's connection to its service attachment, as decided by [`crate::reconcile`].
@@ -19,12 +20,18 @@ pub struct Connection {
     pub consumer_network: NetworkId,
     /// `pscConnectionId`.
     pub psc_connection_id: u64,
+    /// The id that the PROXY header carries: another one where the connection is propagated.
+    pub proxy_connection_id: u64,
+    /// The endpoint whose connection this is, propagated to another network.
+    pub propagated_from: Option<SelfLink>,
     /// `pscConnectionStatus`.
     pub status: ConnectionStatus,
     /// Why the lists give it this status.
     pub evidence: Evidence,
-    /// Its source address at the producer.
+    /// Its source addresses at the producer.
     pub nat: Nat,
+    /// What became of it, oldest first; at most [`slice::CONNECTION_HISTORY_MAX`] changes.
+    pub history: Vec<ConnectionChange>,
 }
 
 /// What decided about a connection. Indices are those of the list in the file.
@@ -41,8 +48,15 @@ pub enum Evidence {
     },
     /// Accepted once; the lists would not admit it now, but `reconcileConnections` is false.
     AcceptedBefore {
-        /// The entry of `consumerRejectLists` that names it now, if that is the cause.
-        rejecting: Option<(usize, Consumer)>,
+        /// What is against it now.
+        now: Against,
+    },
+    /// A policy of the producer's organization blocks the consumer.
+    OrganizationPolicy {
+        /// Which policy, and the denied value that names the consumer.
+        blocked: Blocked,
+        /// The consumer's project, as an allowed value names it.
+        project: String,
     },
     /// An entry of `consumerRejectLists` names it.
     OnRejectList {
@@ -73,6 +87,23 @@ pub enum Evidence {
         /// It is an Apigee endpoint attachment: its project is the organization's tenant project,
         /// which people mistake for the customer's (private-connectivity 0, trap 21).
         apigee: bool,
+        /// It is a PSC backend, and the lists hold endpoints, which never cover backends
+        /// (private-connectivity 1.1).
+        backend: bool,
+    },
+    /// A connection of an accepted endpoint, propagated to another network.
+    Propagated,
+    /// The endpoint whose connection would be propagated is not accepted.
+    EndpointNotAccepted {
+        /// Its status.
+        status: ConnectionStatus,
+    },
+    /// The consumer has as many propagated connections as it may have.
+    PropagationLimit {
+        /// `propagatedConnectionLimit`.
+        limit: u32,
+        /// Whom they are counted for: a project or a network.
+        consumer: Consumer,
     },
     /// Endpoint and service attachment are in different regions; no list can help.
     RegionMismatch {
@@ -85,16 +116,31 @@ pub enum Evidence {
     Closed,
 }
 
-/// The source address of a connection at the producer: one per endpoint, for as long as it is
-/// accepted (private-connectivity 1.4).
+/// What the producer says now against a connection that was accepted earlier.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Against {
+    /// A policy of its organization.
+    Policy(Blocked),
+    /// An entry of `consumerRejectLists`, with its index.
+    RejectList(usize, Consumer),
+    /// No entry of `consumerAcceptLists` names it.
+    NotListed,
+}
+
+/// The source addresses of a connection at the producer: `natIpsPerEndpoint` of them for each
+/// endpoint, for as long as it is accepted (private-connectivity 1.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nat {
     /// Not accepted, so it needs none.
     Unneeded,
-    /// The endpoint's address.
-    Address(Ipv4Addr),
-    /// All usable addresses of the NAT subnets are given out.
+    /// The endpoint's addresses.
+    Addresses(Vec<Ipv4Addr>),
+    /// All usable addresses of the NAT subnets are given out. What the connection has serves on.
     Exhausted {
+        /// Those that it has.
+        has: Vec<Ipv4Addr>,
+        /// How many it should have.
+        wanted: usize,
         /// Short names of the subnets.
         subnets: Vec<String>,
         /// How many usable addresses they have.
@@ -105,11 +151,11 @@ pub enum Nat {
 }
 
 impl Connection {
-    /// The NAT address, where it has one.
-    pub fn nat_address(&self) -> Option<Ipv4Addr> {
-        match self.nat {
-            Nat::Address(address) => Some(address),
-            _ => None,
+    /// The NAT addresses that it has.
+    pub fn nat_addresses(&self) -> &[Ipv4Addr] {
+        match &self.nat {
+            Nat::Addresses(addresses) | Nat::Exhausted { has: addresses, .. } => addresses,
+            Nat::Unneeded | Nat::NoSubnet => &[],
         }
     }
 
@@ -118,6 +164,9 @@ impl Connection {
         match (self.status, &self.evidence, &self.nat) {
             (ConnectionStatus::Accepted, ..) => None,
             (_, Evidence::RegionMismatch { .. }, _) => Some(Reason::PscRegionMismatch),
+            (_, Evidence::PropagationLimit { .. }, _) => {
+                Some(Reason::PscPropagatedConnectionLimitExceeded)
+            }
             (_, _, Nat::Exhausted { .. }) => Some(Reason::PscNatSubnetExhausted),
             (_, _, Nat::NoSubnet) => Some(Reason::NoNatSubnetsForPscServiceAttachment),
             _ => Some(Reason::PscConnectionNotAccepted),
@@ -133,35 +182,24 @@ impl Connection {
             status: self.status,
             reason: self.reason(),
             detail: self.to_string(),
-            nat_ips: self.nat_address().into_iter().collect(),
+            nat_ips: self.nat_addresses().to_vec(),
             consumer_project: self.consumer_project.clone(),
             consumer_network: Some(self.consumer_network.clone()),
-            propagated_from: None,
-            history: Vec::new(),
+            propagated_from: self.propagated_from.clone(),
+            history: self.history.clone(),
         }
     }
-}
 
-/// `WHY` or `WHY: FIX`, in one sentence.
-impl fmt::Display for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.why())?;
-        match self.fix() {
-            Some(fix) => write!(f, ": {fix}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Connection {
     /// The entry that admits it, or what is in its way.
     pub fn why(&self) -> String {
         let evidence = &self.evidence;
         match &self.nat {
-            Nat::Unneeded | Nat::Address(_) => evidence.to_string(),
-            Nat::Exhausted { subnets, usable } => format!(
-                "{evidence}; but all {usable} usable addresses of natSubnets [{}] are in use",
-                subnets.join(", ")
+            Nat::Unneeded | Nat::Addresses(_) => evidence.to_string(),
+            Nat::Exhausted { has, wanted, subnets, usable } => format!(
+                "{evidence}; but all {usable} usable addresses of natSubnets [{}] are in use, and \
+                 it has {} of {wanted}",
+                subnets.join(", "),
+                has.len()
             ),
             Nat::NoSubnet => {
                 format!("{evidence}; but the service attachment has no NAT subnet")
@@ -171,131 +209,56 @@ impl Connection {
 
     /// What to change so that it is accepted, to the line that is missing.
     pub fn fix(&self) -> Option<String> {
-        match (&self.evidence, &self.nat) {
-            (_, Nat::Exhausted { .. }) => Some(
-                "add another subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets".to_owned(),
-            ),
-            (_, Nat::NoSubnet) => {
-                Some("add a subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets".to_owned())
+        match &self.nat {
+            Nat::Exhausted { .. } => {
+                return Some(
+                    "add another subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets"
+                        .to_owned(),
+                );
             }
-            (Evidence::NotListed { missing, .. }, _) => Some(format!("add `- {}`", Yaml(missing))),
-            (Evidence::LimitUsedUp { entry, accepted, .. }, _) => {
+            Nat::NoSubnet => {
+                return Some(
+                    "add a subnet of purpose PRIVATE_SERVICE_CONNECT to natSubnets".to_owned(),
+                );
+            }
+            Nat::Unneeded | Nat::Addresses(_) => {}
+        }
+        Some(match &self.evidence {
+            Evidence::NotListed { backend: true, .. } => {
+                "list projects or networks in both lists".to_owned()
+            }
+            Evidence::NotListed { missing, .. } => format!("add `- {}`", Yaml(missing)),
+            Evidence::LimitUsedUp { entry, accepted, .. } => {
                 let connection_limit = accepted.saturating_add(1);
                 let raised = Accept { consumer: entry.consumer.clone(), connection_limit };
-                Some(format!("change the entry to `- {}`", Yaml(&raised)))
+                format!("change the entry to `- {}`", Yaml(&raised))
             }
-            (Evidence::OnRejectList { index, .. }, _) => {
-                Some(format!("remove consumerRejectLists[{index}]"))
+            Evidence::OnRejectList { index, .. } => {
+                format!("remove consumerRejectLists[{index}]")
             }
-            (Evidence::RejectedBefore, _) => {
-                Some("set reconcileConnections: true, or recreate the endpoint".to_owned())
+            Evidence::OrganizationPolicy {
+                blocked: Blocked { denied: Some(value), .. }, ..
+            } => {
+                format!("remove `{value}` from deniedValues of that policy")
             }
-            (Evidence::RegionMismatch { service_attachment, .. }, _) => {
-                Some(format!("create the endpoint in {service_attachment}"))
+            Evidence::OrganizationPolicy { project, .. } => {
+                format!("add `- under:{project}` to allowedValues of that policy")
             }
-            (Evidence::Closed, _) => Some("delete the endpoint and create a new one".to_owned()),
-            (
-                Evidence::Automatic | Evidence::Listed { .. } | Evidence::AcceptedBefore { .. },
-                Nat::Unneeded | Nat::Address(_),
-            ) => None,
-        }
-    }
-}
-
-/// What decided, without what to change.
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Evidence::Automatic => {
-                f.write_str("connectionPreference ACCEPT_AUTOMATIC admits every consumer")
+            Evidence::RejectedBefore => {
+                "set reconcileConnections: true, or recreate the endpoint".to_owned()
             }
-            Evidence::Listed { index, entry } => {
-                write!(f, "consumerAcceptLists[{index}] `{}` admits it", Yaml(entry))
+            Evidence::RegionMismatch { service_attachment, .. } => {
+                format!("create the endpoint in {service_attachment}")
             }
-            Evidence::AcceptedBefore { rejecting: Some((index, entry)) } => write!(
-                f,
-                "accepted earlier; consumerRejectLists[{index}] names {} now, but \
-                 reconcileConnections is false, so it stays accepted",
-                Named(entry)
-            ),
-            Evidence::AcceptedBefore { rejecting: None } => f.write_str(
-                "accepted earlier; consumerAcceptLists does not name it now, but \
-                 reconcileConnections is false, so it stays accepted",
-            ),
-            Evidence::OnRejectList { index, entry, accepting: None } => {
-                write!(f, "consumerRejectLists[{index}] names {}", Named(entry))
+            Evidence::PropagationLimit { limit, .. } => {
+                format!("write propagatedConnectionLimit: {}", limit.saturating_add(1))
             }
-            Evidence::OnRejectList { index, entry, accepting: Some(accept) } => write!(
-                f,
-                "consumerRejectLists[{index}] names {} and wins over consumerAcceptLists[{accept}]",
-                Named(entry)
-            ),
-            Evidence::RejectedBefore => f.write_str(
-                "rejected earlier; consumerRejectLists does not name it now, but \
-                 reconcileConnections is false, so it stays rejected",
-            ),
-            Evidence::LimitUsedUp { index, entry, accepted } => write!(
-                f,
-                "consumerAcceptLists[{index}] names it, but {accepted} of {} connections are \
-                 accepted already",
-                entry.connection_limit
-            ),
-            Evidence::NotListed { missing, entries, apigee } => {
-                match entries {
-                    0 => f.write_str("consumerAcceptLists is empty and misses ")?,
-                    _ => write!(f, "none of the {entries} consumerAcceptLists entries names ")?,
-                }
-                write!(f, "{}", Named(&missing.consumer))?;
-                if *apigee {
-                    f.write_str(" (the organization's tenant project, apigeeProjectId)")?;
-                }
-                Ok(())
-            }
-            Evidence::RegionMismatch { endpoint, service_attachment } => write!(
-                f,
-                "the endpoint is in {endpoint}, the service attachment in {service_attachment}; \
-                 both must be in one region"
-            ),
-            Evidence::Closed => f.write_str(
-                "the service attachment was deleted, which closes its connections for good",
-            ),
-        }
-    }
-}
-
-/// A consumer in a sentence.
-struct Named<'a>(&'a Consumer);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Consumer::ProjectIdOrNum(project) => write!(f, "project `{project}`"),
-            Consumer::NetworkUrl(network) => write!(f, "network `{network}`"),
-            Consumer::EndpointUrl(link) => write!(f, "endpoint `{link}`"),
-        }
-    }
-}
-
-/// An entry of `consumerAcceptLists` as one would write it in a topology file.
-struct Yaml<'a>(&'a Accept);
-
-impl fmt::Display for Yaml<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = self.0.connection_limit;
-        match &self.0.consumer {
-            // Digits alone would be read as a number, which the field is not.
-            Consumer::ProjectIdOrNum(number) if number.parse::<u64>().is_ok() => {
-                write!(f, "{{projectIdOrNum: \"{number}\", connectionLimit: {limit}}}")
-            }
-            Consumer::ProjectIdOrNum(project) => {
-                write!(f, "{{projectIdOrNum: {project}, connectionLimit: {limit}}}")
-            }
-            Consumer::NetworkUrl(network) => write!(
-                f,
-                "{{networkUrl: projects/{}/global/networks/{}, connectionLimit: {limit}}}",
-                network.project, network.name
-            ),
-            Consumer::EndpointUrl(link) => write!(f, "{{endpointUrl: {link}, connectionLimit: 1}}"),
-        }
+            Evidence::EndpointNotAccepted { .. } => "have the endpoint accepted".to_owned(),
+            Evidence::Closed => "delete the endpoint and create a new one".to_owned(),
+            Evidence::Automatic
+            | Evidence::Listed { .. }
+            | Evidence::AcceptedBefore { .. }
+            | Evidence::Propagated => return None,
+        })
     }
 }

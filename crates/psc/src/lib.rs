@@ -16,11 +16,15 @@
 
 mod admit;
 mod connection;
+mod explain;
 mod lists;
 mod nat;
+mod policy;
+mod propagation;
 mod reconcile;
 
 pub use admit::{Admission, TCP_CONNECTIONS_MAX, admit, enter, reach};
-pub use connection::{Connection, Evidence, Nat};
-pub use nat::usable_addresses;
+pub use connection::{Against, Connection, Evidence, Nat};
+pub use nat::{deleted_in_use, usable_addresses};
+pub use policy::Blocked;
 pub use reconcile::reconcile;

@@ -1,12 +1,15 @@
 //! The accept and reject lists of one service attachment, indexed: a list may have 5,000 entries
 //! and an attachment thousands of endpoints.
 
+use crate::policy::{Blocked, blocks};
 use names::{NetworkId, SelfLink};
-use slice::psc::{ConnectionPreference, Consumer, Endpoint, ServiceAttachment};
+use slice::psc::{ConnectionPreference, Consumer, Endpoint, EndpointKind, ServiceAttachment};
 use std::collections::HashMap;
 
 /// What the lists say of one endpoint today, limits aside.
 pub(crate) enum Standing {
+    /// An organization policy of the producer blocks it.
+    Blocked(Blocked),
     /// The entry of the reject list that names it.
     Rejected(usize),
     /// `ACCEPT_AUTOMATIC`.
@@ -39,14 +42,36 @@ fn key(consumer: &Consumer) -> Key<'_> {
 }
 
 /// Everything by which a list may name this endpoint. Networks match by name, so a deleted and
-/// recreated network stays accepted (private-connectivity 1.1).
-fn keys(endpoint: &Endpoint) -> [Key<'_>; 4] {
+/// recreated network stays accepted. An entry that names a single endpoint never covers a backend,
+/// that is, a network endpoint group (private-connectivity 1.1).
+fn keys(endpoint: &Endpoint) -> impl Iterator<Item = Key<'_>> {
+    let single = (endpoint.kind != EndpointKind::NetworkEndpointGroup)
+        .then_some(Key::Endpoint(&endpoint.self_link));
     [
         Key::Project(&endpoint.project),
         Key::ProjectNumber(endpoint.project_number),
         Key::Network(&endpoint.network),
-        Key::Endpoint(&endpoint.self_link),
     ]
+    .into_iter()
+    .chain(single)
+}
+
+/// The kind of value that the lists of an attachment hold: both hold one kind only
+/// (private-connectivity 1.1). Projects where they are empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListKind {
+    Projects,
+    Networks,
+    Endpoints,
+}
+
+pub(crate) fn kind(attachment: &ServiceAttachment) -> ListKind {
+    let accept = attachment.consumer_accept_lists.iter().map(|entry| &entry.consumer);
+    match accept.chain(&attachment.consumer_reject_lists).next() {
+        Some(Consumer::NetworkUrl(_)) => ListKind::Networks,
+        Some(Consumer::EndpointUrl(_)) => ListKind::Endpoints,
+        Some(Consumer::ProjectIdOrNum(_)) | None => ListKind::Projects,
+    }
 }
 
 pub(crate) struct Lists<'a> {
@@ -70,20 +95,21 @@ impl<'a> Lists<'a> {
 
     /// The accept list's entries that name this endpoint, in the order of the list.
     pub(crate) fn accepting(&self, endpoint: &Endpoint) -> Vec<usize> {
-        let mut entries: Vec<usize> = keys(endpoint)
-            .iter()
-            .filter_map(|key| self.accept.get(key))
-            .flatten()
-            .copied()
-            .collect();
+        let mut entries: Vec<usize> =
+            keys(endpoint).filter_map(|key| self.accept.get(&key)).flatten().copied().collect();
         entries.sort_unstable();
         entries
     }
 
-    /// private-connectivity 1.2, steps 2 to 6 without the limit. The reject list wins over the
-    /// accept list. That it is honoured under `ACCEPT_AUTOMATIC` too is (unconfirmed).
+    /// private-connectivity 1.2 without the limit. An organization policy wins over everything, the
+    /// reject list over the accept list. That the reject list is honoured under `ACCEPT_AUTOMATIC`
+    /// too is (unconfirmed).
     pub(crate) fn standing(&self, endpoint: &Endpoint) -> Standing {
-        let rejecting = keys(endpoint).iter().filter_map(|key| self.reject.get(key)).min().copied();
+        let policy = self.attachment.consumer_policy.as_ref();
+        if let Some(blocked) = policy.and_then(|policy| blocks(policy, &endpoint.ancestry)) {
+            return Standing::Blocked(blocked);
+        }
+        let rejecting = keys(endpoint).filter_map(|key| self.reject.get(&key)).min().copied();
         if let Some(index) = rejecting {
             return Standing::Rejected(index);
         }

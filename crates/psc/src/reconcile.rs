@@ -1,16 +1,15 @@
 //! Admission with history (private-connectivity 1.2 to 1.4).
 
-use crate::connection::{Connection, Evidence, Nat};
-use crate::lists::{Lists, Standing};
-use crate::nat;
+use crate::connection::{Against, Connection, Evidence, Nat};
+use crate::lists::{ListKind, Lists, Standing, kind};
+use crate::{nat, propagation};
 use names::SelfLink;
-use slice::ConnectionState;
 use slice::psc::{
     Accept, ConnectionStatus, Consumer, Endpoint, EndpointKind, ServiceAttachment,
     ServiceAttachmentSlice,
 };
-use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use slice::{CONNECTION_HISTORY_MAX, ConnectionChange, ConnectionState};
+use std::collections::HashMap;
 
 /// What makes two records the same connection. Target and address of an endpoint cannot be changed
 /// in place (private-connectivity 1.6); one that has another is another endpoint of the same name.
@@ -19,8 +18,9 @@ type Identity<'a> = (&'a SelfLink, &'a SelfLink, u64);
 /// The state of every connection of a producer network, oldest first.
 ///
 /// `previous` is what this function said last (its [`Connection::state`]s, in their order), empty
-/// at a fresh start. Age is the order in which endpoints first appeared: those of `previous`, then
-/// new ones in the order of the files.
+/// at a fresh start; `now` is the time, in seconds since 1970, that changes are noted with. Age is
+/// the order in which endpoints first appeared: those of `previous`, then new ones in the order of
+/// the files.
 ///
 /// * New and PENDING connections are decided by the lists of today, oldest first (that order is
 ///   (unconfirmed)); accepted ones hold their place in the limits.
@@ -28,34 +28,21 @@ type Identity<'a> = (&'a SelfLink, &'a SelfLink, u64);
 /// * With it, every status follows the lists; but a lower `connectionLimit` takes nothing from who
 ///   was accepted and is still listed. That this holds too for an attachment that goes from
 ///   `ACCEPT_AUTOMATIC` to a list with a limit is (unconfirmed).
+/// * An organization policy is asked where the lists are, and wins over them. That it takes nothing
+///   from who was accepted before, without `reconcileConnections`, is (unconfirmed).
 /// * A connection whose attachment is gone is CLOSED for good, even when an attachment of the same
 ///   name comes back, for as long as its endpoint exists.
 /// * Deleting an endpoint forgets it.
 ///
 /// Applied to its own result with the same slice it changes nothing.
-pub fn reconcile(previous: &[ConnectionState], slice: &ServiceAttachmentSlice) -> Vec<Connection> {
+pub fn reconcile(
+    previous: &[ConnectionState],
+    slice: &ServiceAttachmentSlice,
+    now: u64,
+) -> Vec<Connection> {
     let attachments: HashMap<&SelfLink, usize> =
         slice.attachments.iter().enumerate().map(|(at, one)| (&one.self_link, at)).collect();
-    let mut endpoints: HashMap<Identity<'_>, &Endpoint> = slice
-        .endpoints
-        .iter()
-        .map(|one| ((&one.self_link, &one.target, one.psc_connection_id), one))
-        .collect();
-
-    // By age. Whoever is taken out of `endpoints` is not met a second time.
-    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(endpoints.len());
-    for past in previous {
-        let identity = (&past.endpoint, &past.service_attachment, past.psc_connection_id);
-        if let Some(endpoint) = endpoints.remove(&identity) {
-            candidates.push(Candidate { endpoint, past: Some(past) });
-        }
-    }
-    for endpoint in &slice.endpoints {
-        let identity = (&endpoint.self_link, &endpoint.target, endpoint.psc_connection_id);
-        if endpoints.remove(&identity).is_some() {
-            candidates.push(Candidate { endpoint, past: None });
-        }
-    }
+    let candidates = candidates(previous, slice);
 
     let mut decided: Vec<Option<Decided>> = candidates
         .iter()
@@ -75,39 +62,27 @@ pub fn reconcile(previous: &[ConnectionState], slice: &ServiceAttachmentSlice) -
         }
     }
     for (attachment, members) in slice.attachments.iter().zip(&of_attachment) {
-        decide(attachment, members, &candidates, &mut decided);
+        let (propagated, own): (Vec<usize>, Vec<usize>) =
+            members.iter().partition(|&&at| candidates[at].endpoint.propagated_from.is_some());
+        decide(attachment, &own, &candidates, &mut decided);
+        propagation::decide(attachment, &own, &propagated, &candidates, &mut decided);
     }
-    let nat = translate(slice, &of_attachment, &candidates, &decided);
+    let nat = nat::translate(slice, &of_attachment, &candidates, &decided);
 
-    candidates
-        .iter()
-        .zip(decided)
-        .zip(nat)
-        .filter_map(|((candidate, decided), nat)| {
-            // None: an endpoint whose target never existed; there is no connection.
-            let Decided { status, evidence } = decided?;
-            let starved = matches!(nat, Nat::Exhausted { .. } | Nat::NoSubnet);
-            Some(Connection {
-                service_attachment: candidate.endpoint.target.clone(),
-                endpoint: candidate.endpoint.self_link.clone(),
-                consumer_project: candidate.endpoint.project.clone(),
-                consumer_network: candidate.endpoint.network.clone(),
-                psc_connection_id: candidate.endpoint.psc_connection_id,
-                status: if starved { ConnectionStatus::NeedsAttention } else { status },
-                evidence,
-                nat,
-            })
-        })
+    let all = candidates.iter().zip(decided).zip(nat);
+    // None: an endpoint whose target never existed; there is no connection.
+    all.filter_map(|((candidate, decided), nat)| Some(connection(candidate, decided?, nat, now)))
         .collect()
 }
 
-struct Candidate<'a> {
-    endpoint: &'a Endpoint,
-    past: Option<&'a ConnectionState>,
+/// An endpoint, with what was said of its connection last.
+pub(crate) struct Candidate<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) past: Option<&'a ConnectionState>,
 }
 
 impl Candidate<'_> {
-    fn was_accepted(&self) -> bool {
+    pub(crate) fn was_accepted(&self) -> bool {
         self.past.is_some_and(|past| past.status.carries_traffic())
     }
 
@@ -116,15 +91,69 @@ impl Candidate<'_> {
     }
 }
 
+/// All endpoints by age.
+fn candidates<'a>(
+    previous: &'a [ConnectionState],
+    slice: &'a ServiceAttachmentSlice,
+) -> Vec<Candidate<'a>> {
+    let mut endpoints: HashMap<Identity<'_>, &Endpoint> = slice
+        .endpoints
+        .iter()
+        .map(|one| ((&one.self_link, &one.target, one.psc_connection_id), one))
+        .collect();
+    // Whoever is taken out of `endpoints` is not met a second time.
+    let mut all = Vec::with_capacity(endpoints.len());
+    for past in previous {
+        let identity = (&past.endpoint, &past.service_attachment, past.psc_connection_id);
+        if let Some(endpoint) = endpoints.remove(&identity) {
+            all.push(Candidate { endpoint, past: Some(past) });
+        }
+    }
+    for endpoint in &slice.endpoints {
+        let identity = (&endpoint.self_link, &endpoint.target, endpoint.psc_connection_id);
+        if endpoints.remove(&identity).is_some() {
+            all.push(Candidate { endpoint, past: None });
+        }
+    }
+    all
+}
+
 /// ACCEPTED stands for NEEDS_ATTENTION too, until NAT addresses are given out.
-struct Decided {
-    status: ConnectionStatus,
-    evidence: Evidence,
+pub(crate) struct Decided {
+    pub(crate) status: ConnectionStatus,
+    pub(crate) evidence: Evidence,
 }
 
 const CLOSED: Decided = Decided { status: ConnectionStatus::Closed, evidence: Evidence::Closed };
 
-/// Decides about all living connections of one attachment.
+fn connection(candidate: &Candidate<'_>, decided: Decided, nat: Nat, now: u64) -> Connection {
+    let Candidate { endpoint, past } = candidate;
+    let starved = matches!(nat, Nat::Exhausted { .. } | Nat::NoSubnet);
+    let status = if starved { ConnectionStatus::NeedsAttention } else { decided.status };
+    let mut connection = Connection {
+        service_attachment: endpoint.target.clone(),
+        endpoint: endpoint.self_link.clone(),
+        consumer_project: endpoint.project.clone(),
+        consumer_network: endpoint.network.clone(),
+        psc_connection_id: endpoint.psc_connection_id,
+        proxy_connection_id: endpoint.proxy_connection_id(),
+        propagated_from: endpoint.propagated_from.as_ref().map(|from| from.endpoint.clone()),
+        status,
+        evidence: decided.evidence,
+        nat,
+        history: past.map(|past| past.history.clone()).unwrap_or_default(),
+    };
+    let from = past.map(|past| past.status);
+    if from != Some(status) {
+        let why = connection.why();
+        connection.history.push(ConnectionChange { time: now, from, to: status, why });
+    }
+    let forgotten = connection.history.len().saturating_sub(CONNECTION_HISTORY_MAX);
+    connection.history.drain(..forgotten);
+    connection
+}
+
+/// Decides about all living connections of one attachment, but for propagated ones.
 fn decide(
     attachment: &ServiceAttachment,
     members: &[usize],
@@ -151,6 +180,7 @@ fn decide(
         } else if candidate.was_rejected() && !reconcile {
             let evidence = match lists.standing(endpoint) {
                 Standing::Rejected(index) => on_reject_list(attachment, &lists, endpoint, index),
+                Standing::Blocked(blocked) => by_policy(blocked, endpoint),
                 _ => Evidence::RejectedBefore,
             };
             Some(Decided { status: ConnectionStatus::Rejected, evidence })
@@ -182,50 +212,43 @@ fn keep_accepted(
     endpoint: &Endpoint,
     reconcile: bool,
 ) -> Decided {
-    let accepted = |evidence| Decided { status: ConnectionStatus::Accepted, evidence };
+    let before = |now| accepted(Evidence::AcceptedBefore { now });
     match lists.standing(endpoint) {
         Standing::Automatic => accepted(Evidence::Automatic),
         Standing::Listed(entries) => accepted(listed(attachment, entries[0])),
-        Standing::Rejected(index) if reconcile => Decided {
-            status: ConnectionStatus::Rejected,
-            evidence: on_reject_list(attachment, lists, endpoint, index),
-        },
-        Standing::Unlisted if reconcile => pending(not_listed(attachment, endpoint)),
-        Standing::Rejected(index) => {
-            let entry = attachment.consumer_reject_lists[index].clone();
-            accepted(Evidence::AcceptedBefore { rejecting: Some((index, entry)) })
+        Standing::Blocked(blocked) if reconcile => rejected(by_policy(blocked, endpoint)),
+        Standing::Rejected(index) if reconcile => {
+            rejected(on_reject_list(attachment, lists, endpoint, index))
         }
-        Standing::Unlisted => accepted(Evidence::AcceptedBefore { rejecting: None }),
+        Standing::Unlisted if reconcile => pending(not_listed(attachment, endpoint)),
+        Standing::Blocked(blocked) => before(Against::Policy(blocked)),
+        Standing::Rejected(index) => {
+            before(Against::RejectList(index, attachment.consumer_reject_lists[index].clone()))
+        }
+        Standing::Unlisted => before(Against::NotListed),
     }
 }
 
-/// private-connectivity 1.2, steps 2 to 6.
+/// private-connectivity 1.2, steps 1 to 6.
 fn decide_new(
     attachment: &ServiceAttachment,
     lists: &Lists<'_>,
     endpoint: &Endpoint,
-    accepted: &[u32],
+    taken: &[u32],
 ) -> Decided {
     match lists.standing(endpoint) {
-        Standing::Rejected(index) => Decided {
-            status: ConnectionStatus::Rejected,
-            evidence: on_reject_list(attachment, lists, endpoint, index),
-        },
-        Standing::Automatic => {
-            Decided { status: ConnectionStatus::Accepted, evidence: Evidence::Automatic }
-        }
+        Standing::Blocked(blocked) => rejected(by_policy(blocked, endpoint)),
+        Standing::Rejected(index) => rejected(on_reject_list(attachment, lists, endpoint, index)),
+        Standing::Automatic => accepted(Evidence::Automatic),
         Standing::Listed(entries) => {
-            match entries.iter().find(|&&entry| accepted[entry] < lists.limit(entry)) {
-                Some(&entry) => Decided {
-                    status: ConnectionStatus::Accepted,
-                    evidence: listed(attachment, entry),
-                },
+            match entries.iter().find(|&&entry| taken[entry] < lists.limit(entry)) {
+                Some(&entry) => accepted(listed(attachment, entry)),
                 None => {
                     let index = entries[0];
                     pending(Evidence::LimitUsedUp {
                         index,
                         entry: attachment.consumer_accept_lists[index].clone(),
-                        accepted: accepted[index],
+                        accepted: taken[index],
                     })
                 }
             }
@@ -234,12 +257,24 @@ fn decide_new(
     }
 }
 
-fn pending(evidence: Evidence) -> Decided {
+pub(crate) fn pending(evidence: Evidence) -> Decided {
     Decided { status: ConnectionStatus::Pending, evidence }
+}
+
+pub(crate) fn accepted(evidence: Evidence) -> Decided {
+    Decided { status: ConnectionStatus::Accepted, evidence }
+}
+
+fn rejected(evidence: Evidence) -> Decided {
+    Decided { status: ConnectionStatus::Rejected, evidence }
 }
 
 fn listed(attachment: &ServiceAttachment, index: usize) -> Evidence {
     Evidence::Listed { index, entry: attachment.consumer_accept_lists[index].clone() }
+}
+
+fn by_policy(blocked: crate::policy::Blocked, endpoint: &Endpoint) -> Evidence {
+    Evidence::OrganizationPolicy { blocked, project: format!("projects/{}", endpoint.project) }
 }
 
 fn on_reject_list(
@@ -255,71 +290,18 @@ fn on_reject_list(
     }
 }
 
-/// The line that is missing, of the kind that the lists hold: both hold one kind of value only
-/// (private-connectivity 1.1).
+/// The line that is missing, of the kind that the lists hold.
 fn not_listed(attachment: &ServiceAttachment, endpoint: &Endpoint) -> Evidence {
-    let accept = attachment.consumer_accept_lists.iter().map(|entry| &entry.consumer);
-    let consumer = match accept.chain(&attachment.consumer_reject_lists).next() {
-        Some(Consumer::NetworkUrl(_)) => Consumer::NetworkUrl(endpoint.network.clone()),
-        Some(Consumer::EndpointUrl(_)) => Consumer::EndpointUrl(endpoint.self_link.clone()),
-        Some(Consumer::ProjectIdOrNum(_)) | None => {
-            Consumer::ProjectIdOrNum(endpoint.project.clone())
-        }
+    let held = kind(attachment);
+    let consumer = match held {
+        ListKind::Networks => Consumer::NetworkUrl(endpoint.network.clone()),
+        ListKind::Endpoints => Consumer::EndpointUrl(endpoint.self_link.clone()),
+        ListKind::Projects => Consumer::ProjectIdOrNum(endpoint.project.clone()),
     };
     Evidence::NotListed {
-        apigee: endpoint.kind == EndpointKind::EndpointAttachment
-            && matches!(consumer, Consumer::ProjectIdOrNum(_)),
+        apigee: endpoint.kind == EndpointKind::EndpointAttachment && held == ListKind::Projects,
+        backend: endpoint.kind == EndpointKind::NetworkEndpointGroup && held == ListKind::Endpoints,
         missing: Accept { consumer, connection_limit: 1 },
         entries: attachment.consumer_accept_lists.len(),
     }
-}
-
-/// Gives one address to every accepted connection: the one that it has, or the lowest free one,
-/// oldest connection first.
-fn translate(
-    slice: &ServiceAttachmentSlice,
-    of_attachment: &[Vec<usize>],
-    candidates: &[Candidate<'_>],
-    decided: &[Option<Decided>],
-) -> Vec<Nat> {
-    let mut nat = vec![Nat::Unneeded; candidates.len()];
-    let is_accepted = |at: usize| {
-        decided[at].as_ref().is_some_and(|one| one.status == ConnectionStatus::Accepted)
-    };
-    // One set for the network: a NAT subnet belongs to one attachment only, but should two share
-    // one, their endpoints must still differ.
-    let mut used: HashSet<Ipv4Addr> = HashSet::new();
-    for (attachment, members) in slice.attachments.iter().zip(of_attachment) {
-        for &at in members.iter().filter(|&&at| is_accepted(at)) {
-            let kept = candidates[at].past.and_then(|past| past.nat_ips.first().copied());
-            let in_subnet = |address: &Ipv4Addr| {
-                attachment.nat_subnets.iter().any(|one| nat::is_usable(one.range, *address))
-            };
-            if let Some(address) = kept.filter(in_subnet)
-                && used.insert(address)
-            {
-                nat[at] = Nat::Address(address);
-            }
-        }
-    }
-    for (attachment, members) in slice.attachments.iter().zip(of_attachment) {
-        let subnets = &attachment.nat_subnets;
-        let mut cursor = (0, 0);
-        for &at in members.iter().filter(|&&at| is_accepted(at)) {
-            if nat[at] == Nat::Unneeded {
-                nat[at] = match nat::take_free(subnets, &mut used, &mut cursor) {
-                    Some(address) => Nat::Address(address),
-                    None if subnets.is_empty() => Nat::NoSubnet,
-                    None => Nat::Exhausted {
-                        subnets: subnets
-                            .iter()
-                            .map(|one| one.self_link.name().to_owned())
-                            .collect(),
-                        usable: nat::usable_count(subnets),
-                    },
-                };
-            }
-        }
-    }
-    nat
 }

@@ -2,23 +2,12 @@
 
 mod common;
 
-use common::{World, attachment, endpoint, nat_subnet, project, project_number, rejected};
+use common::{World, attachment, endpoint, four_consumers, project, project_number, rejected};
 use names::{NetworkId, Reason, SelfLink};
-use psc::{Admission, Nat, TCP_CONNECTIONS_MAX, admit, enter, reach};
-use slice::psc::{Accept, ConnectionPreference, Consumer, EndpointKind};
-use std::net::{Ipv4Addr, SocketAddrV4};
-
-fn four_consumers() -> World {
-    let mut attachment = attachment();
-    attachment.consumer_accept_lists = vec![project("project-1", 1), project("project-2", 1)];
-    let endpoints = vec![
-        endpoint("project-1", "a"),
-        endpoint("project-1", "b"),
-        endpoint("project-2", "a"),
-        endpoint("project-3", "a"),
-    ];
-    World::new(attachment, endpoints)
-}
+use psc::{enter, reach};
+use slice::psc::{
+    Accept, Allowed, ConnectionPreference, Consumer, ConsumerPolicy, Endpoint, EndpointKind,
+};
 
 #[test]
 fn the_documented_example_of_limits() {
@@ -346,68 +335,6 @@ fn an_endpoint_with_another_target_or_address_is_a_new_one() {
 }
 
 #[test]
-fn every_endpoint_has_one_nat_address_which_stays() {
-    let mut sa = attachment();
-    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
-    sa.nat_subnets = vec![nat_subnet("10.0.2.0/29"), nat_subnet("10.0.3.0/29")];
-    let names = ["a", "b", "c", "d", "e"];
-    let mut world = World::new(sa, names.map(|name| endpoint("p", name)).to_vec());
-    let addresses = |world: &World| -> Vec<_> {
-        world.connections.iter().map(|one| one.nat_address().map(|ip| ip.to_string())).collect()
-    };
-    let some = |texts: &[&str]| -> Vec<_> { texts.iter().map(|t| Some((*t).to_owned())).collect() };
-    let all = some(&["10.0.2.2", "10.0.2.3", "10.0.2.4", "10.0.2.5", "10.0.3.2"]);
-    assert_eq!(addresses(&world), all);
-    // Deleting one frees its address for the next; nobody else's changes.
-    world.slice.endpoints.remove(1);
-    world.slice.endpoints.push(endpoint("p", "f"));
-    world.apply();
-    let now = some(&["10.0.2.2", "10.0.2.4", "10.0.2.5", "10.0.3.2", "10.0.2.3"]);
-    assert_eq!(addresses(&world), now);
-    // A subnet that is replaced takes its addresses with it.
-    world.edit(|sa| sa.nat_subnets = vec![nat_subnet("10.0.3.0/28")]);
-    let moved = some(&["10.0.3.3", "10.0.3.4", "10.0.3.5", "10.0.3.2", "10.0.3.6"]);
-    assert_eq!(addresses(&world), moved);
-}
-
-#[test]
-fn an_exhausted_nat_subnet_needs_attention_and_existing_connections_keep_working() {
-    let mut sa = attachment();
-    sa.consumer_accept_lists = vec![project("p", 9)];
-    sa.nat_subnets = vec![nat_subnet("10.0.2.0/29")];
-    let names = ["a", "b", "c", "d", "e", "f"];
-    let mut world = World::new(sa, names.map(|name| endpoint("p", name)).to_vec());
-    assert_eq!(world.statuses(), "p/a=A p/b=A p/c=A p/d=A p/e=N p/f=N");
-    assert_eq!(world.connections[4].reason(), Some(Reason::PscNatSubnetExhausted));
-    assert_eq!(
-        world.details()[4],
-        "consumerAcceptLists[0] `{projectIdOrNum: p, connectionLimit: 9}` admits it; but all 4 \
-         usable addresses of natSubnets [nat-10-0-2-0-29] are in use: add another subnet of \
-         purpose PRIVATE_SERVICE_CONNECT to natSubnets"
-    );
-    // NEEDS_ATTENTION is an accepted state: it stays, holds its place in the limit, and recovers.
-    world.edit(|sa| sa.consumer_accept_lists.clear());
-    assert_eq!(world.statuses(), "p/a=A p/b=A p/c=A p/d=A p/e=N p/f=N");
-    world.slice.endpoints.remove(0);
-    world.apply();
-    assert_eq!(world.statuses(), "p/b=A p/c=A p/d=A p/e=A p/f=N", "the oldest gets the address");
-    world.edit(|sa| sa.nat_subnets.push(nat_subnet("10.0.3.0/29")));
-    assert_eq!(world.statuses(), "p/b=A p/c=A p/d=A p/e=A p/f=A");
-    world.edit(|sa| sa.nat_subnets.clear());
-    assert_eq!(world.statuses(), "p/b=N p/c=N p/d=N p/e=N p/f=N");
-    let reason = world.connections[0].reason();
-    assert_eq!(reason, Some(Reason::NoNatSubnetsForPscServiceAttachment));
-}
-
-#[test]
-fn only_accepted_connections_take_nat_addresses() {
-    let world = four_consumers();
-    let nat: Vec<_> = world.connections.iter().map(|one| one.nat.clone()).collect();
-    let address = |last| Nat::Address(Ipv4Addr::new(10, 0, 2, last));
-    assert_eq!(nat, [address(2), Nat::Unneeded, address(3), Nat::Unneeded]);
-}
-
-#[test]
 fn two_attachments_of_one_network_are_independent() {
     let mut second = attachment();
     second.self_link = SelfLink::regional("producer", "europe-west1", "serviceAttachments", "two");
@@ -424,24 +351,6 @@ fn two_attachments_of_one_network_are_independent() {
 }
 
 #[test]
-fn a_tcp_connection_is_admitted_by_status_address_and_port() {
-    let world = four_consumers();
-    let target = &world.slice.attachments[0].target;
-    let port = |at: usize, port| admit(&world.connections[at], target, port, 0);
-    let admitted = Admission::Admitted {
-        source: Ipv4Addr::new(10, 0, 2, 2),
-        target: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 443),
-    };
-    assert_eq!(port(0, 443), admitted);
-    assert_eq!(port(0, 80), Admission::Refused(Reason::ForwardingRuleMismatch));
-    assert_eq!(port(1, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
-    assert_eq!(port(3, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
-    let full = |open| admit(&world.connections[0], target, 443, open);
-    assert_eq!(full(TCP_CONNECTIONS_MAX - 1), admitted);
-    assert_eq!(full(TCP_CONNECTIONS_MAX), Admission::Refused(Reason::PscNatPortsExhausted));
-}
-
-#[test]
 fn an_endpoint_serves_its_region_or_all_with_global_access() {
     let mut one = endpoint("p", "a");
     assert_eq!(reach(&one, Some("europe-west1")), None);
@@ -449,6 +358,76 @@ fn an_endpoint_serves_its_region_or_all_with_global_access() {
     assert_eq!(reach(&one, Some("us-central1")), Some(Reason::ForwardingRuleRegionMismatch));
     one.allow_psc_global_access = true;
     assert_eq!(reach(&one, Some("us-central1")), None);
+    // It does not help unless the producer allows global access (1.6).
+    one.producer_allows_global_access = false;
+    assert_eq!(reach(&one, Some("europe-west1")), None);
+    let far = reach(&one, Some("us-central1"));
+    assert_eq!(far, Some(Reason::PscProducerEndpointNoGlobalAccess));
+}
+
+#[test]
+fn an_organization_policy_of_the_producer_overrides_preference_and_lists() {
+    let policy = |allowed: &[&str]| ConsumerPolicy {
+        name: "organizations/1/policies/compute.restrictPrivateServiceConnectConsumer".to_owned(),
+        allowed: Allowed::Values(allowed.iter().map(|value| (*value).to_owned()).collect()),
+        denied: Vec::new(),
+    };
+    let below = |mut endpoint: Endpoint, organization: &str| {
+        endpoint.ancestry =
+            vec![format!("projects/{}", endpoint.project), format!("organizations/{organization}")];
+        endpoint
+    };
+    let mut sa = attachment();
+    sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    sa.consumer_policy = Some(policy(&["organizations/1"]));
+    let endpoints = vec![below(endpoint("p", "a"), "1"), below(endpoint("q", "a"), "2")];
+    let mut world = World::new(sa, endpoints);
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+    assert_eq!(
+        world.details()[1],
+        "no allowed value of the organization policy \
+         organizations/1/policies/compute.restrictPrivateServiceConnectConsumer covers projects/q, \
+         which overrides connectionPreference and both lists: add `- under:projects/q` to \
+         allowedValues of that policy"
+    );
+    world.edit(|sa| {
+        sa.connection_preference = ConnectionPreference::AcceptManual;
+        sa.consumer_accept_lists = vec![project("p", 9), project("q", 9)];
+        sa.reconcile_connections = true;
+    });
+    assert_eq!(world.statuses(), "p/a=A q/a=R");
+    world.edit(|sa| sa.consumer_policy = Some(policy(&["organizations/1", "projects/q"])));
+    assert_eq!(world.statuses(), "p/a=A q/a=A");
+    // Without reconcileConnections a new policy acts on new connections only.
+    world.edit(|sa| {
+        sa.reconcile_connections = false;
+        sa.consumer_policy = Some(policy(&[]));
+    });
+    assert_eq!(world.statuses(), "p/a=A q/a=A");
+    assert!(world.details()[0].contains("blocks the consumer now, but reconcileConnections"));
+    assert_eq!(world.edit(|sa| sa.reconcile_connections = true).statuses(), "p/a=R q/a=R");
+}
+
+#[test]
+fn an_entry_for_an_endpoint_never_covers_the_backend_of_a_load_balancer() {
+    let mut sa = attachment();
+    let mut backend = endpoint("p", "group");
+    backend.kind = EndpointKind::NetworkEndpointGroup;
+    let single = Consumer::EndpointUrl(backend.self_link.clone());
+    sa.consumer_accept_lists = vec![Accept { consumer: single.clone(), connection_limit: 1 }];
+    let mut world = World::new(sa, vec![backend]);
+    assert_eq!(world.statuses(), "p/group=P");
+    assert_eq!(
+        world.details()[0],
+        "the lists name endpoints, which never cover the network endpoint group of a load \
+         balancer: list projects or networks in both lists"
+    );
+    world.edit(|sa| {
+        sa.consumer_accept_lists.clear();
+        sa.consumer_reject_lists = vec![single];
+        sa.connection_preference = ConnectionPreference::AcceptAutomatic;
+    });
+    assert_eq!(world.statuses(), "p/group=A");
 }
 
 #[test]

@@ -89,12 +89,12 @@ fn limit_of(sa: &ServiceAttachment, project: &str) -> Option<u32> {
 fn nat_is_right(sa: &ServiceAttachment, connections: &[Connection]) -> Result<(), TestCaseError> {
     let usable: HashSet<_> =
         sa.nat_subnets.iter().flat_map(|subnet| usable_addresses(subnet.range)).collect();
-    let given: Vec<_> = connections.iter().filter_map(Connection::nat_address).collect();
+    let given: Vec<_> = connections.iter().flat_map(Connection::nat_addresses).copied().collect();
     let distinct: HashSet<_> = given.iter().copied().collect();
     prop_assert_eq!(given.len(), distinct.len(), "one address, one endpoint");
     prop_assert!(distinct.is_subset(&usable));
     for one in connections {
-        let has = one.nat_address().is_some();
+        let has = !one.nat_addresses().is_empty();
         prop_assert_eq!(has, one.status == ConnectionStatus::Accepted);
         if one.status == ConnectionStatus::NeedsAttention {
             prop_assert_eq!(distinct.len(), usable.len(), "needs attention only when exhausted");
@@ -108,7 +108,7 @@ proptest! {
     fn at_a_fresh_start_no_project_exceeds_its_limit(edit in any_edit()) {
         let slice = files(&edit);
         let sa = &slice.attachments[0];
-        let connections = reconcile(&[], &slice);
+        let connections = reconcile(&[], &slice, 0);
         prop_assert_eq!(connections.len(), slice.endpoints.len());
         for p in PROJECTS {
             let present = slice.endpoints.iter().filter(|one| one.project == p).count();
@@ -152,10 +152,10 @@ proptest! {
                 }
                 // An address stays while its subnet and the connection do.
                 let usable = |ip| sa.nat_subnets.iter().any(|s| usable_addresses(s.range).any(|u| u == ip));
-                if let Some(ip) = one.nat_address().filter(|ip| usable(*ip))
+                if let Some(ip) = one.nat_addresses().first().copied().filter(|ip| usable(*ip))
                     && is_accepted(after)
                 {
-                    prop_assert_eq!(after.nat_address(), Some(ip));
+                    prop_assert_eq!(after.nat_addresses().first(), Some(&ip));
                 }
             }
             for p in PROJECTS {
@@ -188,7 +188,7 @@ proptest! {
         sa.consumer_accept_lists.rotate_left(seed.index(length) % length.max(1));
         sa.consumer_reject_lists.reverse();
         let statuses = |slice| {
-            let all = reconcile(&[], slice).into_iter();
+            let all = reconcile(&[], slice, 0).into_iter();
             all.map(|one| (one.endpoint, one.status, one.nat)).collect::<Vec<_>>()
         };
         prop_assert_eq!(statuses(&slice), statuses(&turned));
@@ -201,9 +201,9 @@ proptest! {
         world.slice = files(&edit);
         world.apply();
         let mut slice = files(&Edit { endpoints: edit.endpoints.clone(), ..next });
-        let straight = reconcile(&world.states, &slice);
+        let straight = reconcile(&world.states, &slice, 0);
         slice.endpoints.reverse();
-        prop_assert_eq!(reconcile(&world.states, &slice), straight);
+        prop_assert_eq!(reconcile(&world.states, &slice, 0), straight);
     }
 
     /// Whatever an old or damaged state file says, nobody is decided twice and nothing panics.
@@ -215,7 +215,7 @@ proptest! {
         let mut doubled = world.states.clone();
         doubled.extend(world.states.clone());
         let slice = files(&next);
-        prop_assert_eq!(reconcile(&doubled, &slice), reconcile(&world.states, &slice));
+        prop_assert_eq!(reconcile(&doubled, &slice, 0), reconcile(&world.states, &slice, 0));
     }
 }
 

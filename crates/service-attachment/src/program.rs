@@ -5,15 +5,17 @@ use crate::record::{self, Meters};
 use crate::serve::serve;
 use names::SelfLink;
 use net::splice::Cut;
-use psc::Connection;
+use psc::{Admission, Connection};
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Worker};
 use slice::psc::{ServiceAttachmentSlice, Target};
 use slice::{ConnectionState, Report, Role};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The program.
 pub struct ServiceAttachment {
@@ -42,7 +44,50 @@ pub(crate) struct Cuts {
     /// Of clients elsewhere: cut when `allowPscGlobalAccess` is turned off.
     pub(crate) far: Cut,
     /// TCP connections in progress, those whose target is still being dialled included.
-    pub(crate) open: Places,
+    pub(crate) open: Loads,
+}
+
+/// TCP connections of one PSC connection by NAT address, counted over all threads.
+#[derive(Clone, Default)]
+pub(crate) struct Loads(Arc<Mutex<HashMap<Ipv4Addr, usize>>>);
+
+/// One of them, given back on drop.
+pub(crate) struct Load(Loads, Ipv4Addr);
+
+impl Loads {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, address: Ipv4Addr) -> usize {
+        self.lock().get(&address).copied().unwrap_or_default()
+    }
+
+    /// Decides by the loads, and takes the place that was given. Both at once, so that of two
+    /// connections that come together only one can be the last.
+    pub(crate) fn admit(
+        &self,
+        decide: impl FnOnce(&dyn Fn(Ipv4Addr) -> usize) -> Admission,
+    ) -> (Admission, Option<Load>) {
+        let mut loads = self.lock();
+        let open = |address: Ipv4Addr| loads.get(&address).copied().unwrap_or_default();
+        let admission = decide(&open);
+        let Admission::Admitted { source, .. } = admission else { return (admission, None) };
+        *loads.entry(source).or_default() += 1;
+        (admission, Some(Load(self.clone(), source)))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let mut loads = self.0.lock();
+        if let Some(count) = loads.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                loads.remove(&self.1);
+            }
+        }
+    }
 }
 
 /// Places of TCP connections, counted over all threads.
@@ -90,7 +135,8 @@ pub(crate) struct Connected {
     pub(crate) cuts: Cuts,
     /// See [`record::log_fields`].
     pub(crate) log_fields: String,
-    allow_psc_global_access: bool,
+    /// Clients of other regions than the endpoint's have no access.
+    near_only: bool,
 }
 
 impl Connected {
@@ -138,12 +184,24 @@ impl Program for ServiceAttachment {
 
     fn compile(&self, slice: ServiceAttachmentSlice) -> Result<Snapshot, String> {
         let kept = self.kept();
-        let decided = psc::reconcile(&kept.states, &slice);
+        let decided = psc::reconcile(&kept.states, &slice, now());
+        let in_use = psc::deleted_in_use(&kept.states, &decided, &slice, |state, address| {
+            let cuts = kept.cuts.get(&state.psc_connection_id);
+            cuts.map_or(0, |cuts| cuts.open.of(address))
+        });
+        if !in_use.is_empty() {
+            let all = in_use.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(format!(
+                "a NAT subnetwork is in use: {all} would be in none, and have open connections; \
+                 keep the subnetwork until they have ended"
+            ));
+        }
         let states = decided.iter().map(Connection::state).collect();
-        let global_access: HashMap<u64, bool> = slice
+        let near_only: HashSet<u64> = slice
             .endpoints
             .iter()
-            .map(|one| (one.psc_connection_id, one.allow_psc_global_access))
+            .filter(|one| !(one.allow_psc_global_access && one.producer_allows_global_access))
+            .map(|one| one.psc_connection_id)
             .collect();
         let publish = |one: slice::psc::ServiceAttachment| {
             Arc::new(Published {
@@ -169,7 +227,7 @@ impl Program for ServiceAttachment {
                 attachment: by_link.get(&connection.service_attachment).map(|one| Arc::clone(one)),
                 connection,
                 cuts: cuts.unwrap_or_default(),
-                allow_psc_global_access: global_access.get(&id).copied().unwrap_or_default(),
+                near_only: near_only.contains(&id),
             };
             (id, Arc::new(connected))
         };
@@ -189,7 +247,7 @@ impl Program for ServiceAttachment {
                     before.near.cut();
                     before.far.cut();
                 }
-                Some(now) if !now.allow_psc_global_access => before.far.cut(),
+                Some(now) if now.near_only => before.far.cut(),
                 Some(_) => {}
             }
         }
@@ -208,7 +266,7 @@ impl Program for ServiceAttachment {
                 connected.is_accepted() && connected.connection.service_attachment == one.self_link
             };
             let accepted: Vec<_> = snapshot.connections.values().filter(of).collect();
-            let nat = accepted.iter().filter(|one| one.connection.nat_address().is_some()).count();
+            let nat = accepted.iter().map(|one| one.connection.nat_addresses().len()).sum();
             one.meters.set_connections(accepted.len(), nat);
             (one.self_link.clone(), one.meters.clone())
         });
@@ -225,6 +283,10 @@ impl Program for ServiceAttachment {
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
         serve(worker, accepted).await;
     }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// One log line for each connection whose state is another than before.
@@ -260,17 +322,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_counts_from_before_the_dial_to_the_end_and_for_every_holder() {
+    fn a_load_counts_from_before_the_dial_to_the_end_and_for_every_holder() {
         let cuts = Cuts::default();
         let later_generation = cuts.clone();
-        let (first, none) = cuts.open.take();
-        let (second, one) = later_generation.open.take();
+        let source = Ipv4Addr::new(10, 0, 2, 2);
+        let take = |loads: &Loads| {
+            let mut seen = 0;
+            let (_, load) = loads.admit(|open| {
+                seen = open(source);
+                Admission::Admitted { source, target: "10.0.0.5:443".parse().expect("an address") }
+            });
+            (load, seen)
+        };
+        let (first, none) = take(&cuts.open);
+        let (second, one) = take(&later_generation.open);
         assert_eq!((none, one), (0, 1));
         drop(first);
-        let (_third, one) = cuts.open.take();
+        let (third, one) = take(&cuts.open);
         assert_eq!(one, 1);
         drop(second);
-        assert_eq!(later_generation.open.take().1, 1);
+        assert_eq!(take(&later_generation.open).1, 1);
+        let refused = |_: &dyn Fn(Ipv4Addr) -> usize| Admission::Refused(names::Reason::NoRoute);
+        assert!(cuts.open.admit(refused).1.is_none(), "a refusal takes no place");
+        drop(third);
+        assert_eq!(cuts.open.of(source), 0);
         assert_eq!(cuts.near.carrying(), 0); // nothing was dialled yet
     }
 }

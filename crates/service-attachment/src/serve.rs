@@ -129,9 +129,12 @@ async fn carry_call(
         return record.refused(reason, None);
     };
     let port = call.destination.port();
-    // Until the end of this connection; the dial is a part of it.
-    let (_place, open) = connected.cuts.open.take();
-    let (source, to) = match psc::admit(&connected.connection, &attachment.target, port, open) {
+    // The load is held until the end of this connection; the dial is a part of it.
+    let (admission, _load) = connected
+        .cuts
+        .open
+        .admit(|open| psc::admit(&connected.connection, &attachment.target, port, open));
+    let (source, to) = match admission {
         Admission::Admitted { source, target } => (source, target),
         Admission::Refused(reason) => {
             client.refuse(reason);
@@ -142,7 +145,7 @@ async fn carry_call(
     let dialled = tokio::time::timeout(DIAL_TIMEOUT, network.dial(Some(source), to)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let first = match attachment.enable_proxy_protocol {
-        true => call.header(),
+        true => call.header(connected.connection.proxy_connection_id),
         false => Ok(Vec::new()),
     };
     let (target, first) = match (dialled, first) {
@@ -191,9 +194,9 @@ impl Call {
     }
 
     /// The header for the target: that of the product and nothing else (private-connectivity 1.5).
-    fn header(&self) -> io::Result<Vec<u8>> {
+    fn header(&self, psc_connection_id: u64) -> io::Result<Vec<u8>> {
         Header::tcp(self.client, self.destination)
-            .with_psc_connection_id(self.psc_connection_id)
+            .with_psc_connection_id(psc_connection_id)
             .and_then(|header| header.encode())
             .map_err(io::Error::other)
     }

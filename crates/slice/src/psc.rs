@@ -2,7 +2,7 @@
 
 use crate::IpProtocol;
 use ipnet::Ipv4Net;
-use names::{NetworkId, SelfLink};
+use names::{NetworkId, Reason, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -91,6 +91,21 @@ impl Endpoint {
     /// Does anybody listen on its address? A load balancer's group connects by itself.
     pub fn listens(&self) -> bool {
         self.kind != EndpointKind::NetworkEndpointGroup
+    }
+
+    /// May a client of this region use it? An endpoint serves its own region, and all regions with
+    /// `allowPscGlobalAccess` where the producer allows global access too (1.6).
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits_region(&self, client: &str) -> Result<(), Reason> {
+        let global = self.allow_psc_global_access && self.producer_allows_global_access;
+        names::region_admits(&self.region, global, client).map_err(|reason| {
+            match self.allow_psc_global_access {
+                true => Reason::PscProducerEndpointNoGlobalAccess,
+                false => reason,
+            }
+        })
     }
 
     /// The id that the PROXY header to the target carries (1.5).

@@ -62,8 +62,9 @@ impl Fabric {
             for owner in owners {
                 match owner {
                     Owner::ForwardingRule { .. } => add(host(*address), Target::Local),
-                    Owner::Endpoint { link, .. } => {
-                        let target = if accepts(link) { Target::Local } else { Target::Blackhole };
+                    Owner::Endpoint(endpoint) => {
+                        let accepted = accepts(&endpoint.self_link);
+                        let target = if accepted { Target::Local } else { Target::Blackhole };
                         add(host(*address), target);
                     }
                     // A VM has a leaf namespace; its route comes with the leaf.
@@ -101,7 +102,7 @@ impl Fabric {
             }
             for (address, owners) in &other.addresses {
                 // PSC endpoints are not reachable over VPC peering (1.6).
-                if owners.iter().any(|owner| matches!(owner, Owner::Endpoint { .. })) {
+                if owners.iter().any(|owner| matches!(owner, Owner::Endpoint(_))) {
                     add(host(*address), Target::Blackhole);
                 }
             }

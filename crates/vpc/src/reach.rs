@@ -2,7 +2,7 @@
 
 use ipnet::Ipv4Net;
 use names::{FrontEnd, NetworkId, Reason, SelfLink};
-use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP, Topology};
+use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP, Topology, psc};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
@@ -71,7 +71,7 @@ pub(crate) struct Map {
 #[derive(Clone, Debug)]
 pub(crate) enum Owner {
     ForwardingRule { link: SelfLink, port: u16, region: String, global: bool },
-    Endpoint { link: SelfLink, ports: Vec<u16>, region: String, global: bool },
+    Endpoint(Box<psc::Endpoint>),
     Instance { name: String },
 }
 
@@ -110,12 +110,7 @@ impl Fabric {
             }
         }
         for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.listens()) {
-            let owner = Owner::Endpoint {
-                link: endpoint.self_link.clone(),
-                ports: endpoint.ports.clone(),
-                region: endpoint.region.clone(),
-                global: endpoint.allow_psc_global_access,
-            };
+            let owner = Owner::Endpoint(Box::new(endpoint.clone()));
             if let Some(map) = networks.get_mut(&endpoint.network) {
                 map.addresses.entry(endpoint.address).or_default().push(owner);
             }
@@ -256,7 +251,8 @@ impl Owner {
                     network: network.clone(),
                 })
             }
-            Owner::Endpoint { link, ports, region, global } => {
+            Owner::Endpoint(endpoint) => {
+                let (link, region) = (&endpoint.self_link, &endpoint.region);
                 if peered {
                     return Err(dropped(
                         Reason::PscEndpointAccessedFromPeeredNetwork,
@@ -266,8 +262,8 @@ impl Owner {
                         ),
                     ));
                 }
-                if !ports.contains(&port) {
-                    let own: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                if !endpoint.ports.contains(&port) {
+                    let own: Vec<String> = endpoint.ports.iter().map(ToString::to_string).collect();
                     return Err(dropped(
                         Reason::ForwardingRuleMismatch,
                         format!(
@@ -276,13 +272,17 @@ impl Owner {
                         ),
                     ));
                 }
-                if let Err(reason) = names::region_admits(region, *global, caller.region) {
+                if let Err(reason) = endpoint.admits_region(caller.region) {
+                    let without = match reason {
+                        Reason::PscProducerEndpointNoGlobalAccess => {
+                            "with allowPscGlobalAccess, but the producer's forwarding rule has no \
+                             allowGlobalAccess"
+                        }
+                        _ => "without allowPscGlobalAccess",
+                    };
                     return Err(dropped(
                         reason,
-                        format!(
-                            "{link} is in {region} without allowPscGlobalAccess, the client in {}",
-                            caller.region
-                        ),
+                        format!("{link} is in {region} {without}; the client in {}", caller.region),
                     ));
                 }
                 Ok(Reach::Endpoint { endpoint: link.clone() })

@@ -91,11 +91,26 @@ pub fn rejected(project: &str) -> Consumer {
     Consumer::ProjectIdOrNum(project.to_owned())
 }
 
+/// The documented example of limits (private-connectivity 1.2).
+pub fn four_consumers() -> World {
+    let mut attachment = attachment();
+    attachment.consumer_accept_lists = vec![project("project-1", 1), project("project-2", 1)];
+    let endpoints = vec![
+        endpoint("project-1", "a"),
+        endpoint("project-1", "b"),
+        endpoint("project-2", "a"),
+        endpoint("project-3", "a"),
+    ];
+    World::new(attachment, endpoints)
+}
+
 /// The files, and the state that the program keeps between two versions of them.
 pub struct World {
     pub slice: ServiceAttachmentSlice,
     pub states: Vec<ConnectionState>,
     pub connections: Vec<Connection>,
+    /// Ticks with every edit.
+    pub clock: u64,
 }
 
 impl World {
@@ -107,15 +122,16 @@ impl World {
             endpoints,
             nat_subnetworks: Vec::new(),
         };
-        let mut world = World { slice, states: Vec::new(), connections: Vec::new() };
+        let mut world = World { slice, states: Vec::new(), connections: Vec::new(), clock: 0 };
         world.apply();
         world
     }
 
     pub fn apply(&mut self) {
-        self.connections = reconcile(&self.states, &self.slice);
+        self.clock += 1;
+        self.connections = reconcile(&self.states, &self.slice, self.clock);
         self.states = self.connections.iter().map(Connection::state).collect();
-        let again = reconcile(&self.states, &self.slice);
+        let again = reconcile(&self.states, &self.slice, self.clock + 1_000_000);
         assert_eq!(again, self.connections, "reconcile applied to its own result");
     }
 
