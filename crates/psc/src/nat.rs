@@ -140,10 +140,12 @@ pub fn deleted_in_use(
         .filter(|one| one.status.carries_traffic())
         .map(|one| one.psc_connection_id)
         .collect();
+    let used = slice.attachments.iter().flat_map(|one| &one.nat_subnets).map(|one| one.range);
+    let there: Vec<Ipv4Net> = slice.nat_subnetworks.iter().copied().chain(used).collect();
     let mut all = Vec::new();
     for past in previous.iter().filter(|past| carrying.contains(&past.psc_connection_id)) {
         for address in &past.nat_ips {
-            let stays = slice.nat_subnetworks.iter().any(|range| range.contains(address));
+            let stays = there.iter().any(|range| range.contains(address));
             if !stays && open(past, *address) > 0 {
                 all.push(*address);
             }

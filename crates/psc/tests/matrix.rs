@@ -29,13 +29,24 @@ fn everybody() -> Vec<Consumer> {
     ]
 }
 
-/// The name of `p` (or `q`) in lists of this kind.
-fn name(kind: Kind, project: &str) -> String {
+/// The names of `p` (or `q`) in lists of this kind: its backend is named too, where endpoints are.
+fn names(kind: Kind, project: &str) -> Vec<String> {
     match kind {
-        Kind::Project => project.to_owned(),
-        Kind::Network => format!("{project}/vpc"),
-        Kind::Endpoint => format!("{project}/a"),
+        Kind::Project => vec![project.to_owned()],
+        Kind::Network => vec![format!("{project}/vpc")],
+        Kind::Endpoint => vec![format!("{project}/a"), format!("{project}/group")],
     }
+}
+
+fn accepts(kind: Kind, projects: &[(&str, u32)]) -> Vec<(String, u32)> {
+    let of = |&(project, limit): &(&str, u32)| {
+        names(kind, project).into_iter().map(move |name| (name, limit))
+    };
+    projects.iter().flat_map(of).collect()
+}
+
+fn rejects(kind: Kind, projects: &[&str]) -> Vec<String> {
+    projects.iter().flat_map(|project| names(kind, project)).collect()
 }
 
 fn network(text: &str) -> NetworkId {
@@ -170,8 +181,11 @@ fn producers() -> Vec<Producer> {
                         all.push(Producer {
                             automatic,
                             kind,
-                            accept: accept.iter().map(|p| (name(kind, p), limit)).collect(),
-                            reject: reject.iter().map(|p| name(kind, p)).collect(),
+                            accept: accepts(
+                                kind,
+                                &accept.iter().map(|p| (*p, limit)).collect::<Vec<_>>(),
+                            ),
+                            reject: rejects(kind, reject),
                             reconcile,
                             blocked: Vec::new(),
                         });
@@ -261,8 +275,8 @@ fn any_producer() -> impl Strategy<Value = Producer> {
         .prop_map(|(automatic, kind, accept, limits, reject, reconcile, blocked)| Producer {
             automatic,
             kind,
-            accept: accept.iter().zip(limits).map(|(p, limit)| (name(kind, p), limit)).collect(),
-            reject: reject.iter().map(|p| name(kind, p)).collect(),
+            accept: accepts(kind, &accept.iter().copied().zip(limits).collect::<Vec<_>>()),
+            reject: rejects(kind, &reject),
             reconcile,
             blocked: blocked.iter().map(|p| (*p).to_owned()).collect(),
         })

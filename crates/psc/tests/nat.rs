@@ -141,7 +141,7 @@ fn a_deleted_subnetwork_is_in_use_while_a_connection_that_may_go_on_has_tcp_conn
     // Taken out of natSubnets, but still there.
     world.slice.nat_subnetworks = vec![range("10.0.2.0/29"), range("10.0.3.0/29")];
     assert_eq!(in_use(&world, 7), Vec::<Ipv4Addr>::new());
-    world.slice.nat_subnetworks = vec![range("10.0.3.0/29")];
+    world.slice.nat_subnetworks.remove(0);
     assert_eq!(in_use(&world, 1), [Ipv4Addr::new(10, 0, 2, 2)]);
     assert_eq!(in_use(&world, 0), Vec::<Ipv4Addr>::new());
     // With its attachment gone too, its connections are cut anyhow.
