@@ -93,6 +93,9 @@ exports! {
     UrlMap: "compute#urlMap", url_maps::UrlMap, url_maps;
     TargetHttpProxy: "compute#targetHttpProxy", load_balancing::TargetHttpProxy, target_http_proxies;
     TargetHttpsProxy: "compute#targetHttpsProxy", load_balancing::TargetHttpsProxy, target_https_proxies;
+    TargetTcpProxy: "compute#targetTcpProxy", load_balancing::TargetTcpProxy, target_tcp_proxies;
+    TargetInstance: "compute#targetInstance", load_balancing::TargetInstance, target_instances;
+    InstanceGroup: "compute#instanceGroup", backends::InstanceGroup, instance_groups;
     SslCertificate: "compute#sslCertificate", load_balancing::SslCertificate, ssl_certificates;
     BackendService: "compute#backendService", backends::BackendService, backend_services;
     NetworkEndpointGroup: "compute#networkEndpointGroup", backends::NetworkEndpointGroup, network_endpoint_groups;

@@ -123,6 +123,22 @@ resource!(
     Region,
     region
 );
+resource!(load_balancing::TargetTcpProxy, "targetTcpProxies", "a target TCP proxy", Region, region);
+resource!(
+    load_balancing::TargetInstance,
+    "targetInstances",
+    "a target instance",
+    ZoneOrRegion,
+    zone
+);
+resource!(
+    backends::InstanceGroup,
+    "instanceGroups",
+    "an instance group",
+    ZoneOrRegion,
+    region,
+    zone
+);
 resource!(load_balancing::SslCertificate, "sslCertificates", "a certificate", Region, region);
 resource!(load_balancing::SslPolicy, "sslPolicies", "an SSL policy", Region, region);
 resource!(load_balancing::ServerTlsPolicy, "serverTlsPolicies", "a server TLS policy", Location);
@@ -241,6 +257,9 @@ pub(crate) struct Model {
     pub(crate) health_checks: Store<backends::HealthCheck>,
     pub(crate) target_http_proxies: Store<load_balancing::TargetHttpProxy>,
     pub(crate) target_https_proxies: Store<load_balancing::TargetHttpsProxy>,
+    pub(crate) target_tcp_proxies: Store<load_balancing::TargetTcpProxy>,
+    pub(crate) target_instances: Store<load_balancing::TargetInstance>,
+    pub(crate) instance_groups: Store<backends::InstanceGroup>,
     pub(crate) ssl_certificates: Store<load_balancing::SslCertificate>,
     pub(crate) backend_services: Store<backends::BackendService>,
     pub(crate) network_endpoint_groups: Store<backends::NetworkEndpointGroup>,

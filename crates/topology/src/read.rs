@@ -264,6 +264,9 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         url_maps,
         target_http_proxies,
         target_https_proxies,
+        target_tcp_proxies,
+        target_instances,
+        instance_groups,
         ssl_certificates,
         backend_services,
         network_endpoint_groups,
@@ -318,6 +321,9 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(url_maps, |m| &mut m.url_maps, &scope, m, findings);
     add_all(target_http_proxies, |m| &mut m.target_http_proxies, &scope, m, findings);
     add_all(target_https_proxies, |m| &mut m.target_https_proxies, &scope, m, findings);
+    add_all(target_tcp_proxies, |m| &mut m.target_tcp_proxies, &scope, m, findings);
+    add_all(target_instances, |m| &mut m.target_instances, &scope, m, findings);
+    add_all(instance_groups, |m| &mut m.instance_groups, &scope, m, findings);
     add_all(ssl_certificates, |m| &mut m.ssl_certificates, &scope, m, findings);
     add_all(backend_services, |m| &mut m.backend_services, &scope, m, findings);
     add_all(network_endpoint_groups, |m| &mut m.network_endpoint_groups, &scope, m, findings);

@@ -6,7 +6,6 @@ use names::{NetworkId, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 /// A forwarding rule of an internal proxy or passthrough Network Load Balancer, or of a target
 /// instance.
@@ -235,8 +234,6 @@ pub struct ConnectionTracking {
     pub per_session: bool,
     /// `connectionPersistenceOnUnhealthyBackends`.
     pub persistence: Persistence,
-    /// `idleTimeoutSec`; none: 600 s.
-    pub idle_timeout: Option<Duration>,
 }
 
 /// `connectionPersistenceOnUnhealthyBackends`.

@@ -30,6 +30,8 @@ record! {
         opt protocol: At<Protocol> = "protocol";
         opt load_balancing_scheme: At<super::psc::LoadBalancingScheme> = "loadBalancingScheme";
         opt timeout_sec: At<Int<1, 2147483647>> = "timeoutSec";
+        opt port_name: Text = "portName";
+        opt network: Text = "network";
         def backends: Vec<Backend> = "backends";
         opt health_checks: At<Vec<Text>> = "healthChecks";
         opt session_affinity: At<SessionAffinity> = "sessionAffinity";
@@ -43,12 +45,13 @@ record! {
         def custom_response_headers: Vec<Text> = "customResponseHeaders";
         opt log_config: LogConfig = "logConfig";
         opt connection_draining: ConnectionDraining = "connectionDraining";
+        opt connection_tracking_policy: ConnectionTrackingPolicy = "connectionTrackingPolicy";
+        opt failover_policy: FailoverPolicy = "failoverPolicy";
     }
     descriptive ["description", "params"]
     not_yet [
-        "port" ("80", "443"), "portName" ("http", "https"),
-        "compressionMode" ("DISABLED"), "connectionTrackingPolicy", "enableCDN" ("false"), "cdnPolicy",
-        "failoverPolicy", "localityLbPolicies", "metadatas", "network",
+        "port" ("80", "443"), "compressionMode" ("DISABLED"), "enableCDN" ("false"), "cdnPolicy",
+        "localityLbPolicies", "metadatas",
         "serviceBindings", "serviceLbPolicy", "subsetting", "networkPassThroughLbTrafficPolicy",
         "ipAddressSelectionPolicy" ("IPV4_ONLY", "IP_ADDRESS_SELECTION_POLICY_UNSPECIFIED"), "haPolicy",
         "dynamicForwarding", "orchestrationInfo",
@@ -170,6 +173,42 @@ record! {
     }
 }
 
+words! {
+    /// By what connections are told apart.
+    TrackingMode {
+        PerConnection = "PER_CONNECTION";
+        PerSession = "PER_SESSION";
+    }
+}
+
+words! {
+    /// What stays with a VM that has become unhealthy.
+    Persistence {
+        Default = "DEFAULT_FOR_PROTOCOL";
+        Never = "NEVER_PERSIST";
+        Always = "ALWAYS_PERSIST";
+    }
+}
+
+record! {
+    /// What a passthrough load balancer remembers of connections.
+    ConnectionTrackingPolicy {
+        opt tracking_mode: At<TrackingMode> = "trackingMode";
+        opt persistence: Persistence = "connectionPersistenceOnUnhealthyBackends";
+    }
+    not_yet ["idleTimeoutSec" ("600")]
+    refused ["enableStrongAffinity": "only external load balancers have it"]
+}
+
+record! {
+    /// When the backups of a passthrough load balancer take over.
+    FailoverPolicy {
+        opt failover_ratio: At<Number> = "failoverRatio";
+        opt drop_traffic_if_unhealthy: bool = "dropTrafficIfUnhealthy";
+        opt disable_connection_drain_on_failover: bool = "disableConnectionDrainOnFailover";
+    }
+}
+
 record! {
     /// How long requests to a removed endpoint may go on.
     ConnectionDraining {
@@ -192,6 +231,7 @@ record! {
     /// serverless groups in the real product too (2.10); for others `lower` warns.
     Backend {
         req group: Text = "group";
+        opt failover: At<bool> = "failover";
         opt balancing_mode: At<BalancingMode> = "balancingMode";
         opt capacity_scaler: At<Number> = "capacityScaler";
         opt max_utilization: At<Number> = "maxUtilization";
@@ -204,7 +244,7 @@ record! {
     }
     descriptive ["description"]
     not_yet [
-        "failover" ("false"), "preference" ("DEFAULT", "PREFERENCE_UNSPECIFIED"), "customMetrics", "trafficDuration",
+        "preference" ("DEFAULT", "PREFERENCE_UNSPECIFIED"), "customMetrics", "trafficDuration",
         "maxInFlightRequests", "maxInFlightRequestsPerEndpoint", "maxInFlightRequestsPerInstance"
     ]
     output_only ["orchestrationInfo"]
@@ -247,6 +287,31 @@ record! {
         "serverlessDeployment": "internal load balancers reach Cloud Run only",
     ]
     output_only ["id", "kind", "selfLinkWithId", "creationTimestamp", "size"]
+}
+
+record! {
+    /// An unmanaged instance group. Its members, which the API lists by a method of its own, stand
+    /// in `instances`.
+    InstanceGroup {
+        req name: Text = "name";
+        opt self_link: Text = "selfLink";
+        opt zone: Text = "zone";
+        opt region: Text = "region";
+        opt network: Text = "network";
+        opt subnetwork: Text = "subnetwork";
+        def named_ports: Vec<NamedPort> = "namedPorts";
+        def instances: Vec<Text> = "instances";
+    }
+    descriptive ["description"]
+    output_only ["id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "size"]
+}
+
+record! {
+    /// What a name of ports stands for in an instance group.
+    NamedPort {
+        req name: Text = "name";
+        req port: At<Port> = "port";
+    }
 }
 
 record! {

@@ -24,6 +24,9 @@ record! {
         def url_maps: Items<url_maps::UrlMap> = "urlMaps" | "regionUrlMaps";
         def target_http_proxies: Items<load_balancing::TargetHttpProxy> = "targetHttpProxies" | "regionTargetHttpProxies";
         def target_https_proxies: Items<load_balancing::TargetHttpsProxy> = "targetHttpsProxies" | "regionTargetHttpsProxies";
+        def target_tcp_proxies: Items<load_balancing::TargetTcpProxy> = "targetTcpProxies" | "regionTargetTcpProxies";
+        def target_instances: Items<load_balancing::TargetInstance> = "targetInstances";
+        def instance_groups: Items<backends::InstanceGroup> = "instanceGroups";
         def ssl_certificates: Items<load_balancing::SslCertificate> = "sslCertificates" | "regionSslCertificates";
         def backend_services: Items<backends::BackendService> = "backendServices" | "regionBackendServices";
         def network_endpoint_groups: Items<backends::NetworkEndpointGroup> = "networkEndpointGroups" | "regionNetworkEndpointGroups";
@@ -60,13 +63,11 @@ record! {
     not_yet [
         "targetservers", "keyvaluemaps", "sharedflows", "flowhooks", "routes", "routers", "vpnTunnels", "vpnGateways",
         "interconnectAttachments", "externalVpnGateways",
-        "instanceGroups", "regionInstanceGroups", "instanceTemplates", "instanceGroupManagers", "globalNetworkEndpointGroups",
+        "regionInstanceGroups", "instanceTemplates", "instanceGroupManagers", "globalNetworkEndpointGroups",
         "backendBuckets", "networkAttachments", "packetMirrorings", "targetVpnGateways",
         "jobs", "workerPools", "domainMappings", "connectors"
     ]
     refused [
-        "targetTcpProxies": "TCP proxies come in a later release; without them ports would stay silent",
-        "regionTargetTcpProxies": "TCP proxies come in a later release; without them ports would stay silent",
         "targetGrpcProxies": "proxyless gRPC comes in a later release",
         "firewallPolicies": "without them traffic would flow that they deny",
         "regionNetworkFirewallPolicies": "without them traffic would flow that they deny",

@@ -44,6 +44,35 @@ record! {
 }
 
 record! {
+    /// A target TCP proxy: what a proxy Network Load Balancer's forwarding rule leads to.
+    TargetTcpProxy {
+        req name: Text = "name";
+        opt self_link: Text = "selfLink";
+        opt region: Text = "region";
+        req service: Text = "service" | "backendService";
+        opt proxy_header: super::backends::ProxyHeader = "proxyHeader";
+    }
+    descriptive ["description"]
+    not_yet ["proxyBind" ("false")]
+    output_only ["id", "kind", "selfLinkWithId", "creationTimestamp"]
+}
+
+record! {
+    /// A target instance: one VM as what a forwarding rule leads to.
+    TargetInstance {
+        req name: Text = "name";
+        opt self_link: Text = "selfLink";
+        opt zone: Text = "zone";
+        req instance: Text = "instance";
+        opt network: Text = "network";
+    }
+    descriptive ["description"]
+    not_yet ["natPolicy" ("NO_NAT")]
+    refused ["securityPolicy": "without it packets would pass that it denies"]
+    output_only ["id", "kind", "selfLinkWithId", "creationTimestamp"]
+}
+
+record! {
     /// A certificate (2.1): self-managed PEM, or only names for which the dev CA issues one.
     SslCertificate {
         req name: Text = "name";

@@ -25,6 +25,7 @@ record! {
         opt ip_protocol: Text = "IPProtocol";
         opt port_range: At<TextOrNumber> = "portRange";
         opt ports: Vec<At<TextOrNumber>> = "ports";
+        opt all_ports: At<bool> = "allPorts";
         opt target: Text = "target";
         opt load_balancing_scheme: At<LoadBalancingScheme> = "loadBalancingScheme";
         opt network: Text = "network";
@@ -37,7 +38,7 @@ record! {
     not_yet [
         // Makes an internal DNS name.
         "serviceLabel",
-        "allPorts" ("false"), "noAutomateDnsZone", "isMirroringCollector" ("false"), "sourceIpRanges",
+        "noAutomateDnsZone", "isMirroringCollector" ("false"), "sourceIpRanges",
         "ipVersion" ("IPV4", "UNSPECIFIED_VERSION"), "metadataFilters", "allowPscPacketInjection" ("false"),
         "ipCollection", "externalManagedBackendBucketMigrationState", "externalManagedBackendBucketMigrationTestingPercentage"
     ]

@@ -8,7 +8,7 @@ use crate::fields::psc::ForwardingRule;
 use crate::model::{Item, Model};
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
-use slice::Purpose;
+use slice::{IpProtocol, Purpose};
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
@@ -28,7 +28,7 @@ struct Held {
     reserved: Option<Mark>,
     /// It may be shared by forwarding rules with different ports.
     shared: bool,
-    users: Vec<(Mark, Option<u16>)>,
+    users: Vec<(Mark, RulePorts)>,
 }
 
 /// Four addresses of each primary range are Google's: network, gateway, the last but one and
@@ -40,12 +40,21 @@ pub(crate) fn is_reserved(range: Ipv4Net, address: Ipv4Addr) -> bool {
     address <= first + 1 || address >= last - 1
 }
 
+/// The protocols and ports that a forwarding rule takes of an address; none: the whole address.
+pub(crate) type RulePorts = Option<Vec<(IpProtocol, u16)>>;
+
+/// Can two rules share the address?
+fn apart(one: &RulePorts, other: &RulePorts) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    !one.iter().any(|port| other.contains(port))
+}
+
 /// Someone who wants an address.
 pub(crate) struct Claim {
     pub(crate) at: Mark,
     /// For messages: `the forwarding rule`.
     pub(crate) called: &'static str,
-    pub(crate) port: Option<u16>,
+    pub(crate) ports: RulePorts,
 }
 
 /// Takes a written address for someone, after all checks.
@@ -58,7 +67,7 @@ pub(crate) fn take(
 ) {
     let subnet = &net.subnets[index];
     let (range, name) = (subnet.range, subnet.link.name().to_owned());
-    let Claim { at, called, port } = claim;
+    let Claim { at, called, ports } = claim;
     if subnet.purpose != Purpose::Private {
         findings.error(
             Code::SubnetPurpose,
@@ -91,10 +100,7 @@ pub(crate) fn take(
         return;
     }
     let held = net.book.held.entry(address).or_default();
-    let clash = held
-        .users
-        .iter()
-        .find(|(_, other)| !held.shared || port.is_none() || other.is_none() || other == port);
+    let clash = held.users.iter().find(|(_, other)| !held.shared || !apart(ports, other));
     if let Some((other, _)) = clash {
         let other = findings.position(*other);
         findings.error(
@@ -105,7 +111,7 @@ pub(crate) fn take(
         );
         return;
     }
-    held.users.push((*at, *port));
+    held.users.push((*at, ports.clone()));
 }
 
 /// Gives out the lowest free address of a subnetwork.
@@ -124,7 +130,7 @@ pub(crate) fn give(
         *next += 1;
         if !net.book.held.contains_key(&address) && !net.book.spoken_for.contains(&address) {
             let held = net.book.held.entry(address).or_default();
-            held.users.push((claim.at, claim.port));
+            held.users.push((claim.at, claim.ports.clone()));
             return Some(address);
         }
     }
@@ -167,7 +173,7 @@ pub(crate) struct Addresses {
 pub(crate) fn place(
     model: &Model,
     fabric: &mut Fabric,
-    rules: &[(&Item<ForwardingRule>, Option<u16>)],
+    rules: &[(&Item<ForwardingRule>, RulePorts)],
     findings: &mut Findings,
 ) -> Addresses {
     let attachments = model.organizations.iter().flat_map(|item| &item.raw.endpoint_attachments);
@@ -186,8 +192,8 @@ pub(crate) fn place(
     let mut out = Addresses { placed: HashMap::new(), subnets: HashMap::new() };
     let mut waiting = Vec::new();
     let mut by_name = Vec::new();
-    for (item, port) in rules {
-        let claim = Claim { at: item.raw.at, called: "the forwarding rule", port: *port };
+    for (item, ports) in rules {
+        let claim = Claim { at: item.raw.at, called: "the forwarding rule", ports: ports.clone() };
         let written = item.raw.ip_address.as_ref();
         let literal = written.and_then(|text| text.parse::<Ipv4Addr>().ok());
         if let (Some(text), None) = (written, literal) {
@@ -218,7 +224,7 @@ pub(crate) fn place(
     }
     instances(model, fabric, &mut out, &mut waiting, findings);
     for (item, index, network) in late {
-        let claim = Claim { at: item.raw.at, called: "the reserved address", port: None };
+        let claim = Claim { at: item.raw.at, called: "the reserved address", ports: None };
         let Some(net) = fabric.nets.get_mut(&network) else { continue };
         if let Some(address) = give(net, index, &claim, findings) {
             // Given to the reservation, not to a user.
@@ -408,7 +414,7 @@ fn reserve<'m>(
         return;
     }
     let before = findings.errors();
-    take(net, index, address, &Claim { at, called: "the reserved address", port: None }, findings);
+    take(net, index, address, &Claim { at, called: "the reserved address", ports: None }, findings);
     if findings.errors() == before {
         let held = Held { reserved: Some(raw.at), shared: is_shared(item), users: Vec::new() };
         net.book.held.insert(address, held);
@@ -471,7 +477,7 @@ fn instances(
         let Some((network, index)) = locate(model, fabric, &location, findings) else { continue };
         let at = first.network_ip.as_ref().map_or(first.at, |text| text.at);
         out.subnets.insert(item.link.clone(), index);
-        let claim = Claim { at, called: "the instance", port: None };
+        let claim = Claim { at, called: "the instance", ports: None };
         place_one(
             fabric,
             item.link.clone(),

@@ -178,7 +178,7 @@ impl Lowering<'_> {
                 waiting.push((attachment, id.to_owned(), region));
                 continue;
             };
-            let claim = Claim { at: host.at, called: "the endpoint attachment", port: None };
+            let claim = Claim { at: host.at, called: "the endpoint attachment", ports: None };
             match net.containing(host.value) {
                 Some(index) => take(net, index, host.value, &claim, findings),
                 None if net.incomplete => {}
@@ -212,7 +212,7 @@ impl Lowering<'_> {
                 }
                 continue;
             };
-            let claim = Claim { at: attachment.at, called: "the endpoint attachment", port: None };
+            let claim = Claim { at: attachment.at, called: "the endpoint attachment", ports: None };
             if let Some(address) = give(net, index, &claim, findings) {
                 self.attach(attachment, &id, region, address, raw, home, findings);
             }

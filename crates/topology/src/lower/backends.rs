@@ -2,8 +2,10 @@
 
 use super::Lowering;
 use super::balancing::{
-    balanced, circuit_breakers, log_config, one_kind, outlier_detection, session_affinity,
+    GroupKind, balanced, circuit_breakers, is_probed, log_config, one_kind, outlier_detection,
+    session_affinity,
 };
+use super::passthrough::{Group, only_for_passthrough};
 use crate::decode::Text;
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::backends::{
@@ -22,6 +24,15 @@ impl Lowering<'_> {
         reference: &Text,
         findings: &mut Findings,
     ) {
+        let protocol = backend.raw.protocol.as_ref().map(|protocol| protocol.value);
+        if protocol == Some(Protocol::Tcp) {
+            findings.error(
+                Code::BackendGroup,
+                reference.at,
+                format!("`{}` has protocol TCP, and is for target TCP proxies", backend.name()),
+                "write protocol: HTTP, HTTPS, HTTP2 or H2C in the backend service",
+            );
+        }
         let scheme = backend.raw.load_balancing_scheme.as_ref();
         if scheme.is_some_and(|scheme| scheme.value != LoadBalancingScheme::InternalManaged) {
             findings.error(
@@ -36,7 +47,11 @@ impl Lowering<'_> {
     /// All backend services.
     pub(crate) fn backend_services(&mut self, findings: &mut Findings) {
         for item in &self.model.backend_services.items {
-            if let Some(service) = self.backend_service(item, findings) {
+            let scheme = item.raw.load_balancing_scheme.as_ref().map(|scheme| scheme.value);
+            if scheme == Some(LoadBalancingScheme::Internal) {
+                let service = self.passthrough_service(item, findings);
+                self.topology.load_balancing.passthrough_services.push(service);
+            } else if let Some(service) = self.backend_service(item, findings) {
                 self.topology.load_balancing.backend_services.push(service);
             }
         }
@@ -48,7 +63,7 @@ impl Lowering<'_> {
         findings: &mut Findings,
     ) -> Option<lb::BackendService> {
         let raw = &item.raw;
-        let model = self.model;
+        only_for_passthrough(raw, findings);
         if raw.load_balancing_scheme.is_none() && !raw.faulty {
             findings.error(
                 Code::MissingField,
@@ -60,67 +75,41 @@ impl Lowering<'_> {
         if let Some(protocol) = &raw.protocol
             && !matches!(
                 protocol.value,
-                Protocol::Http | Protocol::Https | Protocol::Http2 | Protocol::H2c
+                Protocol::Http | Protocol::Https | Protocol::Http2 | Protocol::H2c | Protocol::Tcp
             )
         {
             findings.error(
                 Code::InvalidValue,
                 protocol.at,
-                "an Application Load Balancer speaks HTTP, HTTPS, HTTP2 or H2C to its backends",
+                "an Application Load Balancer speaks HTTP, HTTPS, HTTP2 or H2C to its backends, a proxy Network Load Balancer TCP",
                 "write one of these",
             );
         }
         let mut groups = Vec::with_capacity(raw.backends.len());
         let mut serverless = 0;
-        let mut kinds: Vec<(NetworkEndpointType, Mark)> = Vec::new();
+        let mut kinds: Vec<(GroupKind, Mark)> = Vec::new();
+        let tcp = raw.protocol.as_ref().is_some_and(|protocol| protocol.value == Protocol::Tcp);
         for backend in &raw.backends {
-            let stores = &model.network_endpoint_groups;
-            if backend.group.contains("/instanceGroups/") {
-                findings.error(
-                    Code::NotYetSupported,
-                    backend.group.at,
-                    "instance groups are not supported yet",
-                    "use a network endpoint group, for VMs one of type GCE_VM_IP_PORT",
-                );
-                continue;
-            }
-            let Some(group) = model.find(stores, &backend.group, &item.scope(), findings) else {
+            let Some(group) = self.group_of(&backend.group, &item.scope(), findings) else {
                 continue;
             };
-            if group.place.region() != item.place.region() {
-                findings.error(
-                    Code::RegionMismatch,
-                    backend.group.at,
-                    format!(
-                        "the backend service is in {}, the group `{}` is not",
-                        item.region(),
-                        group.link
-                    ),
-                    "name a group of the same region",
-                );
-            }
-            if group.project != item.project {
-                findings.error(
-                    Code::BackendGroup,
-                    backend.group.at,
-                    format!("the group `{}` is in another project; a backend service, its group and the Cloud Run service share one project", group.link),
-                    format!("declare the group in project {}", item.project),
-                );
-            }
-            if groups.iter().any(|one: &lb::Backend| one.group == group.link) {
+            self.group_fits(item, &group, &backend.group, findings);
+            let link = group.link();
+            if groups.iter().any(|one: &lb::Backend| one.group == *link) {
                 findings.error(
                     Code::DuplicateEntry,
                     backend.group.at,
-                    format!("the group `{}` stands in the backend service twice", group.name()),
+                    format!("the group `{}` stands in the backend service twice", link.name()),
                     "remove one of the two",
                 );
             }
-            let kind = group.raw.network_endpoint_type.value;
+            let kind = group.kind();
+            self.kind_fits(&group, tcp, raw, &backend.group, findings);
             kinds.push((kind, backend.at));
-            if kind == NetworkEndpointType::Serverless {
+            if kind == Some(NetworkEndpointType::Serverless) {
                 serverless += 1;
             }
-            groups.push(balanced(backend, group.link.clone(), kind, findings));
+            groups.push(balanced(backend, link.clone(), kind, tcp, findings));
         }
         if raw.backends.is_empty() && !raw.faulty {
             findings.warning(
@@ -140,7 +129,7 @@ impl Lowering<'_> {
             one_kind(&kinds, findings);
             if health_check.is_none()
                 && raw.health_checks.as_ref().is_none_or(|checks| checks.is_empty())
-                && kinds.iter().any(|(kind, _)| kind.is_probed())
+                && kinds.iter().any(|(kind, _)| is_probed(*kind))
                 && !raw.faulty
             {
                 findings.warning(
@@ -175,13 +164,17 @@ impl Lowering<'_> {
             Some(Protocol::Https) => lb::Protocol::Https,
             Some(Protocol::Http2) => lb::Protocol::Http2,
             Some(Protocol::H2c) => lb::Protocol::H2c,
+            Some(Protocol::Tcp) => lb::Protocol::Tcp,
             _ => lb::Protocol::Http,
         };
         let timeout = raw.timeout_sec.as_ref().map_or(30, |timeout| timeout.value.0);
         Some(lb::BackendService {
             self_link: item.link.clone(),
             protocol,
-            port_name: "http".to_owned(),
+            port_name: raw
+                .port_name
+                .as_ref()
+                .map_or_else(|| "http".to_owned(), |name| name.value.clone()),
             timeout_sec: (serverless == 0).then(|| u32::try_from(timeout).unwrap_or(u32::MAX)),
             backends: groups,
             health_check,
@@ -201,6 +194,45 @@ impl Lowering<'_> {
             custom_request_headers: lines(&raw.custom_request_headers),
             custom_response_headers: lines(&raw.custom_response_headers),
         })
+    }
+
+    /// Kinds of group that a proxy cannot speak to, or not by this protocol.
+    fn kind_fits(
+        &self,
+        group: &Group<'_>,
+        tcp: bool,
+        raw: &BackendService,
+        reference: &Text,
+        findings: &mut Findings,
+    ) {
+        if group.kind() == Some(NetworkEndpointType::Serverless) && tcp {
+            findings.error(
+                Code::ServerlessBackend,
+                reference.at,
+                "Cloud Run takes requests; a backend service with protocol TCP has no serverless group",
+                "use an Application Load Balancer",
+            );
+        }
+        if group.kind() == Some(NetworkEndpointType::GceVmIp) {
+            findings.error(
+                Code::BackendGroup,
+                reference.at,
+                "a group of type GCE_VM_IP has no ports; it is for passthrough load balancers",
+                "use a group of type GCE_VM_IP_PORT, or loadBalancingScheme: INTERNAL",
+            );
+        }
+        if let Group::Instances(item) = group {
+            let name = raw.port_name.as_ref().map_or("http", |name| name.as_str());
+            if !item.raw.named_ports.iter().any(|port| port.name.value == name) && !item.raw.faulty
+            {
+                findings.error(
+                    Code::BackendGroup,
+                    raw.port_name.as_ref().map_or(reference.at, |name| name.at),
+                    format!("the instance group `{}` has no port named `{name}`; nobody would be asked", item.name()),
+                    format!("add namedPorts: [{{name: {name}, port: 80}}] to the group, or write another portName"),
+                );
+            }
+        }
     }
 
     /// What a serverless backend does not allow (2.10).

@@ -23,10 +23,34 @@ impl NetworkEndpointType {
     }
 }
 
+impl Backend {
+    /// The target capacities, by name.
+    pub(crate) fn maxima(&self) -> [(&'static str, &Option<At<Number>>); 7] {
+        [
+            ("maxUtilization", &self.max_utilization),
+            ("maxRate", &self.max_rate),
+            ("maxRatePerEndpoint", &self.max_rate_per_endpoint),
+            ("maxRatePerInstance", &self.max_rate_per_instance),
+            ("maxConnections", &self.max_connections),
+            ("maxConnectionsPerEndpoint", &self.max_connections_per_endpoint),
+            ("maxConnectionsPerInstance", &self.max_connections_per_instance),
+        ]
+    }
+}
+
+/// The kind of a backend's group; none: an instance group.
+pub(crate) type GroupKind = Option<NetworkEndpointType>;
+
+/// Does Google ask for a health check?
+pub(crate) fn is_probed(kind: GroupKind) -> bool {
+    kind.is_none_or(NetworkEndpointType::is_probed)
+}
+
 /// Groups of one backend service are of one kind; zonal and hybrid ones go together.
-pub(crate) fn one_kind(kinds: &[(NetworkEndpointType, Mark)], findings: &mut Findings) {
+pub(crate) fn one_kind(kinds: &[(GroupKind, Mark)], findings: &mut Findings) {
     let Some((first, _)) = kinds.first() else { return };
-    let fits = |kind: &NetworkEndpointType| kind == first || kind.is_probed() && first.is_probed();
+    let probed = |kind: &GroupKind| kind.is_some_and(NetworkEndpointType::is_probed);
+    let fits = |kind: &GroupKind| kind == first || probed(kind) && probed(first);
     if let Some((_, at)) = kinds.iter().find(|(kind, _)| !fits(kind)) {
         findings.error(
             Code::BackendGroup,
@@ -35,7 +59,8 @@ pub(crate) fn one_kind(kinds: &[(NetworkEndpointType, Mark)], findings: &mut Fin
             "use one backend service per kind; zonal and hybrid groups go together",
         );
     }
-    if let (NetworkEndpointType::PrivateServiceConnect, Some((_, at))) = (first, kinds.get(1)) {
+    if let (Some(NetworkEndpointType::PrivateServiceConnect), Some((_, at))) = (first, kinds.get(1))
+    {
         findings.error(
             Code::BackendGroup,
             *at,
@@ -49,10 +74,11 @@ pub(crate) fn one_kind(kinds: &[(NetworkEndpointType, Mark)], findings: &mut Fin
 pub(crate) fn balanced(
     raw: &Backend,
     group: SelfLink,
-    kind: NetworkEndpointType,
+    kind: GroupKind,
+    tcp: bool,
     findings: &mut Findings,
 ) -> lb::Backend {
-    let serverless = kind == NetworkEndpointType::Serverless;
+    let serverless = kind == Some(NetworkEndpointType::Serverless);
     let mut backend = lb::Backend::new(group);
     if let Some(scaler) = &raw.capacity_scaler {
         if scaler.value.0 > 1.0 {
@@ -75,44 +101,60 @@ pub(crate) fn balanced(
     if serverless {
         return backend; // modes and maxima are accepted, without effect (2.10)
     }
-    if let Some(mode) = &raw.balancing_mode {
-        match mode.value {
-            BalancingMode::Rate => {}
-            BalancingMode::Connection | BalancingMode::Utilization => findings.error(
-                Code::InvalidValue,
-                mode.at,
-                "the balancing mode of a network endpoint group behind an Application Load Balancer is RATE",
-                "write balancingMode: RATE",
-            ),
+    // What capacity is counted in: requests, or connections behind a target TCP proxy (APIC).
+    let (mode, word) = match tcp {
+        true => (BalancingMode::Connection, "CONNECTION"),
+        false => (BalancingMode::Rate, "RATE"),
+    };
+    if let Some(given) = raw.balancing_mode.as_ref().filter(|given| given.value != mode) {
+        match given.value {
             BalancingMode::CustomMetrics => findings.error(
                 Code::NotYetSupported,
-                mode.at,
+                given.at,
                 "balancing by custom metrics is not supported",
-                "write balancingMode: RATE",
+                format!("write balancingMode: {word}"),
+            ),
+            BalancingMode::Utilization if kind.is_none() => findings.warning(
+                Code::NotYetHonoured,
+                given.at,
+                "nobody measures the utilization of VMs here; the group has no bound",
+                format!("write balancingMode: {word}"),
+            ),
+            _ => findings.error(
+                Code::InvalidValue,
+                given.at,
+                format!("the balancing mode of a group behind this load balancer is {word}"),
+                format!("write balancingMode: {word}"),
             ),
         }
     }
-    for (name, max) in [
-        ("maxUtilization", &raw.max_utilization),
-        ("maxRatePerInstance", &raw.max_rate_per_instance),
-        ("maxConnections", &raw.max_connections),
-        ("maxConnectionsPerEndpoint", &raw.max_connections_per_endpoint),
-        ("maxConnectionsPerInstance", &raw.max_connections_per_instance),
-    ] {
-        if let Some(max) = max {
+    let of_group = if tcp { "maxConnections" } else { "maxRate" };
+    let of_one = match (tcp, kind) {
+        (true, Some(_)) => "maxConnectionsPerEndpoint",
+        (true, None) => "maxConnectionsPerInstance",
+        (false, Some(_)) => "maxRatePerEndpoint",
+        (false, None) => "maxRatePerInstance",
+    };
+    for (name, max) in raw.maxima() {
+        let Some(max) = max else { continue };
+        if name == of_group {
+            backend.max_per_group = Some(max.value.0);
+        } else if name == of_one {
+            backend.max_per_endpoint = Some(max.value.0);
+        } else if name == "maxUtilization" && kind.is_none() {
+            // An export carries it; see `balancingMode`.
+        } else {
             findings.error(
                 Code::ConflictingFields,
                 max.at,
-                format!(
-                    "`{name}` does not go with balancingMode RATE and a network endpoint group"
-                ),
-                "write maxRate or maxRatePerEndpoint",
+                format!("`{name}` does not go with balancingMode {word} and this kind of group"),
+                format!("write {of_group} or {of_one}"),
             );
         }
     }
-    let rate = |max: &Option<At<Number>>| max.as_ref().map(|max| max.value.0);
-    backend.max_per_group = rate(&raw.max_rate);
-    backend.max_per_endpoint = rate(&raw.max_rate_per_endpoint);
+    if tcp {
+        backend.balancing_mode = lb::BalancingMode::Connection;
+    }
     backend
 }
 

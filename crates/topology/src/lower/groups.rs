@@ -89,11 +89,34 @@ impl Lowering<'_> {
             }
             // Lowered when service attachments are: `psc_groups`.
             NetworkEndpointType::PrivateServiceConnect => None,
-            NetworkEndpointType::GceVmIp | NetworkEndpointType::GceVmIpPortmap => {
+            NetworkEndpointType::GceVmIp => {
+                let mut all = lb::InstanceEndpoints::default();
+                for endpoint in &raw.network_endpoints {
+                    if let Some(port) = &endpoint.port {
+                        findings.error(
+                            Code::ConflictingFields,
+                            port.at,
+                            "an endpoint of a group of type GCE_VM_IP has no port; packets keep theirs",
+                            "remove `port`",
+                        );
+                    }
+                    all.addresses.extend(self.address_of(item, endpoint, true, findings));
+                }
+                if let Some(port) = &raw.default_port {
+                    findings.error(
+                        Code::ConflictingFields,
+                        port.at,
+                        "a group of type GCE_VM_IP has no port; packets keep theirs",
+                        "remove `defaultPort`",
+                    );
+                }
+                Some(lb::Endpoints::Instances(all))
+            }
+            NetworkEndpointType::GceVmIpPortmap => {
                 findings.error(
                     Code::NotYetSupported,
                     raw.network_endpoint_type.at,
-                    "groups of this type are for passthrough load balancers and port mapping",
+                    "groups of this type are for port mapping",
                     "use GCE_VM_IP_PORT for VMs",
                 );
                 None
@@ -233,7 +256,7 @@ impl Lowering<'_> {
             let Some((network, index)) = locate(model, &self.fabric, &location, findings) else {
                 continue;
             };
-            let claim = Claim { at: raw.at, called: "the network endpoint group", port: None };
+            let claim = Claim { at: raw.at, called: "the network endpoint group", ports: None };
             let Some(net) = self.fabric.nets.get_mut(&network) else { continue };
             let Some(address) = give(net, index, &claim, findings) else { continue };
             self.endpoint(
@@ -253,16 +276,23 @@ impl Lowering<'_> {
             );
             let Some((_, endpoint)) = self.endpoints.last() else { continue };
             let written = raw.psc_data.as_ref().and_then(|data| data.producer_port.as_ref());
-            let producer_port = match (written, &endpoint.ports[..]) {
-                (Some(port), ports) => {
+            let published = self
+                .attachment_index
+                .get(&endpoint.target)
+                .map(|index| &self.topology.service_attachments[*index].target);
+            let producer_port = match written {
+                Some(port) => {
                     let number = u16::try_from(port.value.0).unwrap_or(u16::MAX);
-                    if !ports.is_empty() && !ports.contains(&number) {
-                        let served: Vec<_> = ports.iter().map(u16::to_string).collect();
+                    let serves =
+                        |target: &slice::psc::Target| target.serves(slice::IpProtocol::Tcp, number);
+                    if published.is_some_and(|target| !serves(target)) {
+                        let served: Vec<_> = endpoint.ports.iter().map(u16::to_string).collect();
                         findings.error(
                             Code::PortRange,
                             port.at,
                             format!(
-                                "the published service has no port {number}; it has {}",
+                                "the published service has no TCP port {number}; it has {} {}",
+                                endpoint.protocol,
                                 served.join(", ")
                             ),
                             "name one of its ports, or remove `producerPort`",
@@ -270,16 +300,17 @@ impl Lowering<'_> {
                     }
                     number
                 }
-                (None, [only]) => *only,
-                (None, []) => 443, // nothing is published; connecting fails anyhow
-                (None, _) => {
-                    findings.error(
-                        Code::MissingField,
-                        raw.at,
-                        "the published service has several ports, and the group does not say which",
-                        "add pscData: {producerPort: PORT}",
-                    );
-                    continue;
+                None => {
+                    if published.is_some_and(|target| target.all_ports) {
+                        findings.error(
+                            Code::MissingField,
+                            raw.at,
+                            "the published service has all ports, and the group does not say which; it would get port 1",
+                            "add pscData: {producerPort: PORT}",
+                        );
+                    }
+                    // Where nothing is published, connecting fails anyhow.
+                    published.and_then(slice::psc::Target::default_port).unwrap_or(443)
                 }
             };
             let endpoint =

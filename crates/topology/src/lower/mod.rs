@@ -13,7 +13,9 @@ pub(crate) mod fabric;
 mod groups;
 mod health_checks;
 mod iam;
+mod network_rules;
 mod ours;
+mod passthrough;
 mod psc;
 mod route_rules;
 mod routes;
@@ -48,6 +50,7 @@ pub(crate) struct Lowering<'m> {
     endpoints: Vec<(Mark, slice::psc::Endpoint)>,
     /// Where a forwarding rule and a service attachment stand in the topology.
     rule_index: HashMap<SelfLink, usize>,
+    network_rule_index: HashMap<SelfLink, usize>,
     attachment_index: HashMap<SelfLink, usize>,
     /// Service accounts by email, in the order in which they were met.
     accounts: BTreeMap<String, slice::run::ServiceAccount>,
@@ -65,7 +68,10 @@ pub(crate) fn lower(
     let with_address: Vec<_> = rules
         .iter()
         .map(|rule| match rule {
-            Rule::LoadBalancer { item, port, .. } => (*item, Some(*port)),
+            Rule::LoadBalancer { item, port, .. } => {
+                (*item, Some(vec![(slice::IpProtocol::Tcp, *port)]))
+            }
+            Rule::Network(rule) => (rule.item, rule.claims()),
             Rule::Endpoint { item, .. } => (*item, None),
         })
         .collect();
@@ -73,7 +79,7 @@ pub(crate) fn lower(
         .iter()
         .filter_map(|rule| match rule {
             Rule::Endpoint { item, .. } => Some(item.link.clone()),
-            Rule::LoadBalancer { .. } => None,
+            Rule::LoadBalancer { .. } | Rule::Network(_) => None,
         })
         .collect();
     let addresses = addresses::place(model, &mut fabric, &with_address, findings);
@@ -89,6 +95,7 @@ pub(crate) fn lower(
         endpoint_rules,
         endpoints: Vec::new(),
         rule_index: HashMap::new(),
+        network_rule_index: HashMap::new(),
         attachment_index: HashMap::new(),
         accounts: BTreeMap::new(),
     };
@@ -100,7 +107,9 @@ pub(crate) fn lower(
     lowering.health_checks(findings);
     lowering.backend_services(findings);
     lowering.network_endpoint_groups(findings);
+    lowering.instance_groups(findings);
     lowering.forwarding_rules(&rules, findings);
+    lowering.network_rules(&rules, findings);
     lowering.service_attachments(findings);
     lowering.endpoint_rules(&rules, findings);
     lowering.psc_groups(findings);
@@ -219,17 +228,19 @@ impl Lowering<'_> {
             (
                 "forwarding rules and endpoint attachments",
                 rules + attachments.sum::<usize>() + psc_groups,
-                load_balancing.forwarding_rules.len() + self.endpoints.len(),
+                load_balancing.forwarding_rules.len()
+                    + load_balancing.network_rules.len()
+                    + self.endpoints.len(),
             ),
             ("URL maps", model.url_maps.items.len(), load_balancing.url_maps.len()),
             (
                 "backend services",
                 model.backend_services.items.len(),
-                load_balancing.backend_services.len(),
+                load_balancing.backend_services.len() + load_balancing.passthrough_services.len(),
             ),
             (
-                "network endpoint groups",
-                model.network_endpoint_groups.items.len(),
+                "network endpoint groups and instance groups",
+                model.network_endpoint_groups.items.len() + model.instance_groups.items.len(),
                 load_balancing.network_endpoint_groups.len(),
             ),
             (

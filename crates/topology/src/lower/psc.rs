@@ -58,7 +58,12 @@ impl Lowering<'_> {
             nat_subnets.extend(self.nat_subnet(item, reference, network, owners, findings));
         }
         let (accept, reject) = self.lists(item, findings);
-        if let Some(enabled) = raw.enable_proxy_protocol.as_ref().filter(|enabled| enabled.value) {
+        let to_application = target
+            .as_ref()
+            .is_some_and(|(_, target)| self.rule_index.contains_key(&target.forwarding_rule));
+        if let Some(enabled) =
+            raw.enable_proxy_protocol.as_ref().filter(|enabled| enabled.value && to_application)
+        {
             // (unconfirmed) whether the API refuses it; the proxies do not read the header.
             findings.warning(
                 Code::ProxyProtocolToApplicationLb,
@@ -137,6 +142,11 @@ impl Lowering<'_> {
                 "publish a forwarding rule of an internal Application Load Balancer",
             );
             return None;
+        }
+        if let Some(index) = self.network_rule_index.get(&rule.link) {
+            let lowered = &self.topology.load_balancing.network_rules[*index];
+            let target = super::network_rules::published(lowered, reference, findings)?;
+            return Some((lowered.network.clone(), target));
         }
         let index = self.rule_index.get(&rule.link)?;
         let lowered = &self.topology.load_balancing.forwarding_rules[*index];

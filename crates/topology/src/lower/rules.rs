@@ -3,13 +3,15 @@
 
 use super::Lowering;
 use super::addresses::Placed;
+use super::fabric::Net;
+use super::network_rules::{self, NetworkRule};
 use crate::decode::Text;
 use crate::diagnostic::{Code, Findings};
 use crate::fields::load_balancing::TargetProxyPostern;
 use crate::fields::psc::{ForwardingRule, LoadBalancingScheme};
 use crate::model::{Item, Model};
 use crate::reference::parts;
-use names::SelfLink;
+use names::{NetworkId, SelfLink};
 use slice::Purpose;
 use slice::load_balancer as lb;
 use std::collections::HashSet;
@@ -19,6 +21,8 @@ use std::net::Ipv4Addr;
 pub(crate) enum Rule<'m> {
     /// Of an internal Application Load Balancer, with its port.
     LoadBalancer { item: &'m Item<ForwardingRule>, target: &'m Text, port: u16 },
+    /// Of a Network Load Balancer or a target instance.
+    Network(NetworkRule<'m>),
     /// A PSC endpoint.
     Endpoint { item: &'m Item<ForwardingRule>, target: &'m Text },
 }
@@ -64,15 +68,31 @@ fn classify<'m>(
         Some(LoadBalancingScheme::InternalSelfManaged) => {
             return not_yet("service meshes are not simulated", findings);
         }
-        Some(LoadBalancingScheme::Internal) => {
-            return not_yet("passthrough load balancers come later", findings);
-        }
         _ => {}
     }
+    if let Some(leads) = network_rules::leads(model, item) {
+        return network_rules::read(item, leads, findings).map(Rule::Network);
+    }
+    if let Some(every) = raw.all_ports.as_ref().filter(|every| every.value) {
+        findings.error(
+            Code::PortRange,
+            every.at,
+            "only passthrough load balancers and target instances take all ports",
+            "write portRange: \"443\"",
+        );
+    }
+    if let Some(service) = &raw.backend_service
+        && raw.target.is_none()
+    {
+        findings.error(
+            Code::ConflictingFields,
+            service.at,
+            "a forwarding rule with a `backendService` is that of a passthrough load balancer",
+            "write loadBalancingScheme: INTERNAL, or name a target proxy in `target`",
+        );
+        return None;
+    }
     let Some(target) = &raw.target else {
-        if raw.backend_service.is_some() {
-            return not_yet("passthrough and proxy network load balancers come later", findings);
-        }
         if !raw.faulty {
             findings.error(
                 Code::MissingField,
@@ -115,9 +135,6 @@ fn classify<'m>(
             );
         }
         return Some(Rule::Endpoint { item, target });
-    }
-    if collection == Some("targetTcpProxies") {
-        return not_yet("proxy network load balancers come later", findings);
     }
     if !managed && !raw.faulty {
         findings.error(
@@ -182,12 +199,7 @@ impl Lowering<'_> {
             if net.of(Purpose::RegionalManagedProxy, item.region()).next().is_none()
                 && !net.incomplete
             {
-                findings.error(
-                    Code::LoadBalancerHasNoProxySubnet,
-                    item.raw.at,
-                    format!("{network} has no active proxy-only subnetwork in {}; the load balancer's proxies would have no addresses", item.region()),
-                    format!("add to subnetworks: {{name: proxy-only, network: {}, region: {}, ipCidrRange: RANGE/26, purpose: REGIONAL_MANAGED_PROXY, role: ACTIVE}}", network.name, item.region()),
-                );
+                no_proxy_subnet(item, &network, findings);
             }
             let Some(target) = target else { continue };
             let index = self.topology.load_balancing.forwarding_rules.len();
@@ -199,10 +211,7 @@ impl Lowering<'_> {
                 address,
                 port: *port,
                 allow_global_access: item.raw.allow_global_access.unwrap_or(false),
-                proxy_address: net
-                    .of(Purpose::RegionalManagedProxy, item.region())
-                    .next()
-                    .map(|index| first_usable(net.subnets[index].range)),
+                proxy_address: proxy_address(net, item.region()),
                 target,
             });
         }
@@ -270,8 +279,24 @@ impl Lowering<'_> {
 
 /// The address from which the load balancers of a region speak to backends: they share the
 /// proxy-only subnetwork, and one process stands for all its proxies.
-fn first_usable(range: ipnet::Ipv4Net) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(range.network()) + 2)
+pub(crate) fn proxy_address(net: &Net, region: &str) -> Option<Ipv4Addr> {
+    let index = net.of(Purpose::RegionalManagedProxy, region).next()?;
+    // The first one that is usable.
+    Some(Ipv4Addr::from(u32::from(net.subnets[index].range.network()) + 2))
+}
+
+/// Reports a region without proxies.
+pub(crate) fn no_proxy_subnet(
+    item: &Item<ForwardingRule>,
+    network: &NetworkId,
+    findings: &mut Findings,
+) {
+    findings.error(
+        Code::LoadBalancerHasNoProxySubnet,
+        item.raw.at,
+        format!("{network} has no active proxy-only subnetwork in {}; the load balancer's proxies would have no addresses", item.region()),
+        format!("add to subnetworks: {{name: proxy-only, network: {}, region: {}, ipCidrRange: RANGE/26, purpose: REGIONAL_MANAGED_PROXY, role: ACTIVE}}", network.name, item.region()),
+    );
 }
 
 fn accepts(ours: Option<&TargetProxyPostern>) -> bool {
