@@ -74,7 +74,7 @@ impl Lowering<'_> {
                 continue;
             }
             let (subnetwork, region) = (subnet.link.clone(), subnet.region.to_string());
-            let claim = Claim { at, called: "the inbound forwarding entry", port: None };
+            let claim = Claim { at, called: "the inbound forwarding entry", ports: None };
             if let Some(address) = give(net, index, &claim, findings) {
                 let network = network.clone();
                 entries.push(dns::InboundEntry { network, subnetwork, region, address });
