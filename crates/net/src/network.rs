@@ -3,10 +3,10 @@
 use slice::Placement;
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 /// Hides the isolation mode: the addresses given to it are always declared ones.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,7 @@ struct Placed {
     hosts: HashMap<Ipv4Addr, Ipv4Addr>,
     declared_hosts: HashMap<Ipv4Addr, Ipv4Addr>,
     source: Option<Ipv4Addr>,
+    closed: bool,
 }
 
 impl Network {
@@ -60,6 +61,21 @@ impl Network {
         }
         placed.source = source.or(placed.source);
         Network { placed: Some(Arc::new(placed)) }
+    }
+
+    /// The same network, in which what has no place is nowhere: nothing real stands behind it.
+    pub fn closed(&self) -> Self {
+        let Some(placed) = &self.placed else { return self.clone() };
+        Network { placed: Some(Arc::new(Placed { closed: true, ..Placed::clone(placed) })) }
+    }
+
+    /// Can there be anything at this declared address?
+    pub fn has(&self, declared: SocketAddrV4) -> bool {
+        self.placed.as_ref().is_none_or(|placed| {
+            !placed.closed
+                || placed.sockets.contains_key(&declared)
+                || placed.hosts.contains_key(declared.ip())
+        })
     }
 
     /// Can a connection come from this declared address here? Where declared addresses are placed,
@@ -108,17 +124,47 @@ impl Network {
     pub async fn dial(&self, source: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<TcpStream> {
         let real = self.real(to);
         let socket = if real.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        let own = self.placed.as_ref().and_then(|placed| placed.source);
-        if let Some(source) = source.or(own) {
-            let source = match &self.placed {
-                None => source,
-                Some(placed) => placed.hosts.get(&source).copied().unwrap_or(source),
-            };
+        if let Some(source) = self.real_source(source) {
             bind_address_no_port(&socket)?;
             socket.bind(SocketAddrV4::new(source, 0).into())?;
         }
         socket.set_nodelay(true)?;
         socket.connect(real).await
+    }
+
+    /// A datagram socket to a declared address, from a declared source address if one is given and
+    /// from `port`, 0 for any. It takes datagrams from there alone.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `connect(2)`; `HostUnreachable` where there can be nothing.
+    pub async fn udp(
+        &self,
+        source: Option<Ipv4Addr>,
+        port: u16,
+        to: SocketAddrV4,
+    ) -> io::Result<UdpSocket> {
+        if !self.has(to) {
+            return Err(io::ErrorKind::HostUnreachable.into());
+        }
+        let real = self.real(to);
+        let source: IpAddr = match self.real_source(source) {
+            Some(source) => source.into(),
+            None if real.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
+            None => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((source, port)).await?;
+        socket.connect(real).await?;
+        Ok(socket)
+    }
+
+    /// The address to bind for a declared source, or for the network's own.
+    fn real_source(&self, source: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let own = self.placed.as_ref().and_then(|placed| placed.source);
+        let source = source.or(own)?;
+        Some(match &self.placed {
+            None => source,
+            Some(placed) => placed.hosts.get(&source).copied().unwrap_or(source),
+        })
     }
 }
 
@@ -151,6 +197,23 @@ mod tests {
         let peer: SocketAddr = "127.64.0.9:5000".parse().expect("an address");
         assert_eq!(network.declared(peer).to_string(), "10.0.0.9:5000");
         assert_eq!(network.real(network.declared(peer)), peer);
+    }
+
+    #[tokio::test]
+    async fn datagrams_go_to_placed_addresses_and_nowhere_else_in_a_closed_network() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let declared: SocketAddrV4 = "10.0.0.53:53".parse().expect("an address");
+        let actual = server.local_addr().expect("bound");
+        let placement = Placement { network: NetworkId::new("p", "n"), declared, actual };
+        let network = Network::placed(&[placement], &[]).closed();
+        let socket = network.udp(None, 0, declared).await.expect("placed");
+        socket.send(b"x").await.expect("sent");
+        let mut octets = [0; 8];
+        let (length, from) = server.recv_from(&mut octets).await.expect("received");
+        assert_eq!((&octets[..length], from), (&b"x"[..], socket.local_addr().expect("bound")));
+        let other = "10.0.0.54:53".parse().expect("an address");
+        let error = network.udp(None, 0, other).await.expect_err("placed nowhere");
+        assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
     }
 
     #[tokio::test]

@@ -3,13 +3,14 @@
 //! Taken from the socket itself and not through tokio's, which costs a seventh more per query
 //! (performance, advice 2); tokio only says when there is something to take.
 
-use crate::program::{Answering, PrivateDns, answered};
+use crate::answering::{Answering, Asker, Now, Shared, forwarded};
 use crate::query_log::Exchange;
-use managed_zone::{Snapshot, Transport, UDP_SIZE_MAX};
+use managed_zone::{Forward, Outcome, Snapshot, Transport, UDP_SIZE_MAX};
+use names::NetworkId;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use runtime::UdpListener;
 use runtime::log::{Severity, entry};
-use runtime::{UdpListener, Worker};
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -26,13 +27,13 @@ const BATCHES_PER_TURN: usize = 16;
 const QUERY_MAX: usize = 1280;
 
 /// Answers datagrams until the listener drains.
-pub(crate) async fn serve(worker: Rc<Worker<PrivateDns>>, listener: UdpListener) {
+pub(crate) async fn serve(worker: Shared, listener: UdpListener) {
     if let Err(error) = run(&worker, &listener).await {
         failed(&listener, &error);
     }
 }
 
-async fn run(worker: &Worker<PrivateDns>, listener: &UdpListener) -> io::Result<()> {
+async fn run(worker: &Shared, listener: &UdpListener) -> io::Result<()> {
     // A descriptor of this worker's own for the same socket.
     let socket = tokio::net::UdpSocket::from_std(listener.socket.try_clone()?)?;
     let not_ready = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
@@ -157,14 +158,15 @@ impl Batch {
 
     fn answer(
         &mut self,
-        worker: &Worker<PrivateDns>,
+        worker: &Shared,
         listener: &UdpListener,
         snapshot: &Snapshot,
         answering: &mut Answering,
     ) {
         (self.sent, self.answered) = (0, 0);
         let Answering { scratch, meter, log, .. } = answering;
-        let several = snapshot.has_client_views();
+        // Who asks at an inbound entry is outside of every network, and asks as the entry's own.
+        let several = snapshot.has_client_views() && &*listener.key == "udp";
         for index in 0..self.received {
             let Some(sender) = self.senders[index] else { continue };
             let message = &self.queries[index][..self.lengths[index]];
@@ -173,19 +175,43 @@ impl Batch {
                 false => snapshot.own_view(),
             };
             let answer = &mut self.answers[self.answered];
-            let answered = answered(snapshot, view, message, Transport::Udp, scratch, answer);
-            meter.count(answered.as_ref());
-            let Some(answered) = answered else { continue };
+            let now = Now::new(worker, snapshot, || declared(listener, &sender));
+            let answered = match view.answer(message, Transport::Udp, &now, scratch, answer) {
+                Some(Outcome::Finished(answered)) => answered,
+                Some(Outcome::Forward(forward)) => {
+                    let asker =
+                        Asker { client: declared(listener, &sender), transport: Transport::Udp };
+                    let (message, network) = (message.to_vec(), view.network().clone());
+                    let task = later(
+                        Rc::clone(worker),
+                        listener.clone(),
+                        sender,
+                        forward,
+                        message,
+                        network,
+                        asker,
+                    );
+                    tokio::task::spawn_local(task);
+                    continue;
+                }
+                None => {
+                    meter.count(None);
+                    continue;
+                }
+            };
+            meter.count(Some(&answered));
             log.record(|| {
-                let client = declared(listener, &sender);
                 let exchange = Exchange {
-                    view,
+                    network: view.network(),
                     message,
+                    answer: &answer[..answered.length],
                     answered: &answered,
                     transport: Transport::Udp,
-                    client,
+                    client: declared(listener, &sender),
+                    told: None,
                 };
-                (exchange, worker.workload(client))
+                let workload = worker.workload(exchange.client);
+                (exchange, workload)
             });
             self.answer_lengths[self.answered] = answered.length;
             self.receivers[self.answered] = Some(sender);
@@ -217,6 +243,26 @@ impl Batch {
     /// Gives the next answer up.
     fn skip(&mut self) {
         self.sent += 1;
+    }
+}
+
+/// Answers one datagram after name servers were asked.
+#[allow(clippy::too_many_arguments)]
+async fn later(
+    worker: Shared,
+    listener: UdpListener,
+    sender: SockaddrStorage,
+    forward: Box<Forward>,
+    message: Vec<u8>,
+    network: NetworkId,
+    asker: Asker,
+) {
+    let answer = forwarded(&worker, forward, &message, &network, asker).await;
+    let (Some(answer), Some(to)) = (answer, socket_address(&sender)) else { return };
+    if listener.socket.send_to(&answer, to).is_err() {
+        let meter = &mut worker.local.answering.borrow_mut().meter;
+        meter.unsent(1);
+        meter.publish();
     }
 }
 

@@ -1,16 +1,15 @@
 //! The program: what it compiles, and what each worker thread keeps.
 
-use crate::query_log::QueryLog;
+use crate::answering::Local;
 use crate::{datagrams, streams};
-use managed_zone::{
-    Answered, FairWeather, Outcome, ResponseCode, Scratch, Snapshot, Transport, Upstream, View,
-};
+use arc_swap::ArcSwap;
+use managed_zone::{Answered, ResponseCode, Snapshot};
 use metrics::Counter;
-use names::Reason;
+use names::{Reason, SelfLink};
 use runtime::{Accepted, Context, Program, UdpListener, Worker};
 use slice::Role;
-use slice::dns::PrivateDnsSlice;
-use std::cell::RefCell;
+use slice::dns::{HealthCheckedTarget, PrivateDnsSlice};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 
@@ -18,20 +17,16 @@ use std::sync::atomic::AtomicUsize;
 pub struct PrivateDns {
     /// Connections over TCP that are open, of all workers.
     pub(crate) streams: AtomicUsize,
+    /// Forwarding rules whose load balancers have no healthy backend.
+    unhealthy: ArcSwap<HashSet<SelfLink>>,
 }
 
-/// What a worker thread keeps. Borrowed only between two awaits.
-pub struct Local {
-    pub(crate) answering: RefCell<Answering>,
-}
-
-/// All that answering one message needs beside the snapshot.
-pub(crate) struct Answering {
-    pub(crate) scratch: Scratch,
-    pub(crate) meter: Meter,
-    pub(crate) log: QueryLog,
-    /// For the largest answer over TCP; made when the first connection comes.
-    pub(crate) large: Vec<u8>,
+impl PrivateDns {
+    /// Is a load balancer healthy that a routing policy points to? One that nothing was said about
+    /// is.
+    pub(crate) fn is_healthy(&self, target: &HealthCheckedTarget) -> bool {
+        !self.unhealthy.load().contains(&target.forwarding_rule)
+    }
 }
 
 impl Program for PrivateDns {
@@ -41,7 +36,7 @@ impl Program for PrivateDns {
     type Local = Local;
 
     fn new(_context: Context) -> Result<Self, String> {
-        Ok(PrivateDns { streams: AtomicUsize::new(0) })
+        Ok(PrivateDns { streams: AtomicUsize::new(0), unhealthy: ArcSwap::default() })
     }
 
     fn compile(&self, slice: PrivateDnsSlice) -> Result<Snapshot, String> {
@@ -50,13 +45,7 @@ impl Program for PrivateDns {
     }
 
     fn local(&self) -> Local {
-        let answering = Answering {
-            scratch: Scratch::new(),
-            meter: Meter::new(),
-            log: QueryLog::default(),
-            large: Vec::new(),
-        };
-        Local { answering: RefCell::new(answering) }
+        Local::new()
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
@@ -65,25 +54,6 @@ impl Program for PrivateDns {
 
     async fn datagrams(worker: Rc<Worker<Self>>, socket: UdpListener) {
         datagrams::serve(worker, socket).await;
-    }
-}
-
-/// Answers a message. No name server is asked yet: what would be forwarded fails as if all were
-/// silent.
-pub(crate) fn answered<'s>(
-    snapshot: &'s Snapshot,
-    view: View<'s>,
-    message: &[u8],
-    transport: Transport,
-    scratch: &mut Scratch,
-    out: &mut [u8],
-) -> Option<Answered<'s>> {
-    let now = FairWeather::default();
-    match view.answer(message, transport, &now, scratch, out)? {
-        Outcome::Finished(answered) => Some(answered),
-        Outcome::Forward(forward) => {
-            snapshot.resume(*forward, Upstream::Silent, &now, scratch, out)?.finished()
-        }
     }
 }
 
@@ -96,7 +66,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Cloud Monitoring's `dns.googleapis.com/query/response_count`.
         let answers = ResponseCode::ALL.map(|code| {
             let name = "dns_googleapis_com_query_response_count";

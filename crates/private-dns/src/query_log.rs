@@ -3,7 +3,10 @@
 //! On by default, and a query costs less than a line about it: so the first queries of every
 //! second get a line each, the rest of that second is told in one line with their number.
 
-use managed_zone::{Answered, FairWeather, ResponseCode, Transport, View, question};
+use crate::forward::Told;
+use hickory_net::proto::op::Message;
+use managed_zone::{Answered, ResponseCode, Transport, question};
+use names::NetworkId;
 use runtime::log::{Severity, Shown, entry};
 use slice::Workload;
 use std::net::Ipv4Addr;
@@ -25,11 +28,15 @@ pub(crate) struct QueryLog {
 
 /// One query and its answer.
 pub(crate) struct Exchange<'e, 's> {
-    pub(crate) view: View<'s>,
+    /// The client's network.
+    pub(crate) network: &'e NetworkId,
     pub(crate) message: &'e [u8],
+    pub(crate) answer: &'e [u8],
     pub(crate) answered: &'e Answered<'s>,
     pub(crate) transport: Transport,
     pub(crate) client: Ipv4Addr,
+    /// What name servers said, where they were asked.
+    pub(crate) told: Option<&'e Told>,
 }
 
 impl QueryLog {
@@ -70,29 +77,16 @@ impl QueryLog {
 }
 
 fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
-    let Exchange { view, message, answered, transport, client } = exchange;
+    let Exchange { network, message, answer, answered, transport, client, told } = exchange;
     let code = answered.response_code;
     let severity = match code {
         ResponseCode::NoError | ResponseCode::NxDomain => Severity::Info,
         _ => Severity::Warning,
     };
     let question = question(message);
-    // The same decision once more, for people: it is cheap beside the line itself.
-    let rdata = match (&question, answered.target_type) {
-        (Some((name, record_type)), Some(_)) => {
-            let mut text = String::new();
-            for record in view.records(name, *record_type, &FairWeather::default()) {
-                let separator = if text.is_empty() { "" } else { "\n" };
-                text += &format!("{separator}{record}");
-            }
-            let end = (0..=RDATA_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-            text.truncate(end.unwrap_or(0));
-            Some(text)
-        }
-        _ => None,
-    };
-    let network = view.network();
+    let rdata = answered.target_type.map(|_| rdata(answer));
     let target = answered.zone.map(|zone| zone.name());
+    let silent = told.filter(|told| told.message.is_none());
     entry(severity, code.name())
         .nested("resource", |resource| {
             resource.field("type", "dns_query").nested("labels", |labels| {
@@ -108,6 +102,9 @@ fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
         .field("queryType", question.as_ref().map(|(_, record_type)| record_type.to_string()))
         .field("responseCode", code.name())
         .field("rdata", rdata)
+        .field("destinationIP", told.and_then(|told| told.server).map(Shown))
+        .field("egressError", silent.map(|_| "no name server responded"))
+        .field("serverLatency", told.map(|told| told.latency.as_millis() as u64))
         .field("authAnswer", answered.target_type.is_some_and(|target| target != "external"))
         .field("protocol", if *transport == Transport::Udp { "UDP" } else { "TCP" })
         .field("sourceIP", Shown(client))
@@ -119,12 +116,44 @@ fn write(exchange: &Exchange<'_, '_>, workload: Option<&Workload>) {
         .emit();
 }
 
+/// The answer section as text, one record a line.
+fn rdata(answer: &[u8]) -> String {
+    let mut text = String::new();
+    for record in Message::from_vec(answer).iter().flat_map(|message| &message.answers) {
+        let separator = if text.is_empty() { "" } else { "\n" };
+        text += &format!("{separator}{record}");
+        if text.len() > RDATA_MAX {
+            let end = (0..=RDATA_MAX).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or(0));
+            break;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use managed_zone::{Outcome, Scratch, Snapshot, UDP_SIZE_MAX};
+    use managed_zone::{FairWeather, Outcome, Scratch, Snapshot, UDP_SIZE_MAX};
     use names::NetworkId;
     use slice::dns::PrivateDnsSlice;
+
+    #[test]
+    fn the_answer_is_told_as_text_and_cut_off() {
+        let mut answer = b"\0\x07\x81\x80\0\x01\0\x02\0\0\0\0\x01a\0\0\x01\0\x01".to_vec();
+        for last in 1..=2 {
+            answer.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0");
+            answer.push(last);
+        }
+        assert_eq!(rdata(&answer), "a. 60 IN A 10.0.0.1\na. 60 IN A 10.0.0.2");
+        answer[7] = 200;
+        for last in 3..=200 {
+            answer.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0");
+            answer.push(last);
+        }
+        assert_eq!(rdata(&answer).len(), RDATA_MAX);
+        assert_eq!(rdata(b"no message"), "");
+    }
 
     #[test]
     fn the_first_queries_of_a_second_get_a_line_and_the_rest_is_counted() {
@@ -151,8 +180,11 @@ mod tests {
                 log.record(|| {
                     told += 1;
                     let (transport, client) = (Transport::Udp, Ipv4Addr::LOCALHOST);
-                    let answered = &answered;
-                    (Exchange { view, message, answered, transport, client }, None)
+                    let (answered, answer) = (&answered, &out[..answered.length]);
+                    let (network, told) = (&slice.network, None);
+                    let exchange =
+                        Exchange { network, message, answer, answered, transport, client, told };
+                    (exchange, None)
                 });
             }
             told

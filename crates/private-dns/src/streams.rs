@@ -1,16 +1,20 @@
-//! DNS over TCP (RFC 7766): each message with its length before it, several in flight, answered in
-//! order; idle, slow and surplus connections are closed.
+//! DNS over TCP (RFC 7766): each message with its length before it, several in flight. What is
+//! decided at once is answered in order, what name servers are asked for as they answer (7: out of
+//! order is allowed). Idle, slow and surplus connections are closed.
 
-use crate::program::{Answering, PrivateDns, answered};
+use crate::answering::{Answering, Asker, Now, Shared, for_peer, forwarded};
 use crate::query_log::Exchange;
-use managed_zone::{TCP_SIZE_MAX, Transport};
-use runtime::{Accepted, Stream, Worker};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use managed_zone::{Outcome, TCP_SIZE_MAX, Transport};
+use runtime::{Accepted, Stream};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// A connection may wait so long for its next whole query, and an answer to be taken.
@@ -19,38 +23,83 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_MAX: usize = 4096;
 /// A connection stops reading while more octets of answers than this wait to be written.
 const WAITING_MAX: usize = 64 * 1024;
+/// And while so many of its queries wait for name servers.
+const FORWARDED_MAX: usize = 64;
 /// Octets read at once: several queries.
 const READ_SIZE: usize = 2048;
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker<PrivateDns>>, accepted: Accepted) {
-    let Accepted { stream, peer, drain, .. } = accepted;
-    let Stream::Tcp(stream) = stream else { return };
+pub(crate) async fn serve(worker: Shared, accepted: Accepted) {
+    let Accepted { key, stream, peer, drain, .. } = accepted;
+    let stream = match stream {
+        Stream::Tcp(stream) => stream,
+        Stream::Unix(stream) => return serve_peer(&worker, stream).await,
+    };
     let Some(_open) = Open::new(&worker.program.streams) else { return };
     let arrived = match stream.peer_addr() {
         Ok(SocketAddr::V4(address)) => *address.ip(),
         _ => Ipv4Addr::UNSPECIFIED,
     };
-    let declared = peer.map_or(arrived, |address| *address.ip());
+    let client = peer.map_or(arrived, |address| *address.ip());
+    let asker = Asker { client, transport: Transport::Tcp };
+    // Who asks at an inbound entry is outside of every network, and asks as the entry's own.
+    let inbound = &*key != "tcp";
     let answer = |message: &[u8], output: &mut Vec<u8>| {
         let snapshot = worker.snapshot();
-        let view = snapshot.view_of_client(arrived);
+        let view = if inbound { snapshot.own_view() } else { snapshot.view_of_client(arrived) };
         let answering = &mut *worker.local.answering.borrow_mut();
         let Answering { scratch, meter, log, large } = answering;
         log.tick(Instant::now());
         large.resize(TCP_SIZE_MAX, 0);
-        let answered = answered(&snapshot, view, message, Transport::Tcp, scratch, large);
-        meter.count(answered.as_ref());
+        let now = Now::new(&worker, &snapshot, || client);
+        let answered = match view.answer(message, Transport::Tcp, &now, scratch, large) {
+            Some(Outcome::Finished(answered)) => answered,
+            Some(Outcome::Forward(forward)) => {
+                let (worker, network) = (Rc::clone(&worker), view.network().clone());
+                let message = message.to_vec();
+                return Some(async move {
+                    forwarded(&worker, forward, &message, &network, asker).await
+                });
+            }
+            None => {
+                meter.count(None);
+                meter.publish();
+                return None;
+            }
+        };
+        meter.count(Some(&answered));
         meter.publish();
-        let Some(answered) = answered else { return };
+        let answer = &large[..answered.length];
         log.record(|| {
-            let (answered, transport, client) = (&answered, Transport::Tcp, declared);
-            (Exchange { view, message, answered, transport, client }, worker.workload(client))
+            let (answered, transport, told) = (&answered, Transport::Tcp, None);
+            let network = view.network();
+            let exchange = Exchange { network, message, answer, answered, transport, client, told };
+            (exchange, worker.workload(client))
         });
-        output.extend_from_slice(&(answered.length as u16).to_be_bytes());
-        output.extend_from_slice(&large[..answered.length]);
+        append(output, answer);
+        None
     };
     carry(stream, drain.wait(), answer).await;
+}
+
+/// Serves one question of another network's resolver.
+async fn serve_peer(worker: &Shared, mut stream: UnixStream) {
+    let Some(_open) = Open::new(&worker.program.streams) else { return };
+    let mut input = Vec::new();
+    if !matches!(timeout(IDLE_TIMEOUT, read(&mut stream, &mut input)).await, Ok(Some(()))) {
+        return;
+    }
+    let Some(message) = message(&input) else { return };
+    let Some(response) = for_peer(worker, message).await else { return };
+    let mut output = Vec::with_capacity(2 + response.len());
+    append(&mut output, &response);
+    let _ = timeout(IDLE_TIMEOUT, stream.write_all(&output)).await;
+}
+
+/// Adds a message with its length before it.
+fn append(output: &mut Vec<u8>, message: &[u8]) {
+    output.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    output.extend_from_slice(message);
 }
 
 /// Counts an open connection on every way out.
@@ -70,29 +119,43 @@ impl Drop for Open<'_> {
 }
 
 /// Carries messages and their answers until the peer is gone, silent or too slow, or until `drain`
-/// resolves; what was read by then is still answered.
-async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+/// resolves; what was read by then is still answered. `answer` writes an answer, or gives what will
+/// become one.
+async fn carry<S: AsyncRead + AsyncWrite + Unpin, F: Future<Output = Option<Vec<u8>>>>(
     mut stream: S,
     drain: impl Future<Output = ()>,
-    mut answer: impl FnMut(&[u8], &mut Vec<u8>),
+    mut answer: impl FnMut(&[u8], &mut Vec<u8>) -> Option<F>,
 ) {
     let mut drain = std::pin::pin!(drain);
     let mut input = Vec::with_capacity(READ_SIZE);
     let mut output = Vec::new();
-    loop {
-        let read = tokio::select! {
+    let mut later: FuturesUnordered<F> = FuturesUnordered::new();
+    let mut ended = false;
+    while !ended || !later.is_empty() {
+        let more = !ended && later.len() < FORWARDED_MAX;
+        tokio::select! {
             biased;
-            read = timeout(IDLE_TIMEOUT, read(&mut stream, &mut input)) => read,
-            () = &mut drain => return,
-        };
-        if !matches!(read, Ok(Some(()))) {
-            return;
+            Some(answered) = later.next() => {
+                if let Some(answered) = answered {
+                    append(&mut output, &answered);
+                }
+            }
+            read = timeout(IDLE_TIMEOUT, read(&mut stream, &mut input)), if more => match read {
+                Ok(Some(())) => {}
+                // The end of the stream, after which answers are still taken.
+                Ok(None) => ended = true,
+                // A client that waits for answers is not idle.
+                Err(_) if later.is_empty() => return,
+                Err(_) => {}
+            },
+            () = &mut drain, if !ended => ended = true,
         }
         let mut taken = 0;
         while output.len() < WAITING_MAX
+            && later.len() < FORWARDED_MAX
             && let Some(message) = message(&input[taken..])
         {
-            answer(message, &mut output);
+            later.extend(answer(message, &mut output));
             taken += 2 + message.len();
         }
         input.drain(..taken);
@@ -128,10 +191,20 @@ mod tests {
     use super::*;
     use std::future::pending;
 
-    /// Doubles a message instead of answering it.
-    fn double(message: &[u8], output: &mut Vec<u8>) {
-        output.extend_from_slice(&(message.len() as u16 * 2).to_be_bytes());
-        output.extend_from_slice(&[message, message].concat());
+    /// Doubles a message instead of answering it; one that begins with `?` after a second.
+    fn double(
+        message: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Option<impl Future<Output = Option<Vec<u8>>> + use<>> {
+        let doubled = [message, message].concat();
+        if message.starts_with(b"?") {
+            return Some(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some(doubled)
+            });
+        }
+        append(output, &doubled);
+        None
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,6 +223,35 @@ mod tests {
         };
         let ((), answers) = tokio::join!(served, asked);
         assert_eq!(answers[..20], *b"\0\x04abab\0\x02cc\0\x02dd\0\0\0\x02ee");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_longer_is_overtaken_and_answered_even_when_no_more_is_asked() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let served = carry(server, pending(), double);
+        let asked = async {
+            client.write_all(b"\0\x02?a\0\x01b\0\x02?c\0\x01d").await.expect("there is room");
+            client.shutdown().await.expect("half of a duplex");
+            let mut answers = Vec::new();
+            client.read_to_end(&mut answers).await.expect("the end");
+            answers
+        };
+        let ((), answers) = tokio::join!(served, asked);
+        assert_eq!(answers, b"\0\x02bb\0\x02dd\0\x04?a?a\0\x04?c?c");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_is_not_read_than_name_servers_are_asked_for() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let all = b"\0\x02?a".repeat(FORWARDED_MAX * 2);
+        client.write_all(&all).await.expect("there is room");
+        client.shutdown().await.expect("half of a duplex");
+        let begin = tokio::time::Instant::now();
+        carry(server, pending(), double).await;
+        assert_eq!(begin.elapsed(), Duration::from_secs(2), "two rounds of the bound");
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).await.expect("the end");
+        assert_eq!(answers, b"\0\x04?a?a".repeat(FORWARDED_MAX * 2));
     }
 
     #[tokio::test(start_paused = true)]

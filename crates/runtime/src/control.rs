@@ -217,7 +217,7 @@ pub(crate) fn supervised<P: Program>(
                 source,
             } => {
                 let network = match placed {
-                    true => Network::placed(&placements, &hosts).extended([], source),
+                    true => Network::placed(&placements, &hosts).extended([], source).closed(),
                     false => Network::direct(),
                 };
                 let open = open.into_iter().zip(descriptors).collect();

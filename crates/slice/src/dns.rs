@@ -73,6 +73,14 @@ pub struct NameServer {
     pub forwarding_path: ForwardingPath,
 }
 
+impl NameServer {
+    /// Is it reached through the VPC network? Otherwise over the internet, of which there is none
+    /// here: it stays silent.
+    pub fn is_in_network(&self) -> bool {
+        self.forwarding_path == ForwardingPath::Private || self.address.is_private()
+    }
+}
+
 /// How a name server is reached (4.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

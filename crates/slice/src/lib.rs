@@ -306,6 +306,10 @@ pub const SERVERLESS_NETWORK: (&str, &str) = ("google", "serverless");
 /// The resolver's and the metadata server's address in every network.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
+/// From where Cloud DNS asks name servers inside of a VPC network: an address of 35.199.192.0/19,
+/// for which every network has a route of its own (Cloud DNS documentation, "Forwarding zones").
+pub const DNS_FORWARDING_SOURCE: Ipv4Addr = Ipv4Addr::new(35, 199, 192, 1);
+
 /// The first addresses of `restricted.googleapis.com` and `private.googleapis.com`
 /// (private-connectivity 4.2), each a /30, and the public address of `*.run.app` here.
 pub const RESTRICTED_VIP: Ipv4Addr = Ipv4Addr::new(199, 36, 153, 4);
@@ -326,6 +330,12 @@ pub const CLOUD_RUN_FRONT_END_CHANNEL: &str = "cloud-run-front-end";
 /// hand accepted sockets over.
 pub fn service_attachment_channel(network: &NetworkId) -> String {
     format!("service-attachment/{network}")
+}
+
+/// The channel on which `private-dns` of one network asks that network's name servers for the
+/// resolvers of others, whose peering zones lead there.
+pub fn private_dns_channel(network: &NetworkId) -> String {
+    format!("private-dns/{network}")
 }
 
 /// The channel of the token issuer (one `metadata` program mints for all: POST /mint).

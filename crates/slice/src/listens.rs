@@ -8,7 +8,8 @@ use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
 use crate::{
     Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, IpProtocol, Listen, METADATA_ADDRESS,
-    PRIVATE_VIP, PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, service_attachment_channel,
+    PRIVATE_VIP, PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, private_dns_channel,
+    service_attachment_channel,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,7 +67,8 @@ impl Slice for InternalLbSlice {
 
 impl Slice for PrivateDnsSlice {
     /// `udp` and `tcp` on 169.254.169.254:53, and `udp ADDRESS` and `tcp ADDRESS` on each inbound
-    /// entry of the own network.
+    /// entry of the own network; the channel `peers` where the network has name servers that the
+    /// resolvers of others may need.
     fn listens(&self) -> Vec<Listen> {
         let to = SocketAddrV4::new(METADATA_ADDRESS, 53);
         let mut all = vec![
@@ -79,6 +81,17 @@ impl Slice for PrivateDnsSlice {
             let key = |protocol: &str| format!("{protocol} {}", entry.address);
             all.push(listen(&key("udp"), Bind::Udp(self.network.clone(), to)));
             all.push(listen(&key("tcp"), Bind::Tcp(self.network.clone(), to)));
+        }
+        let own = |networks: &[names::NetworkId]| networks.contains(&self.network);
+        let forwards = self.zones.iter().any(|zone| {
+            matches!(zone.kind, crate::dns::ZoneKind::Forwarding(_)) && own(&zone.networks)
+        });
+        let policy = self
+            .policies
+            .iter()
+            .any(|policy| !policy.alternative_name_servers.is_empty() && own(&policy.networks));
+        if forwards || policy {
+            all.push(listen("peers", Bind::Channel(private_dns_channel(&self.network))));
         }
         all
     }

@@ -4,7 +4,9 @@
 use crate::reach::{Fabric, Owner};
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
-use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP};
+use slice::{
+    DNS_FORWARDING_SOURCE, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP,
+};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -51,6 +53,8 @@ impl Fabric {
             plan.routes.insert(Route { to, target });
         };
         add(host(METADATA_ADDRESS), Target::Local);
+        // From where its resolver asks name servers; never exchanged with peers.
+        add(host(DNS_FORWARDING_SOURCE), Target::Local);
         let Some(map) = self.networks.get(network) else { return plan };
         for first in [RESTRICTED_VIP, PRIVATE_VIP] {
             if let Ok(four) = Ipv4Net::new(first, 30) {
