@@ -79,8 +79,8 @@ impl Slice for PrivateDnsSlice {
         for entry in entries.filter(|entry| entry.network == self.network) {
             let to = SocketAddrV4::new(entry.address, 53);
             let key = |protocol: &str| format!("{protocol} {}", entry.address);
-            all.push(listen(&key("udp"), Bind::Udp(self.network.clone(), to)));
-            all.push(listen(&key("tcp"), Bind::Tcp(self.network.clone(), to)));
+            all.push(listen(key("udp"), Bind::Udp(self.network.clone(), to)));
+            all.push(listen(key("tcp"), Bind::Tcp(self.network.clone(), to)));
         }
         let own = |networks: &[names::NetworkId]| networks.contains(&self.network);
         let forwards = self.zones.iter().any(|zone| {

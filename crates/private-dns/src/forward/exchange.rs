@@ -25,6 +25,8 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+/// Octets of a message before its question.
+const HEADER: usize = 12;
 /// Where name servers listen.
 const PORT: u16 = 53;
 /// A query is repeated as often, so far apart.
@@ -35,14 +37,26 @@ const REPEAT_AFTER: Duration = Duration::from_millis(1500);
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) name: rr::Name,
+    /// The name as it should be read in answers.
+    wire: Box<[u8]>,
     pub(crate) record_type: RecordType,
 }
 
 impl Question {
     /// The same question in hickory's words; none where the name is none to it.
     pub(crate) fn new(name: &Name, record_type: RecordType) -> Option<Self> {
+        let wire = name.as_wire().into();
         let name = rr::Name::from_bytes(name.as_wire()).ok()?;
-        Some(Question { name, record_type })
+        Some(Question { name, wire, record_type })
+    }
+
+    /// A response with the question in its own case again: names in answers point to it.
+    fn restored(&self, mut response: Vec<u8>) -> Vec<u8> {
+        let asked = response.get_mut(HEADER..HEADER + self.wire.len());
+        if let Some(asked) = asked.filter(|asked| asked.eq_ignore_ascii_case(&self.wire)) {
+            asked.copy_from_slice(&self.wire);
+        }
+        response
     }
 
     pub(super) fn request(&self) -> DnsRequest {
@@ -73,7 +87,9 @@ pub(crate) async fn ask(
         .with_max_retries(SENT_MAX)
         .build();
     match datagrams.send_message(question.request()).first_answer().await {
-        Ok(response) if !response.truncation => return Ok(response.into_buffer()),
+        Ok(response) if !response.truncation => {
+            return Ok(question.restored(response.into_buffer()));
+        }
         // A server that does not keep the case of names is asked where nobody can forge answers.
         Ok(_) | Err(NetError::QueryCaseMismatch) => {}
         Err(error) => return Err(error),
@@ -81,7 +97,7 @@ pub(crate) async fn ask(
     let stream: DnsExchange<Outward> =
         TcpClientStream::exchange(to.into(), None, wait, None, outward).await?;
     let response = stream.send(question.request()).first_answer().await?;
-    Ok(response.into_buffer())
+    Ok(question.restored(response.into_buffer()))
 }
 
 /// How hickory reaches a declared address of a network.
