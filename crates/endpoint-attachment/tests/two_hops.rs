@@ -92,6 +92,7 @@ fn service() -> ServiceAttachmentSlice {
         attachments: vec![attachment],
         endpoints: vec![endpoint()],
         nat_subnetworks: Vec::new(),
+        remote: Default::default(),
     }
 }
 
@@ -108,7 +109,8 @@ impl Stage {
         let _ = std::fs::remove_dir_all(&state_dir);
         let target = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let endpoints = vec![endpoint()];
-        let here = EndpointAttachmentSlice { network: consumer(), endpoints };
+        let here =
+            EndpointAttachmentSlice { network: consumer(), endpoints, remote: Default::default() };
         let place = place(&state_dir, consumer(), Vec::new());
         let endpoint = Started::start(here, place).expect("started");
         let mut stage = Stage { endpoint, service: None, target, state_dir };
@@ -343,7 +345,11 @@ async fn clients_of_another_region_need_global_access_and_lose_it_at_once() {
 
     let mut global = endpoint();
     global.allow_psc_global_access = true;
-    let here = |one| EndpointAttachmentSlice { network: consumer(), endpoints: vec![one] };
+    let here = |one| EndpointAttachmentSlice {
+        network: consumer(),
+        endpoints: vec![one],
+        remote: Default::default(),
+    };
     stage.endpoint.reload(here(global.clone())).expect("good");
     stage.reload(ServiceAttachmentSlice { endpoints: vec![global], ..service() });
     let (mut far, mut far_target, _) = stage.connect().await;

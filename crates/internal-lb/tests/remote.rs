@@ -93,6 +93,7 @@ fn published(target: SocketAddrV4) -> ServiceAttachmentSlice {
         }],
         endpoints: vec![endpoint()],
         nat_subnetworks: Vec::new(),
+        remote: Default::default(),
     }
 }
 

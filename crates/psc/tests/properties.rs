@@ -65,6 +65,7 @@ fn files(edit: &Edit) -> ServiceAttachmentSlice {
         attachments: vec![sa],
         endpoints,
         nat_subnetworks: Vec::new(),
+        remote: Default::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod apigee;
 pub mod dns;
+pub mod hosts;
 pub mod load_balancer;
 pub mod psc;
 pub mod run;
@@ -53,6 +54,9 @@ pub struct Topology {
     pub northbound: BTreeMap<String, SocketAddr>,
     /// Declared address and port → the one really bound (loopback and host isolation).
     pub placements: Vec<Placement>,
+    /// The hosts of a deployment; none: everything is on one machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<hosts::Host>,
     /// Expectations written beside the resources.
     pub expectations: Vec<Expectation>,
 }
@@ -227,7 +231,8 @@ pub enum Bind {
     Udp(NetworkId, SocketAddrV4),
     /// A Unix stream listener for another program of this machine, by channel name.
     Channel(String),
-    /// A TCP listener on the host's own loopback (the API proxy's northbound host).
+    /// A TCP listener at an address of the host itself, in no network: the API proxy's northbound
+    /// host, and what other hosts dial.
     Host(SocketAddr),
 }
 

@@ -26,7 +26,8 @@ fn listen(key: impl Into<String>, bind: Bind) -> Listen {
 }
 
 impl Slice for EndpointAttachmentSlice {
-    /// One listener per endpoint and port, keyed `SELF_LINK:PORT`.
+    /// One listener per endpoint and port, keyed `SELF_LINK:PORT`, and `rendezvous` where producers
+    /// of other hosts dial in.
     fn listens(&self) -> Vec<Listen> {
         let of = |endpoint: &crate::psc::Endpoint| {
             let one = |port: &u16| {
@@ -40,14 +41,18 @@ impl Slice for EndpointAttachmentSlice {
             };
             endpoint.ports.iter().map(one).collect::<Vec<_>>()
         };
-        self.endpoints.iter().flat_map(of).collect()
+        let rendezvous = self.remote.rendezvous;
+        let rendezvous = rendezvous.map(|address| listen("rendezvous", Bind::Host(address)));
+        self.endpoints.iter().flat_map(of).chain(rendezvous).collect()
     }
 }
 
 impl Slice for ServiceAttachmentSlice {
-    /// The channel `channel`.
+    /// The channel `channel`, and `hbone` where consumers of other hosts dial.
     fn listens(&self) -> Vec<Listen> {
-        vec![listen("channel", Bind::Channel(service_attachment_channel(&self.network)))]
+        let channel = Bind::Channel(service_attachment_channel(&self.network));
+        let hbone = self.remote.address.map(|address| listen("hbone", Bind::Host(address)));
+        std::iter::once(listen("channel", channel)).chain(hbone).collect()
     }
 }
 

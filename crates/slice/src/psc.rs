@@ -1,6 +1,7 @@
 //! Private Service Connect: endpoints and service attachments (private-connectivity section 1).
 
 use crate::IpProtocol;
+use crate::hosts::{RemoteConsumers, RemoteProducers};
 use ipnet::Ipv4Net;
 use names::{NetworkId, Reason, SelfLink};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub struct EndpointAttachmentSlice {
     pub network: NetworkId,
     /// Its endpoints, in the order of the files.
     pub endpoints: Vec<Endpoint>,
+    /// Producers on other hosts.
+    #[serde(default)]
+    pub remote: RemoteProducers,
 }
 
 /// A PSC endpoint: a consumer forwarding rule, or an Apigee endpoint attachment (1.6, 1.8).
@@ -168,6 +172,9 @@ pub struct ServiceAttachmentSlice {
     /// attachment uses it.
     #[serde(default)]
     pub nat_subnetworks: Vec<Ipv4Net>,
+    /// Consumers on other hosts.
+    #[serde(default)]
+    pub remote: RemoteConsumers,
 }
 
 /// A service attachment (1.1).

@@ -365,7 +365,11 @@ impl Supervisor {
         let text: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
         let text = text.join("\n");
         let outcome = match loaded.topology {
-            Some(topology) => self.check(&topology).and_then(|()| self.install(topology)),
+            // All networks are here, wherever a deployment would have them.
+            Some(mut topology) => {
+                topology.hosts.clear();
+                self.check(&topology).and_then(|()| self.install(topology))
+            }
             None => Err(text.clone()),
         };
         self.last_refusal = outcome.as_ref().err().cloned();

@@ -3,14 +3,17 @@
 use names::{NetworkId, SelfLink};
 use slice::apigee::ApiProxySlice;
 use slice::dns::{DnsInstance, DnsView, PrivateDnsSlice, ZoneKind};
+use slice::hosts::{
+    Host, HostNetwork, RemoteConsumer, RemoteConsumers, RemoteProducer, RemoteProducers,
+};
 use slice::load_balancer::{
     Endpoints, InternalLbSlice, KnownService, LoadBalancing, NetworkEndpointGroup, NetworkTarget,
     Route, Rules, UrlMap,
 };
-use slice::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
+use slice::psc::{Endpoint, EndpointAttachmentSlice, ServiceAttachmentSlice};
 use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice, Service};
 use slice::{Placement, Purpose, Role, SERVERLESS_NETWORK, Topology};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -77,7 +80,56 @@ pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
 pub fn endpoint_attachment(topology: &Topology, network: &NetworkId) -> EndpointAttachmentSlice {
     let own = topology.endpoints.iter().filter(|endpoint| endpoint.network == *network);
     let own = own.filter(|endpoint| endpoint.listens());
-    EndpointAttachmentSlice { network: network.clone(), endpoints: own.cloned().collect() }
+    let endpoints: Vec<_> = own.cloned().collect();
+    let remote = remote_producers(topology, network, &endpoints);
+    EndpointAttachmentSlice { network: network.clone(), endpoints, remote }
+}
+
+/// The host of a network with what stands there about it; none where no hosts are declared.
+fn host<'t>(topology: &'t Topology, network: &NetworkId) -> Option<(&'t Host, &'t HostNetwork)> {
+    topology.hosts.iter().find_map(|host| {
+        let here = host.networks.iter().find(|here| here.network == *network);
+        here.map(|here| (host, here))
+    })
+}
+
+/// The producers on other hosts that endpoints of a network lead to.
+fn remote_producers(
+    topology: &Topology,
+    network: &NetworkId,
+    endpoints: &[Endpoint],
+) -> RemoteProducers {
+    let Some((host_here, here)) = host(topology, network) else { return Default::default() };
+    let wanted: BTreeSet<_> =
+        endpoints.iter().filter_map(|endpoint| endpoint.producer_network.as_ref()).collect();
+    let remote = wanted.into_iter().filter_map(|producer| {
+        let (host_there, there) = host(topology, producer)?;
+        let remote = RemoteProducer { network: producer.clone(), address: there.address };
+        (host_there != host_here).then_some(remote)
+    });
+    let producers: Vec<_> = remote.collect();
+    let dialled = producers.iter().any(|producer| producer.address.is_none());
+    RemoteProducers { rendezvous: here.rendezvous.filter(|_| dialled), producers }
+}
+
+/// The consumers on other hosts whose endpoints lead to a network.
+fn remote_consumers(
+    topology: &Topology,
+    network: &NetworkId,
+    endpoints: &[Endpoint],
+) -> RemoteConsumers {
+    let Some((host_here, here)) = host(topology, network) else { return Default::default() };
+    if here.address.is_some() {
+        return RemoteConsumers { address: here.address, dials: Vec::new() };
+    }
+    let consumers = endpoints.iter().filter(|endpoint| endpoint.producer_network.is_some());
+    let consumers: BTreeSet<_> = consumers.map(|endpoint| &endpoint.network).collect();
+    let dials = consumers.into_iter().filter_map(|consumer| {
+        let (host_there, there) = host(topology, consumer)?;
+        let address = there.rendezvous.filter(|_| host_there != host_here)?;
+        Some(RemoteConsumer { network: consumer.clone(), address })
+    });
+    RemoteConsumers { address: None, dials: dials.collect() }
 }
 
 /// The service attachments of a producer network, and every endpoint that targets one, or one that
@@ -92,14 +144,16 @@ pub fn service_attachment(topology: &Topology, network: &NetworkId) -> ServiceAt
         .endpoints
         .iter()
         .filter(|endpoint| links.contains(&endpoint.target) || endpoint.producer_network.is_none());
-    let endpoints = endpoints.cloned().collect();
+    let endpoints: Vec<_> = endpoints.cloned().collect();
+    let remote = remote_consumers(topology, network, &endpoints);
     let subnetworks = topology.networks.iter().filter(|own| own.id == *network);
     let nat_subnetworks = subnetworks
         .flat_map(|own| &own.subnetworks)
         .filter(|subnetwork| subnetwork.purpose == Purpose::PrivateServiceConnect)
         .map(|subnetwork| subnetwork.range)
         .collect();
-    ServiceAttachmentSlice { network: network.clone(), attachments, endpoints, nat_subnetworks }
+    let network = network.clone();
+    ServiceAttachmentSlice { network, attachments, endpoints, nat_subnetworks, remote }
 }
 
 /// The forwarding rules of a network and all that they lead to.

@@ -176,6 +176,8 @@ codes! {
     BundleNotFound = "BUNDLE_NOT_FOUND", "The bundle of a deployment is not there.";
     // --- our own ---
     Expectation = "EXPECTATION", "The expectation cannot be checked as it is written.";
+    HostConflict = "HOST_CONFLICT", "Two hosts, or two networks of a host, contradict each other.";
+    HostWay = "HOST_WAY", "An endpoint and its service are on hosts between which there is no way.";
     PlacementConflict = "PLACEMENT_CONFLICT", "Two placements contradict each other.";
 }
 

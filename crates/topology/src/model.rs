@@ -273,6 +273,7 @@ pub(crate) struct Model {
     pub(crate) organizations: Vec<OrganizationItem>,
     pub(crate) images: HashMap<String, ImageItem>,
     pub(crate) placements: Vec<Scoped<ours::Placement>>,
+    pub(crate) hosts: Vec<Scoped<ours::Host>>,
     /// Google's limits on counts and lengths are lifted (`limits: NONE`).
     pub(crate) limits_lifted: bool,
     pub(crate) expectations: Vec<Scoped<ours::Expectation>>,

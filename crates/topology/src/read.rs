@@ -294,6 +294,7 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         postern,
         images,
         placements,
+        hosts,
         expectations,
         limits,
     } = document;
@@ -343,6 +344,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     m.service_accounts.extend(service_accounts.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.placements.extend(placements.0.into_iter().map(scoped));
+    let scoped = |raw| Scoped { scope: scope.clone(), raw };
+    m.hosts.extend(hosts.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.expectations.extend(expectations.into_iter().map(scoped));
     for (name, raw) in images.0 {

@@ -144,3 +144,36 @@ fn lists_longer_than_google_s_are_refused() {
     let codes: Vec<_> = loaded.diagnostics.iter().map(|d| d.code).collect();
     assert!(codes.contains(&"LIST_TOO_LONG"), "{codes:?}");
 }
+
+#[test]
+fn programs_on_several_hosts_are_told_who_dials_whom() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hosts");
+    let text = std::fs::read_to_string(folder.join("a.yaml")).expect("part of the crate");
+    let loaded = topology::load_sources(vec![(PathBuf::from("a.yaml"), text)], Path::new("/base"));
+    let topology = loaded.topology.expect("good");
+    let address = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
+    let (shop, near) = (id("shop/shop-network"), id("shop/near-network"));
+    let (bank, vault) = (id("shop/bank-network"), id("shop/vault-network"));
+    // The bank can be dialled, the vault dials out.
+    let slice = topology::endpoint_attachment(&topology, &shop);
+    let rendezvous = address("192.0.2.6:15008");
+    assert_eq!(slice.remote.rendezvous, Some(rendezvous));
+    let producers: Vec<_> =
+        slice.remote.producers.iter().map(|p| (&p.network, p.address)).collect();
+    assert_eq!(producers, [(&bank, Some(address("192.0.2.7:15008"))), (&vault, None)]);
+    assert!(slice.listens().iter().any(|listen| listen.key == "rendezvous"));
+    // On the bank's own host the sockets are handed over.
+    let slice = topology::endpoint_attachment(&topology, &near);
+    assert_eq!(slice.remote, Default::default());
+    let slice = topology::service_attachment(&topology, &bank);
+    assert_eq!(slice.remote.address, Some(address("192.0.2.7:15008")));
+    assert!(slice.remote.dials.is_empty());
+    assert!(slice.listens().iter().any(|listen| listen.key == "hbone"));
+    let slice = topology::service_attachment(&topology, &vault);
+    let dials: Vec<_> = slice.remote.dials.iter().map(|c| (&c.network, c.address)).collect();
+    assert_eq!((slice.remote.address, dials), (None, vec![(&shop, rendezvous)]));
+    // Without hosts there is nothing of it.
+    let one = Topology { hosts: Vec::new(), ..topology };
+    assert_eq!(topology::service_attachment(&one, &vault).remote, Default::default());
+    assert_eq!(topology::endpoint_attachment(&one, &shop).remote, Default::default());
+}

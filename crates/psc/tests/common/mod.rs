@@ -121,6 +121,7 @@ impl World {
             attachments: vec![attachment],
             endpoints,
             nat_subnetworks: Vec::new(),
+            remote: Default::default(),
         };
         let mut world = World { slice, states: Vec::new(), connections: Vec::new(), clock: 0 };
         world.apply();

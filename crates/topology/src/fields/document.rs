@@ -56,6 +56,7 @@ record! {
 
         def images: Mapping<ours::Image> = "images";
         def placements: Placements = "placements";
+        def hosts: Vec<ours::Host> = "hosts";
         def expectations: Vec<ours::Expectation> = "expectations";
         opt limits: ours::Limits = "limits";
     }

@@ -1,4 +1,4 @@
-//! What is ours alone and stands at the top of a document: images, placements, expectations.
+//! What is ours alone and stands at the top of a document: images, placements, hosts, expectations.
 
 use super::network::Texts;
 use crate::decode::{At, Int, Text, record, words};
@@ -28,6 +28,25 @@ record! {
         opt network: Text = "network";
         req declared: Text = "declared";
         req actual: Text = "actual";
+    }
+}
+
+record! {
+    /// A host of a deployment on several: which networks live there. For programs started by hand;
+    /// `postern up` runs all networks on one machine.
+    Host {
+        req name: Text = "name";
+        def networks: Vec<HostNetwork> = "networks";
+    }
+}
+
+record! {
+    /// A network on its host. `address` is where consumers of other hosts dial its service
+    /// attachments; without one they dial out, to the `rendezvous` of the consumer's network.
+    HostNetwork {
+        req network: Text = "network";
+        opt address: Text = "address";
+        opt rendezvous: Text = "rendezvous";
     }
 }
 

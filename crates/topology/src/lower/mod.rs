@@ -12,6 +12,7 @@ mod dns;
 pub(crate) mod fabric;
 mod groups;
 mod health_checks;
+mod hosts;
 mod iam;
 mod network_rules;
 mod ours;
@@ -123,6 +124,7 @@ pub(crate) fn lower(
     lowering.automatic_zones(&mut bound, findings);
     lowering.networks();
     lowering.placements(findings);
+    lowering.hosts(findings);
     lowering.expectations(findings);
     if findings.errors() == 0 {
         lowering.complete();
@@ -251,6 +253,7 @@ impl Lowering<'_> {
             ("services", model.services.items.len(), topology.services.len()),
             ("organisations", model.organizations.len(), topology.organizations.len()),
             ("placements", model.placements.len(), topology.placements.len()),
+            ("hosts", model.hosts.len(), topology.hosts.len()),
             ("expectations", model.expectations.len(), topology.expectations.len()),
         ] {
             debug_assert_eq!(read, kept, "{what} were left out without an error");
