@@ -130,6 +130,7 @@ impl Both {
             attachments: producer.map(written).into_iter().collect(),
             endpoints: endpoints.iter().map(real).collect(),
             nat_subnetworks: Vec::new(),
+            remote: Default::default(),
         };
         let connections = reconcile(&self.kept, &slice, 1);
         self.kept = connections.iter().map(Connection::state).collect();
