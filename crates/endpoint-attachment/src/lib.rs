@@ -15,7 +15,9 @@
 //!
 //! It knows no target and no NAT address, and never opens a connection into a network.
 
+mod datagrams;
 mod program;
+mod refusal;
 mod serve;
 mod way;
 

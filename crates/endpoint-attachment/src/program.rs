@@ -1,11 +1,12 @@
 //! What the program keeps: endpoints by listener, and the states of their connections.
 
+use crate::datagrams;
 use crate::serve::serve;
 use crate::way::Way;
 use arc_swap::ArcSwap;
 use names::NetworkId;
 use net::Channel;
-use runtime::{Accepted, Context, Program, Worker};
+use runtime::{Accepted, Context, Program, UdpListener, Worker};
 use slice::psc::{Endpoint, EndpointAttachmentSlice};
 use slice::{ConnectionState, Notice, Role, service_attachment_channel};
 use std::cell::RefCell;
@@ -22,7 +23,8 @@ pub struct EndpointAttachment {
 
 /// One generation: the endpoint behind each listener.
 pub struct Snapshot {
-    listeners: HashMap<String, Arc<Served>>,
+    /// With the port.
+    listeners: HashMap<String, (Arc<Served>, u16)>,
 }
 
 /// An endpoint with what its connections need.
@@ -56,7 +58,7 @@ impl EndpointAttachment {
 }
 
 impl Snapshot {
-    pub(crate) fn served(&self, key: &str) -> Option<&Arc<Served>> {
+    pub(crate) fn served(&self, key: &str) -> Option<&(Arc<Served>, u16)> {
         self.listeners.get(key)
     }
 }
@@ -83,7 +85,7 @@ impl Program for EndpointAttachment {
             for port in &served.endpoint.ports {
                 // The key that `EndpointAttachmentSlice::listens` gives.
                 let key = format!("{}:{port}", served.endpoint.self_link);
-                listeners.insert(key, Arc::clone(&served));
+                listeners.insert(key, (Arc::clone(&served), *port));
             }
         }
         Ok(Snapshot { listeners })
@@ -102,5 +104,9 @@ impl Program for EndpointAttachment {
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
         serve(&worker, accepted).await;
+    }
+
+    async fn datagrams(worker: Rc<Worker<Self>>, socket: UdpListener) {
+        datagrams::serve(worker, socket).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The way from here to a service attachment.
 
-use net::Channel;
+use net::{Channel, LANE, Packets};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -24,6 +24,20 @@ impl Way {
     pub(crate) async fn send(&self, header: &[u8], client: &TcpStream) -> io::Result<()> {
         match self {
             Way::Local(channel) => channel.hand_over(header, client.as_fd(), PATIENCE).await,
+        }
+    }
+
+    /// Opens a lane for datagrams there.
+    ///
+    /// # Errors
+    /// Nobody is there to take its far end.
+    pub(crate) async fn lane(&self) -> io::Result<Packets> {
+        match self {
+            Way::Local(channel) => {
+                let (near, far) = Packets::pair()?;
+                channel.hand_over(LANE, far.as_fd(), PATIENCE).await?;
+                Ok(near)
+            }
         }
     }
 }

@@ -1,197 +1,18 @@
 //! Both ends of Private Service Connect over real sockets: client → endpoint attachment → service
 //! attachment → target.
 
-use endpoint_attachment::EndpointAttachment;
-use names::{NetworkId, Reason, SelfLink};
+mod common;
+
+use common::*;
+use names::Reason;
 use net::splice::reset;
 use proxy_protocol::Header;
-use runtime::testing::{Place, Started};
-use service_attachment::ServiceAttachment;
-use slice::psc::{
-    Accept, ConnectionPreference, ConnectionStatus, Consumer, Endpoint, EndpointAttachmentSlice,
-    EndpointKind, NatSubnet, ServiceAttachmentSlice, Target,
-};
+use slice::psc::{ConnectionStatus, Consumer, EndpointAttachmentSlice, ServiceAttachmentSlice};
 use slice::{Notice, Placement, Workload};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-const REGION: &str = "europe-west1";
-const ID: u64 = 0x009b_34d7_0a00_3c64;
-
-fn producer() -> NetworkId {
-    NetworkId::new("producer", "ilb-network")
-}
-
-fn consumer() -> NetworkId {
-    NetworkId::new("tenant", "apigee-network")
-}
-
-fn endpoint() -> Endpoint {
-    Endpoint {
-        self_link: SelfLink::regional("tenant", REGION, "forwardingRules", "apps"),
-        kind: EndpointKind::ForwardingRule,
-        project: "tenant".to_owned(),
-        project_number: 42,
-        network: consumer(),
-        region: REGION.to_owned(),
-        address: Ipv4Addr::new(10, 0, 60, 100),
-        ports: vec![443],
-        protocol: Default::default(),
-        all_ports: false,
-        target: SelfLink::regional("producer", REGION, "serviceAttachments", "apps"),
-        producer_network: Some(producer()),
-        psc_connection_id: ID,
-        allow_psc_global_access: false,
-        producer_allows_global_access: true,
-        automatic_dns_name: None,
-        ancestry: Vec::new(),
-        propagated_from: None,
-    }
-}
-
-fn service() -> ServiceAttachmentSlice {
-    let link = |collection, name| SelfLink::regional("producer", REGION, collection, name);
-    let attachment = slice::psc::ServiceAttachment {
-        self_link: link("serviceAttachments", "apps"),
-        region: REGION.to_owned(),
-        network: producer(),
-        target: Target {
-            forwarding_rule: link("forwardingRules", "ilb"),
-            address: Ipv4Addr::new(10, 0, 0, 5),
-            ports: vec![443],
-            protocol: Default::default(),
-            all_ports: false,
-            allow_global_access: false,
-        },
-        connection_preference: ConnectionPreference::AcceptManual,
-        consumer_accept_lists: vec![Accept {
-            consumer: Consumer::ProjectIdOrNum("tenant".to_owned()),
-            connection_limit: 4,
-        }],
-        consumer_reject_lists: Vec::new(),
-        // Any address of 127/8 can be bound, so NAT is as real as in a namespace.
-        nat_subnets: vec![NatSubnet {
-            self_link: link("subnetworks", "nat"),
-            range: "127.10.2.0/28".parse().expect("a range"),
-        }],
-        enable_proxy_protocol: false,
-        reconcile_connections: true,
-        nat_ips_per_endpoint: 1,
-        propagated_connection_limit: 250,
-        domain_names: Vec::new(),
-        description: None,
-        metadata: Default::default(),
-        idle_timeouts: Default::default(),
-        consumer_policy: None,
-    };
-    ServiceAttachmentSlice {
-        network: producer(),
-        attachments: vec![attachment],
-        endpoints: vec![endpoint()],
-        nat_subnetworks: Vec::new(),
-        remote: Default::default(),
-    }
-}
-
-struct Stage {
-    endpoint: Started<EndpointAttachment>,
-    service: Option<Started<ServiceAttachment>>,
-    target: TcpListener,
-    state_dir: PathBuf,
-}
-
-impl Stage {
-    async fn new(name: &str, slice: ServiceAttachmentSlice) -> Self {
-        let state_dir = std::env::temp_dir().join(format!("psc-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&state_dir);
-        let target = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let endpoints = vec![endpoint()];
-        let here =
-            EndpointAttachmentSlice { network: consumer(), endpoints, remote: Default::default() };
-        let place = place(&state_dir, consumer(), Vec::new());
-        let endpoint = Started::start(here, place).expect("started");
-        let mut stage = Stage { endpoint, service: None, target, state_dir };
-        stage.start_service(slice);
-        stage
-    }
-
-    fn start_service(&mut self, slice: ServiceAttachmentSlice) {
-        let placement = Placement {
-            network: producer(),
-            declared: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 443),
-            actual: self.target.local_addr().expect("bound"),
-        };
-        let place = place(&self.state_dir, producer(), vec![placement]);
-        self.service = Some(Started::start(slice, place).expect("started"));
-        self.tell();
-    }
-
-    fn reload(&mut self, slice: ServiceAttachmentSlice) {
-        self.service.as_mut().expect("started").reload(slice).expect("good");
-        self.tell();
-    }
-
-    fn states(&self) -> Vec<slice::ConnectionState> {
-        self.service.as_ref().and_then(Started::program).expect("started").states()
-    }
-
-    /// What the supervisor does with `Report::Connections`.
-    fn tell(&self) {
-        self.endpoint.notice(Notice::Connections(self.states()));
-    }
-
-    fn address(&self) -> SocketAddr {
-        let key = format!("{}:443", endpoint().self_link);
-        self.endpoint.address(&key).expect("listens")
-    }
-
-    async fn dial(&self) -> TcpStream {
-        TcpStream::connect(self.address()).await.expect("connected")
-    }
-
-    async fn assert_refused(&self) {
-        // The reset may come before the client has learned that it was connected.
-        let error = match TcpStream::connect(self.address()).await {
-            Ok(mut client) => read_to_end(&mut client).await.expect_err("a reset"),
-            Err(error) => error,
-        };
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    }
-
-    /// A client and the target's end of its connection.
-    async fn connect(&self) -> (TcpStream, TcpStream, SocketAddr) {
-        let client = self.dial().await;
-        let (target, peer) = self.target.accept().await.expect("accepted");
-        (client, target, peer)
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.state_dir);
-    }
-}
-
-fn place(state_dir: &std::path::Path, network: NetworkId, placements: Vec<Placement>) -> Place {
-    Place { state_dir: state_dir.to_owned(), network: Some(network), workers: 1, placements }
-}
-
-fn pattern(count: usize) -> Vec<u8> {
-    (0..count as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
-
-async fn read_to_end(socket: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    socket.read_to_end(&mut bytes).await.map(|_| bytes)
-}
-
-async fn assert_reset(socket: &mut TcpStream) {
-    let error = read_to_end(socket).await.expect_err("a reset");
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-}
+use tokio::net::{TcpListener, TcpSocket};
 
 #[tokio::test]
 async fn ten_megabytes_each_way_from_a_nat_address_with_half_close() {
@@ -250,6 +71,55 @@ async fn the_target_gets_the_products_proxy_header_and_nothing_else() {
     assert_eq!(header.psc_connection_id(), Some(ID));
 }
 
+/// The header that was captured in the product (private-connectivity 1.5), for the same addresses
+/// and the same id.
+#[tokio::test]
+async fn the_captured_proxy_header_is_reproduced_byte_for_byte() {
+    let captured = [
+        0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0x00,
+        0x17, 0x0a, 0x00, 0x3c, 0x02, 0x0a, 0x00, 0x3c, 0x64, 0x81, 0x38, 0x00, 0x50, 0xe0, 0x00,
+        0x08, 0x00, 0x9b, 0x34, 0xd7, 0x0a, 0x00, 0x3c, 0x64,
+    ];
+    let mut slice = service();
+    slice.attachments[0].enable_proxy_protocol = true;
+    slice.attachments[0].target.ports = vec![80];
+    slice.endpoints[0].ports = vec![80];
+    let from: SocketAddr = "127.0.60.2:33080".parse().expect("an address");
+    let client = Placement {
+        network: consumer(),
+        declared: SocketAddrV4::new(Ipv4Addr::new(10, 0, 60, 2), 33080),
+        actual: from,
+    };
+    let stage = Stage::with("captured", slice.clone(), None, vec![client]).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("set");
+    socket.bind(from).expect("a port of this test's own address");
+    // Nothing is sent: the header comes before the first byte, and does not wait for it.
+    let _client = socket.connect(stage.address()).await.expect("connected");
+    let (mut target, _) = stage.target.accept().await.expect("accepted");
+    let mut bytes = [0; 39];
+    target.read_exact(&mut bytes).await.expect("the header");
+    assert_eq!(bytes, captured);
+    assert_eq!(target.try_read(&mut [0]).expect_err("no more").kind(), ErrorKind::WouldBlock);
+}
+
+/// Enabling it is for new connections (1.5).
+#[tokio::test]
+async fn a_connection_from_before_proxy_protocol_was_enabled_stays_without() {
+    let mut slice = service();
+    let mut stage = Stage::new("enable", slice.clone()).await;
+    let (mut before, mut before_target, _) = stage.connect().await;
+    slice.attachments[0].enable_proxy_protocol = true;
+    stage.reload(slice);
+    let (mut after, mut after_target, _) = stage.connect().await;
+    for client in [&mut before, &mut after] {
+        client.write_all(b"x").await.expect("written");
+        client.shutdown().await.expect("half-closed");
+    }
+    assert_eq!(read_to_end(&mut before_target).await.expect("read"), b"x");
+    assert_eq!(read_to_end(&mut after_target).await.expect("read").len(), 39 + 1);
+}
+
 #[tokio::test]
 async fn who_leaves_accepted_is_cut_and_who_comes_back_is_carried() {
     let mut stage = Stage::new("cut", service()).await;
@@ -289,7 +159,7 @@ async fn a_restart_of_the_service_attachment_keeps_the_history_and_loses_no_new_
     let mut stage = Stage::new("restart", slice.clone()).await;
     let (client, target, _) = stage.connect().await;
     drop((client, target));
-    stage.service = None;
+    stage.stop_service();
     // A connection made while it is away waits for it.
     let dialled = stage.dial().await;
     // The consumer is no longer listed, but was accepted before the restart.
@@ -313,7 +183,7 @@ async fn a_target_that_refuses_resets_the_client() {
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     stage.target = gone;
     let address = stage.target.local_addr().expect("bound");
-    stage.service = None;
+    stage.stop_service();
     stage.start_service(service());
     stage.target = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     assert_ne!(stage.target.local_addr().expect("bound"), address);

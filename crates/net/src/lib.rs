@@ -10,9 +10,11 @@ mod caller;
 mod channel;
 mod handover;
 mod network;
+pub mod packets;
 pub mod splice;
 
 pub use caller::Caller;
 pub use channel::Channel;
 pub use handover::{HEAD_MAX, hand_over, take_over};
 pub use network::Network;
+pub use packets::{LANE, Packets};

@@ -168,6 +168,23 @@ impl Network {
     }
 }
 
+impl Network {
+    /// As [`Network::udp`], from any port and without waiting.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `connect(2)`; `HostUnreachable` where there can be nothing.
+    pub fn udp_mapping(&self, source: Ipv4Addr, to: SocketAddrV4) -> io::Result<UdpSocket> {
+        if !self.has(to) {
+            return Err(io::ErrorKind::HostUnreachable.into());
+        }
+        let source = self.real_source(Some(source)).unwrap_or(source);
+        let socket = std::net::UdpSocket::bind((source, 0))?;
+        socket.set_nonblocking(true)?;
+        socket.connect(self.real(to))?;
+        UdpSocket::from_std(socket)
+    }
+}
+
 /// `IP_BIND_ADDRESS_NO_PORT`: without it `bind` reserves a whole local port, and a NAT address is
 /// used up after 28,000 connections.
 fn bind_address_no_port(socket: &TcpSocket) -> io::Result<()> {

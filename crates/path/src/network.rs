@@ -170,7 +170,8 @@ impl Walk<'_> {
         let mut step = step;
         step.details.push(connection.evidence.to_string());
         self.push(step);
-        match psc::admit(connection, &attachment.target, asked.port, |_| 0) {
+        match psc::admit(connection, &attachment.target, slice::IpProtocol::Tcp, asked.port, |_| 0)
+        {
             Admission::Refused(reason) => {
                 let step = Step::new(
                     State::Nat,

@@ -37,7 +37,7 @@ pub fn enter(
     }
 }
 
-/// What the service attachment does with one new TCP connection.
+/// What the service attachment does with one new TCP connection or UDP mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Dial `target` from `source`.
@@ -51,15 +51,16 @@ pub enum Admission {
     Refused(Reason),
 }
 
-/// TCP connections that one endpoint may have at once from each of its NAT addresses
+/// TCP connections, and UDP mappings, that one endpoint may have at once from each of its NAT addresses
 /// (private-connectivity 1.4: per endpoint and producer VM; here one process stands for all VMs).
-pub const TCP_CONNECTIONS_MAX: usize = 64_512;
+pub const CONNECTIONS_MAX: usize = 64_512;
 
-/// Decides about one new TCP connection to `port` of the endpoint behind `connection`. `open` says
+/// Decides about one new TCP connection or UDP mapping to `port` of the endpoint behind `connection`. `open` says
 /// how many it has already from a NAT address; the address with the fewest is taken.
 pub fn admit(
     connection: &Connection,
     target: &Target,
+    protocol: IpProtocol,
     port: u16,
     open: impl Fn(Ipv4Addr) -> usize,
 ) -> Admission {
@@ -70,8 +71,8 @@ pub fn admit(
     let sources = connection.nat_addresses().iter().map(|source| (open(*source), *source));
     match sources.min_by_key(|(open, _)| *open) {
         None => refused(connection.reason().unwrap_or(Reason::PscNatSubnetExhausted)),
-        Some((open, _)) if open >= TCP_CONNECTIONS_MAX => refused(Reason::PscNatPortsExhausted),
-        Some(_) if !target.serves(IpProtocol::Tcp, port) => refused(Reason::ForwardingRuleMismatch),
+        Some((open, _)) if open >= CONNECTIONS_MAX => refused(Reason::PscNatPortsExhausted),
+        Some(_) if !target.serves(protocol, port) => refused(Reason::ForwardingRuleMismatch),
         Some((_, source)) => {
             Admission::Admitted { source, target: SocketAddrV4::new(target.address, port) }
         }

@@ -12,6 +12,9 @@
 //!
 //! It listens on no address of its network: nobody there can open a connection to a consumer.
 
+mod call;
+mod cuts;
+mod datagrams;
 mod history;
 mod program;
 mod record;

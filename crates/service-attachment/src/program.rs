@@ -1,19 +1,17 @@
 //! Generations: what the lists say, what was before, and what becomes of connections in progress.
 
+use crate::cuts::{Cuts, Places};
 use crate::history::History;
 use crate::record::{self, Meters};
 use crate::serve::serve;
 use names::SelfLink;
-use net::splice::Cut;
-use psc::{Admission, Connection};
+use psc::Connection;
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Worker};
-use slice::psc::{ServiceAttachmentSlice, Target};
+use slice::psc::{IdleTimeouts, ServiceAttachmentSlice, Target};
 use slice::{ConnectionState, Report, Role};
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct ServiceAttachment {
     context: Context,
     history: History,
-    /// TCP connections that were handed over and have not ended, whatever became of them.
+    /// What was handed over and has not ended, whatever became of it.
     pub(crate) handed_over: Places,
     kept: Mutex<Kept>,
 }
@@ -34,82 +32,6 @@ struct Kept {
     /// The handles of connections that carry or may carry, by PSC connection id.
     cuts: HashMap<u64, Cuts>,
     meters: HashMap<SelfLink, Meters>,
-}
-
-/// Ends the TCP connections of one PSC connection.
-#[derive(Clone, Default)]
-pub(crate) struct Cuts {
-    /// Of clients in the endpoint's region.
-    pub(crate) near: Cut,
-    /// Of clients elsewhere: cut when `allowPscGlobalAccess` is turned off.
-    pub(crate) far: Cut,
-    /// TCP connections in progress, those whose target is still being dialled included.
-    pub(crate) open: Loads,
-}
-
-/// TCP connections of one PSC connection by NAT address, counted over all threads.
-#[derive(Clone, Default)]
-pub(crate) struct Loads(Arc<Mutex<HashMap<Ipv4Addr, usize>>>);
-
-/// One of them, given back on drop.
-pub(crate) struct Load(Loads, Ipv4Addr);
-
-impl Loads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, address: Ipv4Addr) -> usize {
-        self.lock().get(&address).copied().unwrap_or_default()
-    }
-
-    /// Decides by the loads, and takes the place that was given. Both at once, so that of two
-    /// connections that come together only one can be the last.
-    pub(crate) fn admit(
-        &self,
-        decide: impl FnOnce(&dyn Fn(Ipv4Addr) -> usize) -> Admission,
-    ) -> (Admission, Option<Load>) {
-        let mut loads = self.lock();
-        let open = |address: Ipv4Addr| loads.get(&address).copied().unwrap_or_default();
-        let admission = decide(&open);
-        let Admission::Admitted { source, .. } = admission else { return (admission, None) };
-        *loads.entry(source).or_default() += 1;
-        (admission, Some(Load(self.clone(), source)))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let mut loads = self.0.lock();
-        if let Some(count) = loads.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                loads.remove(&self.1);
-            }
-        }
-    }
-}
-
-/// Places of TCP connections, counted over all threads.
-#[derive(Clone, Default)]
-pub(crate) struct Places(Arc<AtomicUsize>);
-
-/// One of them, given back on drop.
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Places {
-    /// Takes a place, and tells how many were taken already. Both at once, so that of two
-    /// connections that come together only one can be the last.
-    pub(crate) fn take(&self) -> (Place, usize) {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        (Place(Arc::clone(&self.0)), before)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// One generation.
@@ -125,6 +47,7 @@ pub(crate) struct Published {
     pub(crate) self_link: SelfLink,
     pub(crate) target: Target,
     pub(crate) enable_proxy_protocol: bool,
+    pub(crate) idle_timeouts: IdleTimeouts,
     pub(crate) meters: Meters,
 }
 
@@ -187,7 +110,7 @@ impl Program for ServiceAttachment {
         let decided = psc::reconcile(&kept.states, &slice, now());
         let in_use = psc::deleted_in_use(&kept.states, &decided, &slice, |state, address| {
             let cuts = kept.cuts.get(&state.psc_connection_id);
-            cuts.map_or(0, |cuts| cuts.open.of(address))
+            cuts.map_or(0, |cuts| cuts.tcp.of(address) + cuts.udp.of(address))
         });
         if !in_use.is_empty() {
             let all = in_use.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -209,19 +132,14 @@ impl Program for ServiceAttachment {
                 self_link: one.self_link,
                 target: one.target,
                 enable_proxy_protocol: one.enable_proxy_protocol,
+                idle_timeouts: one.idle_timeouts,
             })
         };
         let attachments: Vec<_> = slice.attachments.into_iter().map(publish).collect();
         let by_link: HashMap<_, _> = attachments.iter().map(|one| (&one.self_link, one)).collect();
         let connect = |connection: Connection| {
             let id = connection.psc_connection_id;
-            // A handle that was used stays used: what comes later gets a new one.
-            let fresh = |cut: &Cut| if cut.is_cut() { Cut::default() } else { cut.clone() };
-            let cuts = kept.cuts.get(&id).map(|cuts| Cuts {
-                near: fresh(&cuts.near),
-                far: fresh(&cuts.far),
-                open: cuts.open.clone(),
-            });
+            let cuts = kept.cuts.get(&id).map(Cuts::next);
             let connected = Connected {
                 log_fields: record::log_fields(&connection),
                 attachment: by_link.get(&connection.service_attachment).map(|one| Arc::clone(one)),
@@ -243,11 +161,8 @@ impl Program for ServiceAttachment {
         let cuts = accepted.map(|one| (one.connection.psc_connection_id, one.cuts.clone()));
         for (id, before) in std::mem::replace(&mut kept.cuts, cuts.collect()) {
             match snapshot.connections.get(&id).filter(|one| one.is_accepted()) {
-                None => {
-                    before.near.cut();
-                    before.far.cut();
-                }
-                Some(now) if now.near_only => before.far.cut(),
+                None => before.cut(),
+                Some(now) if now.near_only => before.cut_far(),
                 Some(_) => {}
             }
         }
@@ -314,38 +229,5 @@ fn report_changes(before: &[ConnectionState], now: &[ConnectionState]) {
             .field("serviceAttachment", state.service_attachment.as_str())
             .field("pscConnectionId", Shown(state.psc_connection_id))
             .emit();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_load_counts_from_before_the_dial_to_the_end_and_for_every_holder() {
-        let cuts = Cuts::default();
-        let later_generation = cuts.clone();
-        let source = Ipv4Addr::new(10, 0, 2, 2);
-        let take = |loads: &Loads| {
-            let mut seen = 0;
-            let (_, load) = loads.admit(|open| {
-                seen = open(source);
-                Admission::Admitted { source, target: "10.0.0.5:443".parse().expect("an address") }
-            });
-            (load, seen)
-        };
-        let (first, none) = take(&cuts.open);
-        let (second, one) = take(&later_generation.open);
-        assert_eq!((none, one), (0, 1));
-        drop(first);
-        let (third, one) = take(&cuts.open);
-        assert_eq!(one, 1);
-        drop(second);
-        assert_eq!(take(&later_generation.open).1, 1);
-        let refused = |_: &dyn Fn(Ipv4Addr) -> usize| Admission::Refused(names::Reason::NoRoute);
-        assert!(cuts.open.admit(refused).1.is_none(), "a refusal takes no place");
-        drop(third);
-        assert_eq!(cuts.open.of(source), 0);
-        assert_eq!(cuts.near.carrying(), 0); // nothing was dialled yet
     }
 }

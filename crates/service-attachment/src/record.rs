@@ -19,6 +19,10 @@ pub(crate) struct Meters {
     closed_connections: metrics::Counter,
     received_bytes: metrics::Counter,
     sent_bytes: metrics::Counter,
+    received_packets: metrics::Counter,
+    sent_packets: metrics::Counter,
+    dropped_received_packets: metrics::Counter,
+    dropped_sent_packets: metrics::Counter,
 }
 
 impl Meters {
@@ -42,6 +46,26 @@ impl Meters {
             closed_connections: meter!(counter, "closed_connections_count"),
             received_bytes: meter!(counter, "received_bytes_count"),
             sent_bytes: meter!(counter, "sent_bytes_count"),
+            received_packets: meter!(counter, "received_packets_count"),
+            sent_packets: meter!(counter, "sent_packets_count"),
+            dropped_received_packets: meter!(counter, "dropped_received_packets_count"),
+            dropped_sent_packets: meter!(counter, "dropped_sent_packets_count"),
+        }
+    }
+
+    /// Counts a datagram of a client. (The packets of TCP are the kernel's, and not counted.)
+    pub(crate) fn datagram_to_target(&self, delivered: bool) {
+        match delivered {
+            true => self.received_packets.increment(1),
+            false => self.dropped_received_packets.increment(1),
+        }
+    }
+
+    /// Counts a datagram of the target.
+    pub(crate) fn datagram_to_client(&self, delivered: bool) {
+        match delivered {
+            true => self.sent_packets.increment(1),
+            false => self.dropped_sent_packets.increment(1),
         }
     }
 
@@ -51,7 +75,7 @@ impl Meters {
     }
 }
 
-/// A TCP connection on its way through: recorded once, by [`Record::refused`], by
+/// A TCP connection on its way through, or a UDP mapping: recorded once, by [`Record::refused`], by
 /// [`Record::carried`], or, should its task end before, on drop.
 pub(crate) struct Record<'a> {
     pub(crate) client: SocketAddrV4,
@@ -60,6 +84,7 @@ pub(crate) struct Record<'a> {
     pub(crate) psc_connection_id: u64,
     connected: Option<&'a Connected>,
     open: Option<Open<'a>>,
+    udp: bool,
     written: bool,
 }
 
@@ -78,8 +103,14 @@ impl<'a> Record<'a> {
         psc_connection_id: u64,
         connected: Option<&'a Connected>,
     ) -> Self {
-        let (open, written) = (None, false);
-        Record { client, destination, psc_connection_id, connected, open, written }
+        let (open, udp, written) = (None, false, false);
+        Record { client, destination, psc_connection_id, connected, open, udp, written }
+    }
+
+    /// Datagrams, not a TCP connection.
+    pub(crate) fn udp(mut self) -> Self {
+        self.udp = true;
+        self
     }
 
     pub(crate) fn refused(mut self, reason: Reason, error: Option<&str>) {
@@ -122,7 +153,7 @@ impl<'a> Record<'a> {
             Some(End::Closed) => (Severity::Info, "closed", None),
             Some(End::Broken(Side::Client, _)) => (Severity::Info, "reset by the client", None),
             Some(End::Broken(Side::Target, _)) => (Severity::Info, "reset by the target", None),
-            Some(End::Idle) => (Severity::Info, "idle for 20 minutes", None),
+            Some(End::Idle) => (Severity::Info, "idle for too long", None),
             Some(End::Cut) => (Severity::Warning, "cut", Some(Reason::PscConnectionNotAccepted)),
             None => (Severity::Warning, "the program stopped", None),
         };
@@ -141,6 +172,7 @@ impl<'a> Record<'a> {
     fn entry(&self, severity: Severity, message: &str) -> log::Entry {
         let entry =
             log::entry(severity, message).field("src", self.client).field("dst", self.destination);
+        let entry = entry.field("protocol", self.udp.then_some("UDP"));
         match self.connected {
             Some(connected) => {
                 entry.rendered(|text| text.extend_from_slice(connected.log_fields.as_bytes()))
