@@ -2,13 +2,13 @@
 
 use crate::asked::Asked;
 use crate::circumstances::Circumstances;
-use crate::decide::{Decision, End, Found, Records, decide};
+use crate::decide::{Decision, End, decide};
 use crate::forward::Forward;
 use crate::query::{self, Edns, HEADER, QUESTION, Query, Unanswerable};
 use crate::record_type::{RecordType, ResponseCode};
 use crate::snapshot::{Contents, Place, View};
 use crate::writer::Writer;
-use crate::zone::RECORD_HEAD;
+use crate::zone::{RECORD_HEAD, ROUTED};
 use names::{Reason, SelfLink};
 
 /// The largest answer over UDP to a client without EDNS (RFC 1035, 4.2.1).
@@ -174,28 +174,39 @@ impl<'s> View<'s> {
 
     /// Answer and authority section. Nothing where they do not fit.
     fn write_sections(self, writer: &mut Writer<'_>, decision: &Decision<'s>) -> Option<()> {
-        // Where in the message the name of the current step is written out.
-        let mut name_at = QUESTION;
-        for step in decision.steps() {
-            if !matches!(step.found, Found::Name(_) | Found::Wildcard(_)) {
-                break;
+        // Nearly always the answer is one record set as a zone holds it, or none.
+        let first = decision.first.answer;
+        let (last, name_at) = match first {
+            _ if !decision.chain.is_empty() || decision.end == End::AllRecords => {
+                (decision.last(), write_chain(writer, decision)?)
             }
-            let owner = name_at;
-            for set in step.answer.sets().iter().map(Records::set) {
-                let begin = writer.record_set(&set, owner)?;
-                name_at = begin + RECORD_HEAD; // a CNAME's target, where it is one
-            }
-        }
+            Some(set) if set.count == ROUTED => (decision.last(), write_chain(writer, decision)?),
+            Some(set) => return writer.record_set(&set, QUESTION).map(drop),
+            None => (&decision.first, QUESTION),
+        };
         if !matches!(decision.end, End::NoData | End::NxDomain) {
             return Some(());
         }
-        let step = decision.last();
-        let entry = &self.snapshot.zones[step.zone as usize];
+        let entry = &self.snapshot.zones[last.zone as usize];
         let Contents::Records(zone) = &entry.contents else { return Some(()) };
-        // The zone's name is a suffix of the step's name, which stands in the message.
-        let apex_at = name_at + step.name_length - entry.dns_name.as_wire().len();
+        // The zone's name is a suffix of the last name, which stands in the message.
+        let apex_at = name_at + last.name_length - entry.dns_name.as_wire().len();
         writer.authority(apex_at, zone.negative_soa())
     }
+}
+
+/// The answer section of a decision of several parts; says where in the message the last name is
+/// written out.
+fn write_chain(writer: &mut Writer<'_>, decision: &Decision<'_>) -> Option<usize> {
+    let mut name_at = QUESTION;
+    for (index, step) in decision.steps().enumerate() {
+        let owner = name_at;
+        for set in decision.sets(index, step) {
+            // A CNAME's target, where it is one.
+            name_at = writer.record_set(&set, owner)? + RECORD_HEAD;
+        }
+    }
+    Some(name_at)
 }
 
 /// Answers what is not decided.

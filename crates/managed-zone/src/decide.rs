@@ -9,7 +9,7 @@
 
 use crate::asked::Asked;
 use crate::circumstances::Circumstances;
-use crate::name::{NAME_OCTETS_MAX, wire_length};
+use crate::name::wire_length;
 use crate::record_type::{RecordType, ResponseCode};
 use crate::routing::Picked;
 use crate::snapshot::{Contents, Place, Snapshot, View};
@@ -33,6 +33,8 @@ pub(crate) struct Decision<'s> {
     pub(crate) end: End,
     /// Where the resolution stands at the end.
     pub(crate) at: Standing,
+    /// What routing policies picked.
+    pub(crate) picked: Vec<PickedSet>,
 }
 
 /// Where a resolution stands between two names: as which network the next one is looked up, how
@@ -45,6 +47,7 @@ pub(crate) struct Standing {
 }
 
 /// One name through the order.
+#[derive(Clone, Copy)]
 pub(crate) struct Step<'s> {
     /// As which network the name's lookup began.
     pub(crate) from: u32,
@@ -55,44 +58,16 @@ pub(crate) struct Step<'s> {
     /// Octets of the name.
     pub(crate) name_length: usize,
     pub(crate) found: Found<'s>,
-    /// What of it is part of the answer: a CNAME that was followed, or what was asked for.
-    pub(crate) answer: Part<'s>,
+    /// The record set that is part of the answer: a CNAME that was followed, or the last one; with
+    /// a routing policy it is among [`Decision::picked`].
+    pub(crate) answer: Option<RecordSet<'s>>,
 }
 
-/// A step's part of the answer.
-pub(crate) enum Part<'s> {
-    Nothing,
-    One(Records<'s>),
-    /// Every record set of the name (QTYPE ANY).
-    All(Vec<Records<'s>>),
-}
-
-impl<'s> Part<'s> {
-    /// The record sets in order.
-    pub(crate) fn sets(&self) -> &[Records<'s>] {
-        match self {
-            Part::Nothing => &[],
-            Part::One(one) => std::slice::from_ref(one),
-            Part::All(all) => all,
-        }
-    }
-}
-
-/// Records as a zone holds them, or picked among them by a routing policy.
-pub(crate) enum Records<'s> {
-    Held(RecordSet<'s>),
-    Picked(RecordType, Box<Picked>),
-}
-
-impl Records<'_> {
-    pub(crate) fn set(&self) -> RecordSet<'_> {
-        match self {
-            Records::Held(set) => *set,
-            Records::Picked(record_type, picked) => {
-                RecordSet { record_type: *record_type, count: picked.count, wire: &picked.wire }
-            }
-        }
-    }
+/// The records that a routing policy picked for a step's record set of this type.
+pub(crate) struct PickedSet {
+    pub(crate) step: usize,
+    pub(crate) record_type: RecordType,
+    pub(crate) picked: Picked,
 }
 
 /// What the deciding zone has of a name.
@@ -115,8 +90,10 @@ pub(crate) enum Found<'s> {
 /// The ways in which a question can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With records of the last name.
+    /// The last step's record set.
     Records,
+    /// Every record set of the last step's node (QTYPE ANY).
+    AllRecords,
     NoData,
     NxDomain,
     PeeringTooDeep,
@@ -132,6 +109,39 @@ impl<'s> Decision<'s> {
         self.chain.last().unwrap_or(&self.first)
     }
 
+    /// The record sets with which this step is part of the answer.
+    pub(crate) fn sets<'d>(
+        &'d self,
+        index: usize,
+        step: &'d Step<'s>,
+    ) -> impl Iterator<Item = RecordSet<'d>> {
+        let all = match step.found {
+            Found::Name(node) | Found::Wildcard(node)
+                if self.end == End::AllRecords && index == self.chain.len() =>
+            {
+                Some(node.record_sets())
+            }
+            _ => None,
+        };
+        all.into_iter().flatten().chain(step.answer).map(move |set| match set.count {
+            ROUTED => self.picked(index, set),
+            _ => set,
+        })
+    }
+
+    /// The records of a set with a routing policy.
+    #[cold]
+    fn picked(&self, index: usize, set: RecordSet<'s>) -> RecordSet<'_> {
+        let own = |one: &&PickedSet| one.step == index && one.record_type == set.record_type;
+        match self.picked.iter().find(own) {
+            Some(PickedSet { record_type, picked, .. }) => {
+                RecordSet { record_type: *record_type, count: picked.count, wire: &picked.wire }
+            }
+            // A policy that picks nothing has no part in the answer.
+            None => RecordSet { count: 0, wire: &[], ..set },
+        }
+    }
+
     /// All steps in order.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &Step<'s>> {
         std::iter::once(&self.first).chain(&self.chain)
@@ -140,7 +150,7 @@ impl<'s> Decision<'s> {
     /// Why there are no records.
     pub(crate) fn reason(&self, snapshot: &Snapshot) -> Option<Reason> {
         match self.end {
-            End::Records => None,
+            End::Records | End::AllRecords => None,
             End::NoData => match snapshot.zones[self.last().zone as usize].place {
                 Place::ResponsePolicyRule { .. } => Some(Reason::DnsResponsePolicy),
                 _ => Some(Reason::DnsNodata),
@@ -159,7 +169,7 @@ impl<'s> Decision<'s> {
     /// What the client is told; where name servers are asked it depends on them.
     pub(crate) fn response_code(&self) -> ResponseCode {
         match self.end {
-            End::Records | End::NoData | End::Forward => ResponseCode::NoError,
+            End::Records | End::AllRecords | End::NoData | End::Forward => ResponseCode::NoError,
             End::NxDomain => ResponseCode::NxDomain,
             End::PeeringTooDeep | End::PeeringDeactivated | End::CnameChain => {
                 ResponseCode::ServFail
@@ -187,44 +197,38 @@ pub(crate) fn decide_from<'s>(
     record_type: RecordType,
     now: &dyn Circumstances,
 ) -> Decision<'s> {
-    let mut walk = Walk { snapshot, at, peerings: [0; PEERINGS_MAX], now };
+    let mut walk =
+        Walk { snapshot, at, peerings: [0; PEERINGS_MAX], now, picked: Vec::new(), steps: 0 };
     let mut first = walk.step(asked);
     let mut next = walk.end(&mut first, record_type);
     let mut chain: Vec<Step<'s>> = Vec::new();
     let end = loop {
         match next {
             Next::End(end) => break end,
-            Next::Cname if walk.at.cnames == CNAMES_MAX => break End::CnameChain,
-            Next::Cname => {
+            Next::Cname(_) if walk.at.cnames == CNAMES_MAX => break End::CnameChain,
+            Next::Cname(target) => {
                 walk.at.cnames += 1;
-                let mut target = [0; NAME_OCTETS_MAX];
-                let length = chain.last().unwrap_or(&first).cname_target(&mut target);
-                asked.set(&target[..length]);
+                // The zone was compiled: the data of a CNAME record is a name.
+                match target {
+                    Some(target) => asked.set(target),
+                    None => walk.picked.last().and_then(|one| asked.set(one.picked.data()?)),
+                };
+                walk.steps += 1;
                 let mut step = walk.step(asked);
                 next = walk.end(&mut step, record_type);
                 chain.push(step);
             }
         }
     };
-    Decision { first, chain, peerings: walk.peerings, end, at: walk.at }
+    let Walk { peerings, at, picked, .. } = walk;
+    Decision { first, chain, peerings, end, at, picked }
 }
 
-impl Step<'_> {
-    /// Copies the name that the step's CNAME record leads to; how long it is.
-    fn cname_target(&self, out: &mut [u8; NAME_OCTETS_MAX]) -> usize {
-        let set = self.answer.sets().first().map(Records::set);
-        let target = set.as_ref().and_then(|set| set.records().next()).map(|(_, data)| data);
-        // The zone was compiled: the data of a CNAME record is a name.
-        let target = target.filter(|data| data.len() <= out.len()).unwrap_or(&[0]);
-        out[..target.len()].copy_from_slice(target);
-        target.len()
-    }
-}
-
-enum Next {
+enum Next<'s> {
     End(End),
-    /// The step's answer is a CNAME to be followed.
-    Cname,
+    /// The step's answer is a CNAME to be followed to this name; none: to the one that a routing
+    /// policy picked last.
+    Cname(Option<&'s [u8]>),
 }
 
 /// Goes through the order. A CNAME target is looked up by the full order from the same network,
@@ -234,6 +238,9 @@ struct Walk<'s, 'n> {
     at: Standing,
     peerings: [u32; PEERINGS_MAX],
     now: &'n dyn Circumstances,
+    picked: Vec<PickedSet>,
+    /// How many steps came before.
+    steps: usize,
 }
 
 impl<'s> Walk<'s, '_> {
@@ -280,7 +287,7 @@ impl<'s> Walk<'s, '_> {
         };
         let peered = [begin, self.at.peered];
         let name_length = asked.length();
-        Step { from, peered, zone, name_length, found, answer: Part::Nothing }
+        Step { from, peered, zone, name_length, found, answer: None }
     }
 
     /// Steps 4 and 5. An internal name that does not exist is looked for in the public DNS, whose
@@ -303,7 +310,7 @@ impl<'s> Walk<'s, '_> {
     }
 
     /// What a step's finding means for the question.
-    fn end(&self, step: &mut Step<'s>, record_type: RecordType) -> Next {
+    fn end(&mut self, step: &mut Step<'s>, record_type: RecordType) -> Next<'s> {
         let node = match step.found {
             Found::Unasked => return Next::End(End::PeeringTooDeep),
             Found::Deactivated => return Next::End(End::PeeringDeactivated),
@@ -316,42 +323,48 @@ impl<'s> Walk<'s, '_> {
             if node.is_empty_non_terminal() {
                 return Next::End(End::NoData);
             }
-            let all = node.record_sets().filter_map(|set| self.records(step.zone, set));
-            step.answer = Part::All(all.collect());
-            return Next::End(End::Records);
-        }
-        if let Some(records) =
-            node.record_set(record_type).and_then(|set| self.records(step.zone, set))
-        {
-            step.answer = Part::One(records);
-            return Next::End(End::Records);
-        }
-        let cname = node.record_set(RecordType::CNAME);
-        match cname.and_then(|set| self.records(step.zone, set)) {
-            Some(records) if leads_on(&records.set()) => {
-                step.answer = Part::One(records);
-                Next::Cname
+            for set in node.record_sets().filter(|set| set.count == ROUTED) {
+                self.pick(step.zone, &set);
             }
-            _ => Next::End(End::NoData),
+            return Next::End(End::AllRecords);
+        }
+        step.answer = node.record_set(record_type);
+        if let Some(set) = &step.answer {
+            if set.count == ROUTED {
+                self.pick(step.zone, set);
+            }
+            return Next::End(End::Records);
+        }
+        let Some(set) = node.record_set(RecordType::CNAME) else { return Next::End(End::NoData) };
+        let target = match set.count {
+            ROUTED => self.pick(step.zone, &set).map(|()| None),
+            _ => target(set.records().next()).map(Some),
+        };
+        match target {
+            Some(target) => {
+                step.answer = Some(set);
+                Next::Cname(target)
+            }
+            None => Next::End(End::NoData),
         }
     }
 
-    /// The records of a set, after its routing policy where it has one.
-    fn records(&self, zone: u32, set: RecordSet<'s>) -> Option<Records<'s>> {
-        if set.count != ROUTED {
-            return Some(Records::Held(set));
-        }
+    /// Lets the routing policy of a set pick.
+    #[cold]
+    fn pick(&mut self, zone: u32, set: &RecordSet<'s>) -> Option<()> {
         let Contents::Records(zone) = &self.snapshot.zones[zone as usize].contents else {
             return None;
         };
-        let picked = zone.routing(&set)?.pick(self.now)?;
-        Some(Records::Picked(set.record_type, Box::new(picked)))
+        let picked = zone.routing(set)?.pick(self.now)?;
+        self.picked.push(PickedSet { step: self.steps, record_type: set.record_type, picked });
+        Some(())
     }
 }
 
-/// Is the data of the first record a name and nothing else?
-fn leads_on(set: &RecordSet<'_>) -> bool {
-    set.records().next().is_some_and(|(_, data)| wire_length(data) == Some(data.len()))
+/// The data of a record where it is a name and nothing else.
+fn target(record: Option<(u32, &[u8])>) -> Option<&[u8]> {
+    let (_, data) = record?;
+    (wire_length(data) == Some(data.len())).then_some(data)
 }
 
 /// A name in one zone (RFC 4592): itself, an empty non-terminal included; else the wildcard at the

@@ -17,7 +17,7 @@ use crate::Name;
 use crate::answer::{Answered, Outcome, Scratch, Transport};
 use crate::asked::Asked;
 use crate::circumstances::Circumstances;
-use crate::decide::{CNAMES_MAX, Decision, End, Records, Standing, decide, decide_from};
+use crate::decide::{CNAMES_MAX, Decision, End, Standing, decide, decide_from};
 use crate::query::{Edns, QUESTION, Query};
 use crate::record_type::{RecordType, ResponseCode};
 use crate::reply::{self, Reply};
@@ -103,9 +103,9 @@ impl Pending {
     /// Adds the records of a decision about the name `owner`.
     fn append(&mut self, decision: &Decision<'_>, owner: &[u8]) {
         let mut owner = owner.to_vec();
-        for step in decision.steps() {
+        for (index, step) in decision.steps().enumerate() {
             let mut next = None;
-            for set in step.answer.sets().iter().map(Records::set) {
+            for set in decision.sets(index, step) {
                 for (ttl, data) in set.records() {
                     self.answers.push(reply::record(&owner, set.record_type, ttl, data));
                     next = Some(data.to_vec());

@@ -59,8 +59,11 @@ pub(crate) fn read(message: &[u8], asked: &mut Asked) -> Result<Query, Unanswera
     let question_end = at + 4;
     let question = Some((question_end, record_type));
     let records = [count(6), count(8), count(10)];
-    let edns = read_records(message, question_end, records)
-        .ok_or_else(|| refuse(ResponseCode::FormErr, question, None))?;
+    let edns = match records {
+        [0, 0, 0] => (message.len() == question_end).then_some(None),
+        _ => read_records(message, question_end, records),
+    };
+    let edns = edns.ok_or_else(|| refuse(ResponseCode::FormErr, question, None))?;
     let refused = |code| Err(refuse(code, question, edns));
     if edns.is_some_and(|edns| edns.version != 0) {
         return refused(ResponseCode::BadVers);

@@ -3,7 +3,7 @@
 use crate::Name;
 use crate::asked::Asked;
 use crate::circumstances::Circumstances;
-use crate::decide::{Decision, End, Found, Records, Step, decide};
+use crate::decide::{Decision, End, Found, PickedSet, Step, decide};
 use crate::nearest;
 use crate::rdata::write_rdata;
 use crate::record_type::{RecordType, ResponseCode};
@@ -292,9 +292,9 @@ impl View<'_> {
         let decision = decide(self, &mut asked, record_type, now);
         let mut lookups = Vec::new();
         let mut current = name.clone();
-        for step in decision.steps() {
-            let mut lookup = self.lookup(&decision, step, &current);
-            if let Some(target) = followed(step, record_type) {
+        for (index, step) in decision.steps().enumerate() {
+            let mut lookup = self.lookup(&decision, index, step, &current);
+            if let Some(target) = followed(&decision, index, step, record_type) {
                 lookup.cname = Some(target.to_string());
                 current = target;
             }
@@ -325,7 +325,7 @@ impl View<'_> {
         answer_records(&decide(self, &mut asked, record_type, now), name, record_type)
     }
 
-    fn lookup(self, decision: &Decision<'_>, step: &Step<'_>, name: &Name) -> Lookup {
+    fn lookup(self, decision: &Decision<'_>, index: usize, step: &Step<'_>, name: &Name) -> Lookup {
         let mut asked = Box::new(Asked::new());
         asked.set(name.as_wire());
         let mut hops = Vec::new();
@@ -363,20 +363,20 @@ impl View<'_> {
             Contents::Records(zone) if missing => delegation(zone, &entry.dns_name, &asked),
             _ => None,
         };
-        let routing = self.routing(step);
+        let routing = self.routing(decision, index, step);
         let name = name.to_string();
         Lookup { name, hops, found, routing, no_delegation, cname: None, similar, elsewhere }
     }
 
     /// The items of the routing policy that a step went by.
-    fn routing(self, step: &Step<'_>) -> Vec<RoutingItem> {
+    fn routing(self, decision: &Decision<'_>, index: usize, step: &Step<'_>) -> Vec<RoutingItem> {
         let Contents::Records(zone) = &self.snapshot.zones[step.zone as usize].contents else {
             return Vec::new();
         };
         let (Found::Name(node) | Found::Wildcard(node)) = &step.found else { return Vec::new() };
         let mut story = Vec::new();
-        for records in step.answer.sets() {
-            let Records::Picked(record_type, picked) = records else { continue };
+        let own = decision.picked.iter().filter(|one| one.step == index);
+        for PickedSet { record_type, picked, .. } in own {
             let Some(routing) = node.record_set(*record_type).and_then(|set| zone.routing(&set))
             else {
                 continue;
@@ -513,12 +513,12 @@ fn answer_records(decision: &Decision<'_>, name: &Name, record_type: RecordType)
         return records;
     }
     let mut current = name.clone();
-    for step in decision.steps() {
+    for (index, step) in decision.steps().enumerate() {
         let owner = current.to_string();
-        for set in step.answer.sets() {
-            push_records(&owner, &set.set(), &mut records);
+        for set in decision.sets(index, step) {
+            push_records(&owner, &set, &mut records);
         }
-        if let Some(target) = followed(step, record_type) {
+        if let Some(target) = followed(decision, index, step, record_type) {
             current = target;
         }
     }
@@ -526,11 +526,16 @@ fn answer_records(decision: &Decision<'_>, name: &Name, record_type: RecordType)
 }
 
 /// The target of the CNAME record that a step followed.
-fn followed(step: &Step<'_>, record_type: RecordType) -> Option<Name> {
+fn followed(
+    decision: &Decision<'_>,
+    index: usize,
+    step: &Step<'_>,
+    record_type: RecordType,
+) -> Option<Name> {
     if matches!(record_type, RecordType::CNAME | RecordType::ANY) {
         return None;
     }
-    let set = step.answer.sets().first()?.set();
+    let set = decision.sets(index, step).next()?;
     let (_, target) = set.records().next().filter(|_| set.record_type == RecordType::CNAME)?;
     Some(Name::from_wire(target))
 }

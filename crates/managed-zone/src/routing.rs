@@ -7,6 +7,7 @@
 
 use crate::circumstances::Circumstances;
 use crate::regions::distance;
+use crate::zone::RECORD_HEAD;
 
 /// A compiled routing policy.
 #[derive(Debug)]
@@ -74,6 +75,13 @@ impl Choice {
             }),
             _ => None,
         }
+    }
+}
+
+impl Picked {
+    /// The data of the first record.
+    pub(crate) fn data(&self) -> Option<&[u8]> {
+        self.wire.get(RECORD_HEAD..)
     }
 }
 

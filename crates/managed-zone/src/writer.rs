@@ -23,6 +23,7 @@ pub(crate) struct Writer<'o> {
 
 impl<'o> Writer<'o> {
     /// Header and question, copied from the query.
+    #[inline]
     pub(crate) fn begin(
         message: &[u8],
         question_end: usize,
@@ -55,6 +56,7 @@ impl<'o> Writer<'o> {
     }
 
     /// Appends a record set whose owner is the name written at `owner`; says where it begins.
+    #[inline]
     pub(crate) fn record_set(&mut self, set: &RecordSet<'_>, owner: usize) -> Option<usize> {
         let begin = self.at;
         let room = self.room(set.wire.len())?;
@@ -73,6 +75,7 @@ impl<'o> Writer<'o> {
     }
 
     /// Appends the SOA record of a negative answer.
+    #[inline]
     pub(crate) fn authority(&mut self, owner: usize, record: &[u8]) -> Option<()> {
         // The root is shorter written out than pointed to, and a pointer to a zero is frowned at.
         if self.out.get(owner) == Some(&0) {
@@ -105,6 +108,7 @@ impl<'o> Writer<'o> {
 
     /// Header and OPT record; a truncated answer has the question only (RFC 2181, 9). The length
     /// of the message.
+    #[inline]
     pub(crate) fn finish(mut self, response_code: ResponseCode, truncated: bool) -> Option<usize> {
         if truncated {
             (self.at, self.answers, self.authorities) = (self.question_end, 0, 0);

@@ -95,6 +95,7 @@ pub(crate) struct Node<'z> {
 impl<'z> Node<'z> {
     /// Reads the node at `position`: length of the name, name, octets of the record sets (4),
     /// record sets. Also says where the node ends.
+    #[inline]
     fn at(arena: &'z [u8], position: usize) -> (Node<'z>, usize) {
         // The builder wrote this arena; it cannot end within a node.
         let name = position + 1..position + 1 + usize::from(arena[position]);
