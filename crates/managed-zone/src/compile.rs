@@ -314,7 +314,7 @@ fn check_group(
             problems.push((set.position, Problem::DuplicateRecordSet));
         }
         let single = matches!(set.record_type, RecordType::CNAME | RecordType::SOA);
-        if single && set.count > 1 {
+        if single && set.count > 1 && set.count != ROUTED {
             problems.push((set.position, Problem::NotSingle(set.record_type)));
         }
         if set.record_type == RecordType::SOA && !is_apex {
