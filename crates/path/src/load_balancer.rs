@@ -24,7 +24,7 @@ impl Walk<'_> {
         let step = Step::new(State::ArriveAtInternalLoadBalancer, link.name()).on(link);
         let rules = &world.topology().load_balancing.forwarding_rules;
         let rule = rules.iter().find(|rule| rule.self_link == *link);
-        let front = world.load_balancers.get(network).and_then(|lb| lb.front(link.as_str()));
+        let front = world.load_balancers.front(link.as_str());
         let (Some(rule), Some(front)) = (rule, front) else {
             let why = format!("{link} is no forwarding rule of an internal load balancer");
             let refusal = Refusal::new(Reason::DroppedInsidePscServiceProducer, why);

@@ -4,6 +4,11 @@ use crate::caller::Caller;
 use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
+<<<<<<< HEAD
+=======
+use crate::world::World;
+use managed_zone::{Chosen, Match, Name, Resolution};
+>>>>>>> 1f6d112 (Check all networks as one world, ask only programs whose slice changed, write big topologies)
 use names::{NetworkId, Origin, Reason, SelfLink};
 use psc::Admission;
 use serde_json::json;
@@ -243,6 +248,29 @@ impl Walk<'_> {
     }
 }
 
+<<<<<<< HEAD
+=======
+impl World {
+    /// Resolves a name as the resolver of this network does (`postern resolve`); `record_type` is
+    /// `A`, `CNAME`, ….
+    ///
+    /// # Errors
+    /// A sentence, for what is no name, no type or no network.
+    pub fn resolve(
+        &self,
+        network: &NetworkId,
+        name: &str,
+        record_type: &str,
+    ) -> Result<Resolution, String> {
+        let record_type = record_type.parse().map_err(|error| format!("{error}"))?;
+        let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
+        let view = self.dns.view(network);
+        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
+        Ok(view.resolve(&name, record_type))
+    }
+}
+
+>>>>>>> 1f6d112 (Check all networks as one world, ask only programs whose slice changed, write big topologies)
 pub(crate) fn network_uri(network: &NetworkId) -> String {
     SelfLink::global(&network.project, "networks", &network.name).to_string()
 }

@@ -2,10 +2,10 @@
 
 use crate::api_proxy::Runtime;
 use crate::token::Issuer;
-use names::{NetworkId, SelfLink};
+use names::SelfLink;
 use policy_bundle::{BundleError, Platform};
 use slice::{BackendState, ConnectionState, ServiceState, Topology, Workload};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -29,10 +29,12 @@ pub struct World {
     topology: Topology,
     live: Option<Live>,
     pub(crate) fabric: vpc::Fabric,
-    pub(crate) dns: HashMap<NetworkId, managed_zone::Snapshot>,
+    /// All networks at once: a zone that many see is compiled once.
+    pub(crate) dns: managed_zone::Snapshot,
     /// By endpoint.
     pub(crate) connections: HashMap<SelfLink, psc::Connection>,
-    pub(crate) load_balancers: HashMap<NetworkId, url_map::Snapshot>,
+    /// Those of all networks.
+    pub(crate) load_balancers: url_map::Snapshot,
     /// Every organisation with its deployed bundles.
     pub(crate) runtimes: Vec<Runtime>,
     /// Cloud Run's front as it verifies live tokens.
@@ -49,35 +51,20 @@ impl World {
     /// All that a program would refuse, each with its program's name.
     pub fn compile(topology: &Topology, live: Option<Live>) -> Result<World, Vec<String>> {
         let mut problems = Vec::new();
-        let mut dns = HashMap::new();
-        let mut load_balancers = HashMap::new();
         let mut connections = HashMap::new();
+        let dns = managed_zone::Snapshot::compile(&topology::every_private_dns(topology))
+            .map_err(|errors| problems.extend(errors.iter().map(|e| format!("private-dns: {e}"))));
+        let load_balancers = url_map::Snapshot::compile(&topology.load_balancing)
+            .map_err(|errors| problems.extend(errors.iter().map(|e| format!("internal-lb: {e}"))));
         for network in &topology.networks {
             let id = &network.id;
-            match managed_zone::Snapshot::compile(&topology::private_dns(topology, id)) {
-                Ok(snapshot) => {
-                    dns.insert(id.clone(), snapshot);
-                }
-                Err(errors) => {
-                    problems.extend(errors.iter().map(|e| format!("private-dns of {id}: {e}")));
-                }
-            }
-            let balancing = topology::internal_lb(topology, id).load_balancing;
-            match url_map::Snapshot::compile(&balancing) {
-                Ok(snapshot) => {
-                    load_balancers.insert(id.clone(), snapshot);
-                }
-                Err(errors) => {
-                    problems.extend(errors.iter().map(|e| format!("internal-lb of {id}: {e}")));
-                }
-            }
             let attachments = topology::service_attachment(topology, id);
+            let own: HashSet<&SelfLink> =
+                attachments.endpoints.iter().map(|endpoint| &endpoint.self_link).collect();
             let known: Vec<ConnectionState> = live
                 .iter()
                 .flat_map(|live| &live.connections)
-                .filter(|state| {
-                    attachments.endpoints.iter().any(|own| own.self_link == state.endpoint)
-                })
+                .filter(|state| own.contains(&state.endpoint))
                 .cloned()
                 .collect();
             let states = psc::reconcile(&known, &attachments, 0);
@@ -101,14 +88,13 @@ impl World {
         let front = id_token::KeySet::parse(jwks).map_err(serverless::CompileError::Keys).and_then(
             |keys| serverless::Front::compile(&slice.services, &slice.service_accounts, keys),
         );
-        let front = match front {
-            Ok(front) if problems.is_empty() => front,
-            Ok(_) => return Err(problems),
-            Err(error) => {
-                problems.push(format!("cloud-run: {error}"));
-                return Err(problems);
-            }
+        let front = front.map_err(|error| problems.push(format!("cloud-run: {error}")));
+        let (Ok(dns), Ok(load_balancers), Ok(front)) = (dns, load_balancers, front) else {
+            return Err(problems);
         };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         Ok(World {
             fabric: vpc::Fabric::compile(topology),
             topology: topology.clone(),
@@ -139,9 +125,7 @@ impl World {
 
     /// The tests that URL maps carry and that fail.
     pub fn url_map_test_failures(&self) -> Vec<url_map::TestFailure> {
-        let networks = self.topology.networks.iter();
-        let maps = networks.filter_map(|network| self.load_balancers.get(&network.id));
-        maps.flat_map(url_map::Snapshot::run_tests).collect()
+        self.load_balancers.run_tests()
     }
 
     /// What the user should know about the API proxy bundles, one line each.

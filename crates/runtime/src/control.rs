@@ -221,7 +221,7 @@ pub(crate) fn supervised<P: Program>(
                     false => Network::direct(),
                 };
                 let open = open.into_iter().zip(descriptors).collect();
-                let result = serde_json::from_value(slice)
+                let result = serde_json::from_str(&slice)
                     .map_err(|error| format!("the slice cannot be read: {error}"))
                     .and_then(|slice| running.prepare(generation, slice, open, close, network));
                 let error = result.as_ref().err().cloned();

@@ -25,8 +25,9 @@ pub enum ToProgram {
     Prepare {
         /// Only grows.
         generation: u64,
-        /// The program's slice.
-        slice: serde_json::Value,
+        /// The program's slice as JSON: a text in the text, because whoever sends it has it as one,
+        /// and whoever reads it reads it into its own type at once.
+        slice: String,
         /// New listeners, in the order of the descriptors.
         open: Vec<Listen>,
         /// Keys of listeners that this generation no longer has.

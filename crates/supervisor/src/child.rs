@@ -2,7 +2,7 @@
 
 use names::NetworkId;
 use runtime::wire::{self, FromProgram, ToProgram};
-use slice::{Listen, Role};
+use slice::{ConnectionState, Listen, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use sys::Inheritance;
 
 use crate::events::Event;
+use crate::surroundings::Places;
 
 /// The first pause before a program that died is started again, and the longest.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -78,8 +79,12 @@ pub struct Child {
     pub process: Option<Process>,
     /// Its listeners by key.
     pub listeners: BTreeMap<String, Kept>,
-    /// Its slice of the generation in force.
-    pub slice: serde_json::Value,
+    /// Its slice of the generation in force, as JSON; empty before the first one.
+    pub slice: String,
+    /// Where declared addresses are bound for the generation in force.
+    pub places: Places,
+    /// What the running process was told last of connections.
+    pub told: Vec<ConnectionState>,
     /// When to start it again.
     pub start_at: Option<Instant>,
     /// The generation that the running process has put into force.
@@ -122,7 +127,9 @@ impl Child {
             starts: 0,
             process: None,
             listeners: BTreeMap::new(),
-            slice: serde_json::Value::Null,
+            slice: String::new(),
+            places: Places::default(),
+            told: Vec::new(),
             start_at: None,
             generation: 0,
             back_off: BACK_OFF,
@@ -186,6 +193,7 @@ impl Child {
         self.started = Instant::now();
         self.start_at = None;
         self.generation = 0;
+        self.told.clear();
         spawn_thread("wait", move || {
             let status = process.wait().map_or(-1, exit_code);
             let _ = events.send(Event::ProgramEnded(id, incarnation, status));

@@ -11,7 +11,7 @@ pub fn programs(topology: &Topology) -> Vec<ProgramId> {
     programs.map(|(role, network)| ProgramId { role, network }).collect()
 }
 
-/// A program's slice and the sockets that it serves. `northbound` publishes the API proxy's host
+/// A program's slice as JSON and the sockets that it serves. `northbound` publishes the API proxy's host
 /// elsewhere than the topology says.
 ///
 /// # Errors
@@ -21,7 +21,7 @@ pub fn cut(
     topology: &Topology,
     store: &keys::Store,
     northbound: Option<SocketAddr>,
-) -> Result<(serde_json::Value, Vec<Listen>), String> {
+) -> Result<(String, Vec<Listen>), String> {
     let outside = crate::surroundings::serverless();
     let network: &NetworkId = id.network.as_ref().unwrap_or(&outside);
     match id.role {
@@ -54,7 +54,7 @@ pub fn cut(
     }
 }
 
-fn wire(slice: &impl Slice) -> Result<(serde_json::Value, Vec<Listen>), String> {
-    let value = serde_json::to_value(slice).map_err(|error| error.to_string())?;
-    Ok((value, slice.listens()))
+fn wire(slice: &impl Slice) -> Result<(String, Vec<Listen>), String> {
+    let text = serde_json::to_string(slice).map_err(|error| error.to_string())?;
+    Ok((text, slice.listens()))
 }

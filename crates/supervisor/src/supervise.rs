@@ -3,13 +3,13 @@
 use crate::child::{Child, Kept, Launch, ProgramId};
 use crate::events::Event;
 use crate::protocol::{Ask, Reply};
-use crate::surroundings::{Surroundings, within_reach};
+use crate::surroundings::{Places, Surroundings, within_reach};
 use crate::workloads::Workloads;
 use crate::{slices, status};
-use names::NetworkId;
+use names::{NetworkId, SelfLink};
 use runtime::wire::{FromProgram, ToProgram};
 use slice::{Bind, ConnectionState, Listen, Notice, Report, Role, Topology};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -83,6 +83,8 @@ pub struct Supervisor {
     stopping: bool,
     /// A generation is being prepared or committed.
     installing: bool,
+    /// Connection states were reported that nobody was told about yet.
+    connections_untold: bool,
 }
 
 impl Supervisor {
@@ -118,6 +120,7 @@ impl Supervisor {
             pings: 0,
             stopping: false,
             installing: false,
+            connections_untold: false,
         })
     }
 
@@ -171,8 +174,15 @@ impl Supervisor {
         crate::child::reap_orphans(&known);
     }
 
-    /// The next event, or none at the given time.
+    /// The next event, or none at the given time. What many programs reported one after the other is
+    /// acted on once, when no more comes.
     fn next(&mut self, until: Option<Instant>) -> Option<Event> {
+        if self.connections_untold {
+            match self.queue.try_recv() {
+                Ok(event) => return Some(event),
+                Err(_) => self.connections_changed(),
+            }
+        }
         let Some(until) = until else { return self.queue.recv().ok() };
         let patience = until.saturating_duration_since(Instant::now());
         match self.queue.recv_timeout(patience) {
@@ -198,6 +208,9 @@ impl Supervisor {
                 Some(event) => self.handle(event),
                 None => return false,
             }
+        }
+        if self.connections_untold {
+            self.connections_changed();
         }
         true
     }
@@ -253,7 +266,7 @@ impl Supervisor {
             FromProgram::Report(Report::Connections(states)) => {
                 if let Some(network) = &id.network {
                     self.connections.insert(network.clone(), states);
-                    self.connections_changed();
+                    self.connections_untold = true;
                 }
             }
             FromProgram::Request { id: number, request } => {
@@ -316,8 +329,9 @@ impl Supervisor {
             let prepare = self.prepare_message(child, generation, open, Vec::new());
             child.send(&prepare, &descriptors);
             child.send(&ToProgram::Commit { generation }, &[]);
-            self.tell_one(child);
+            self.tell_workloads_to(child);
         }
+        self.tell_connections();
     }
 
     fn launch(&mut self, id: &ProgramId) -> std::io::Result<()> {
@@ -342,14 +356,14 @@ impl Supervisor {
         open: Vec<Listen>,
         close: Vec<String>,
     ) -> ToProgram {
-        let (placements, hosts, placed) = self.surroundings.placements(&child.id, &self.topology);
+        let Places { sockets, hosts, placed } = self.surroundings.places(&child.id, &self.topology);
         let source = self.workloads.source_of(&child.id);
         ToProgram::Prepare {
             generation,
             slice: child.slice.clone(),
             open,
             close,
-            placements,
+            placements: sockets,
             hosts,
             placed,
             source,
@@ -406,25 +420,34 @@ impl Supervisor {
             self.abort(generation, &aside);
             return Err(error);
         }
-        let gone: Vec<ProgramId> =
+        let gone: BTreeSet<ProgramId> =
             self.children.keys().filter(|id| !aside.contains_key(*id)).cloned().collect();
         self.topology = topology;
         self.fabric = fabric;
         self.generation = generation;
+        let mut asked = BTreeSet::new();
         for (id, change) in aside {
             if let Some(child) = self.children.get_mut(&id) {
+                if !change.asked {
+                    // What it has in force is what the new generation says too.
+                    child.generation = generation;
+                    continue;
+                }
+                child.told.clear();
                 child.slice = change.slice;
+                child.places = change.places;
                 for key in &change.close {
                     child.listeners.remove(key);
                 }
                 child.listeners.extend(change.open);
+                asked.insert(id);
             }
         }
         for role in COMMIT_ORDER {
             let group: Vec<ProgramId> = self
                 .children
                 .keys()
-                .filter(|id| id.role == role && !gone.contains(id))
+                .filter(|id| id.role == role && asked.contains(*id))
                 .cloned()
                 .collect();
             for id in &group {
@@ -476,6 +499,12 @@ impl Supervisor {
         generation: u64,
         aside: &mut BTreeMap<ProgramId, Change>,
     ) -> Result<(), String> {
+        let bound: HashMap<&Bind, &Kept> = self
+            .children
+            .values()
+            .flat_map(|child| child.listeners.values())
+            .map(|kept| (&kept.listen.bind, kept))
+            .collect();
         for id in slices::programs(topology) {
             let (slice, wanted) = slices::cut(&id, topology, &self.store, self.options.northbound)?;
             let known = self.children.get(&id);
@@ -484,12 +513,10 @@ impl Supervisor {
                     .and_then(|child| child.listeners.get(key))
                     .is_some_and(|kept| kept.listen == *listen)
             };
-            let mut change = Change { slice, open: BTreeMap::new(), close: Vec::new() };
+            let mut change = Change { slice, ..Change::default() };
             for listen in wanted.iter().filter(|listen| !is(&listen.key, listen)) {
                 // A socket that is already bound there goes on under its new name.
-                let same = |kept: &&Kept| kept.listen.bind == listen.bind;
-                let bound = self.children.values().flat_map(|child| child.listeners.values());
-                let kept = match bound.into_iter().find(same) {
+                let kept = match bound.get(&listen.bind) {
                     Some(kept) => kept.renamed(listen),
                     None => self.surroundings.bind(listen, &self.options.state_dir),
                 };
@@ -503,7 +530,13 @@ impl Supervisor {
             aside.insert(id, change);
         }
         self.prepared.clear();
-        let ids: Vec<ProgramId> = aside.keys().cloned().collect();
+        for (id, change) in aside.iter_mut() {
+            // Only now: the listeners of others may have places since then.
+            change.places = self.surroundings.places(id, topology);
+            change.asked = self.children.get(id).is_none_or(|child| change.is_new_to(child));
+        }
+        let asked = aside.iter().filter(|(_, change)| change.asked);
+        let ids: Vec<ProgramId> = asked.map(|(id, _)| id.clone()).collect();
         for id in &ids {
             if !self.children.contains_key(id) {
                 self.children.insert(id.clone(), Child::new(id.clone()));
@@ -531,14 +564,14 @@ impl Supervisor {
                 open.extend(old.map(|kept| (kept.listen.clone(), kept.socket.as_fd())));
             }
             let (listens, descriptors): (Vec<Listen>, Vec<_>) = open.into_iter().unzip();
-            let (placements, hosts, placed) = self.surroundings.placements(id, topology);
+            let Places { sockets, hosts, placed } = change.places.clone();
             let source = self.workloads.source_of(id);
             let message = ToProgram::Prepare {
                 generation,
                 slice: change.slice.clone(),
                 open: listens,
                 close: change.close.clone(),
-                placements,
+                placements: sockets,
                 hosts,
                 placed,
                 source,
@@ -560,7 +593,7 @@ impl Supervisor {
     /// Takes everything back that a refused generation has begun.
     fn abort(&mut self, generation: u64, aside: &BTreeMap<ProgramId, Change>) {
         for id in aside.keys() {
-            let fresh = self.children.get(id).is_some_and(|child| child.slice.is_null());
+            let fresh = self.children.get(id).is_some_and(|child| child.slice.is_empty());
             if fresh {
                 if let Some(child) = self.children.remove(id) {
                     child.send(&ToProgram::Stop, &[]);
@@ -610,6 +643,7 @@ impl Supervisor {
 
     /// Endpoints that became accepted answer; others fall silent; both ends are told.
     fn connections_changed(&mut self) {
+        self.connections_untold = false;
         let plans = self.plans(&self.fabric, &self.topology);
         // In the middle of a commit nothing is taken away: others still point at it.
         let followed = match self.installing {
@@ -620,21 +654,31 @@ impl Supervisor {
             eprintln!("postern: {error}");
         }
         self.show();
-        for child in self.children.values() {
-            if matches!(child.id.role, Role::EndpointAttachment | Role::InternalLb) {
-                child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
-            }
-        }
+        self.tell_connections();
     }
 
-    fn connections_of(&self, id: &ProgramId) -> Notice {
-        let theirs = |state: &&ConnectionState| {
-            self.topology
-                .endpoints
-                .iter()
-                .any(|e| e.self_link == state.endpoint && Some(&e.network) == id.network.as_ref())
-        };
-        Notice::Connections(self.connections.values().flatten().filter(theirs).cloned().collect())
+    /// Tells those who have endpoints how these stand, if it is not what they were told last.
+    fn tell_connections(&mut self) {
+        let endpoints = self.topology.endpoints.iter();
+        let network_of: HashMap<&SelfLink, &NetworkId> =
+            endpoints.map(|endpoint| (&endpoint.self_link, &endpoint.network)).collect();
+        let mut by_network: HashMap<&NetworkId, Vec<&ConnectionState>> = HashMap::new();
+        for state in self.connections.values().flatten() {
+            if let Some(network) = network_of.get(&state.endpoint) {
+                by_network.entry(network).or_default().push(state);
+            }
+        }
+        for child in self.children.values_mut() {
+            if !matches!(child.id.role, Role::EndpointAttachment | Role::InternalLb) {
+                continue;
+            }
+            let states = child.id.network.as_ref().and_then(|network| by_network.get(network));
+            let states = states.map(Vec::as_slice).unwrap_or_default();
+            if !states.iter().copied().eq(&child.told) {
+                child.told = states.iter().copied().cloned().collect();
+                child.send(&ToProgram::Notice(Notice::Connections(child.told.clone())), &[]);
+            }
+        }
     }
 
     /// Tells every program the workloads of its network, and waits until they know.
@@ -660,22 +704,14 @@ impl Supervisor {
         if child.id.network.is_none() {
             return;
         }
-        let (_, hosts, placed) = self.surroundings.placements(&child.id, &self.topology);
-        if placed {
-            child.send(&ToProgram::Hosts(hosts), &[]);
+        let places = self.surroundings.places(&child.id, &self.topology);
+        if places.placed {
+            child.send(&ToProgram::Hosts(places.hosts), &[]);
         }
         // Workloads of peers arrive here too, with their region.
         let networks = within_reach(child.id.network.as_ref(), &self.topology);
         let workloads = networks.iter().flat_map(|network| self.workloads.of(network)).collect();
         child.send(&ToProgram::Notice(Notice::Workloads(workloads)), &[]);
-    }
-
-    /// What a process that has just been started must know beside its slice.
-    fn tell_one(&self, child: &Child) {
-        self.tell_workloads_to(child);
-        if matches!(child.id.role, Role::EndpointAttachment | Role::InternalLb) {
-            child.send(&ToProgram::Notice(self.connections_of(&child.id)), &[]);
-        }
     }
 
     fn asked(&mut self, ask: Ask, connection: &UnixStream) {
@@ -756,10 +792,24 @@ fn cannot_listen(id: &ProgramId, listen: &Listen, error: &std::io::Error) -> Str
 }
 
 /// What a generation changes in one program.
+#[derive(Default)]
 struct Change {
-    slice: serde_json::Value,
+    slice: String,
     open: BTreeMap<String, Kept>,
     close: Vec<String>,
+    places: Places,
+    /// Does the program have to build it? Not if nothing is new to it.
+    asked: bool,
+}
+
+impl Change {
+    fn is_new_to(&self, child: &Child) -> bool {
+        let settled = child.process.is_some() && child.generation > 0;
+        // A bundle's files are not in the slice, which only says where they are.
+        let reads_files = child.id.role == Role::ApiProxy;
+        let same = self.open.is_empty() && self.close.is_empty() && self.slice == child.slice;
+        !settled || reads_files || !same || self.places != child.places
+    }
 }
 
 /// Answers a command; one that has gone away needs no answer.

@@ -38,6 +38,17 @@ pub enum Surroundings {
     },
 }
 
+/// Where declared addresses are really bound, as a program is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    /// Sockets.
+    pub sockets: Vec<Placement>,
+    /// Whole addresses.
+    pub hosts: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Does the program look addresses up at all?
+    pub placed: bool,
+}
+
 /// A workload's place.
 #[derive(Debug)]
 pub struct Leaf {
@@ -226,21 +237,15 @@ impl Surroundings {
 
     /// Where declared addresses are really bound, for a program: those of its network and of the
     /// networks that are peered with it.
-    pub fn placements(
-        &self,
-        id: &ProgramId,
-        topology: &Topology,
-    ) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>, bool) {
-        let Surroundings::Loopback { loopback, .. } = self else {
-            return (Vec::new(), Vec::new(), false);
-        };
+    pub fn places(&self, id: &ProgramId, topology: &Topology) -> Places {
+        let Surroundings::Loopback { loopback, .. } = self else { return Places::default() };
         let (mut sockets, mut hosts) = (Vec::new(), Vec::new());
         for network in within_reach(id.network.as_ref(), topology) {
             let (own_sockets, own_hosts) = loopback.table(&network);
             sockets.extend(own_sockets);
             hosts.extend(own_hosts);
         }
-        (sockets, hosts, true)
+        Places { sockets, hosts, placed: true }
     }
 
     /// Makes a leaf for a workload.

@@ -255,31 +255,41 @@ pub(crate) fn fill_services(services: &[Service], groups: &mut [NetworkEndpointG
 
 /// The zones that a network sees, and those of every network that its peering zones lead to.
 pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice {
-    let mut by_network: HashMap<&NetworkId, Vec<usize>> = HashMap::new();
-    for (index, zone) in topology.zones.iter().enumerate() {
-        for id in &zone.networks {
-            by_network.entry(id).or_default().push(index);
-        }
-    }
-    let mut wanted = vec![false; topology.zones.len()];
+    private_dns_of(topology, network, std::iter::empty())
+}
+
+/// What all networks see: one slice to resolve as any of them.
+pub fn every_private_dns(topology: &Topology) -> PrivateDnsSlice {
+    let networks = topology.networks.iter().map(|network| &network.id);
+    private_dns_of(topology, &serverless_network(), networks)
+}
+
+fn private_dns_of<'t>(
+    topology: &'t Topology,
+    network: &'t NetworkId,
+    others: impl Iterator<Item = &'t NetworkId>,
+) -> PrivateDnsSlice {
     // A placement without a port tells where a client of a network really is: where several
     // networks share one resolver, it tells them apart by that.
     let placements = topology.placements.iter();
     let clients: Vec<_> = placements.filter(|placed| placed.declared.port() == 0).collect();
     let mut seen: HashSet<&NetworkId> = clients.iter().map(|placed| &placed.network).collect();
     seen.insert(network);
-    let mut open: Vec<&NetworkId> = seen.iter().copied().collect();
-    while let Some(id) = open.pop() {
-        for index in by_network.get(id).into_iter().flatten() {
-            wanted[*index] = true;
-            if let ZoneKind::Peering(target) = &topology.zones[*index].kind
-                && seen.insert(target)
+    seen.extend(others);
+    // Peering seldom leads further than once, so a few rounds are cheaper than an index.
+    let mut known = 0;
+    while known < seen.len() {
+        known = seen.len();
+        for zone in &topology.zones {
+            if let ZoneKind::Peering(target) = &zone.kind
+                && zone.networks.iter().any(|id| seen.contains(id))
             {
-                open.push(target);
+                seen.insert(target);
             }
         }
     }
-    let zones = topology.zones.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+    let zones = topology.zones.iter();
+    let zones = zones.filter(|zone| zone.networks.iter().any(|id| seen.contains(id)));
     let networks = topology.networks.iter().filter(|network| seen.contains(&network.id));
     let instances = networks.flat_map(|network| {
         network.instances.iter().map(|instance| DnsInstance {
@@ -298,7 +308,7 @@ pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice 
     };
     PrivateDnsSlice {
         network: network.clone(),
-        zones: zones.map(|(zone, _)| zone.clone()).collect(),
+        zones: zones.cloned().collect(),
         instances: instances.collect(),
         views: clients.into_iter().filter_map(view).collect(),
         policies: of_networks(&topology.dns_policies, |policy| &policy.networks, &seen),

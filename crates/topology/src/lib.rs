@@ -29,8 +29,8 @@ mod x509;
 mod zones;
 
 pub use cut::{
-    api_proxy, cloud_run, endpoint_attachment, google_front_end, internal_lb, metadata,
-    private_dns, programs, serverless_network, service_attachment, token_issuer,
+    api_proxy, cloud_run, endpoint_attachment, every_private_dns, google_front_end, internal_lb,
+    metadata, private_dns, programs, serverless_network, service_attachment, token_issuer,
 };
 pub use diagnostic::{CODES, Diagnostic, Position, Severity};
 pub use schema::json_schema;

@@ -1,6 +1,6 @@
 //! Automation in Rust: `cargo xtask tidy` guards the direction of dependencies, `cargo xtask fuzz`
 //! runs every fuzz target for a while, `cargo xtask dns-differential` asks a
-//! real NSD and us the same questions.
+//! real NSD and us the same questions, `cargo xtask big-topology` writes a topology of any size.
 
 mod fuzz;
 mod tidy;
@@ -11,7 +11,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask tidy
        cargo xtask dns-differential [SEED]
-       cargo xtask fuzz [--seconds N] [TARGET…]";
+       cargo xtask fuzz [--seconds N] [TARGET…]
+       cargo xtask big-topology [--networks 300] [--attachments 1000] [--zones 5000] [--records 100000]
+                                [--seed 1] --out DIR";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
         Some((command, [])) if command == "tidy" => tidy::run(&root()),
         Some((command, rest)) if command == "dns-differential" => dns_differential(rest),
         Some((command, rest)) if command == "fuzz" => fuzz::run(&root(), rest),
+        Some((command, rest)) if command == "big-topology" => xtask::big_topology::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

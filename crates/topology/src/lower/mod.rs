@@ -33,6 +33,7 @@ use fabric::Fabric;
 use names::SelfLink;
 use rules::Rule;
 use slice::{Network, Peering, Project, Subnetwork, Topology};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The state of one lowering.
@@ -53,6 +54,8 @@ pub(crate) struct Lowering<'m> {
     rule_index: HashMap<SelfLink, usize>,
     network_rule_index: HashMap<SelfLink, usize>,
     attachment_index: HashMap<SelfLink, usize>,
+    /// Project ids that no document names, with the one that was meant: lists repeat them.
+    near_projects: RefCell<HashMap<String, Option<String>>>,
     /// Service accounts by email, in the order in which they were met.
     accounts: BTreeMap<String, slice::run::ServiceAccount>,
 }
@@ -98,6 +101,7 @@ pub(crate) fn lower(
         rule_index: HashMap::new(),
         network_rule_index: HashMap::new(),
         attachment_index: HashMap::new(),
+        near_projects: RefCell::default(),
         accounts: BTreeMap::new(),
     };
     lowering.projects();

@@ -375,7 +375,11 @@ impl Lowering<'_> {
         if projects.contains_key(id) || number.is_some() {
             return;
         }
-        if let Some(near) = similar::closest(id, projects.keys().map(|id| &**id)) {
+        let mut searched = self.near_projects.borrow_mut();
+        let near = searched.entry(id.to_owned()).or_insert_with(|| {
+            similar::closest(id, projects.keys().map(|id| &**id)).map(str::to_owned)
+        });
+        if let Some(near) = near {
             findings.warning(
                 Code::NoEffect,
                 at,

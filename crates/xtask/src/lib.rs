@@ -1,0 +1,3 @@
+//! What automation and tests share: [`big_topology`] writes topologies of any size.
+
+pub mod big_topology;
