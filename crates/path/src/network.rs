@@ -4,11 +4,7 @@ use crate::caller::Caller;
 use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
-<<<<<<< HEAD
-=======
-use crate::world::World;
-use managed_zone::{Chosen, Match, Name, Resolution};
->>>>>>> 1f6d112 (Check all networks as one world, ask only programs whose slice changed, write big topologies)
+use managed_zone::RecordType;
 use names::{NetworkId, Origin, Reason, SelfLink};
 use psc::Admission;
 use serde_json::json;
@@ -96,7 +92,8 @@ impl Walk<'_> {
 
     fn resolve(&mut self, caller: &Caller, host: &str) -> Result<Ipv4Addr, End> {
         let region = Some(caller.region.as_str());
-        let resolution = match self.world.resolve(&caller.network, region, host, "A") {
+        let resolution = match self.world.resolve_here(&caller.network, region, host, RecordType::A)
+        {
             Ok(resolution) => resolution,
             Err(problem) => {
                 let refusal = Refusal::new(Reason::DnsNameNotFound, problem);
@@ -248,29 +245,6 @@ impl Walk<'_> {
     }
 }
 
-<<<<<<< HEAD
-=======
-impl World {
-    /// Resolves a name as the resolver of this network does (`postern resolve`); `record_type` is
-    /// `A`, `CNAME`, ….
-    ///
-    /// # Errors
-    /// A sentence, for what is no name, no type or no network.
-    pub fn resolve(
-        &self,
-        network: &NetworkId,
-        name: &str,
-        record_type: &str,
-    ) -> Result<Resolution, String> {
-        let record_type = record_type.parse().map_err(|error| format!("{error}"))?;
-        let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
-        let view = self.dns.view(network);
-        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
-        Ok(view.resolve(&name, record_type))
-    }
-}
-
->>>>>>> 1f6d112 (Check all networks as one world, ask only programs whose slice changed, write big topologies)
 pub(crate) fn network_uri(network: &NetworkId) -> String {
     SelfLink::global(&network.project, "networks", &network.name).to_string()
 }

@@ -2,7 +2,7 @@
 
 use crate::trace::{State, Step};
 use crate::world::World;
-use managed_zone::{Chosen, FairWeather, Horizon, Match, Name, RecordType, Resolution, Snapshot};
+use managed_zone::{Chosen, FairWeather, Horizon, Match, Name, RecordType, Resolution};
 use names::NetworkId;
 
 impl World {
@@ -19,24 +19,24 @@ impl World {
         record_type: &str,
     ) -> Result<Resolution, String> {
         let record_type = record_type.parse().map_err(|error| format!("{error}"))?;
+        let mut resolution = self.resolve_here(network, region, name, record_type)?;
         let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
-        let snapshot = self.dns.get(network);
-        let view = snapshot.and_then(|snapshot| snapshot.view(network));
-        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
-        let now = FairWeather { region };
-        let mut resolution = view.resolve(&name, record_type, &now);
-        if resolution.reason.is_some() {
-            // The program knows only the zones that can matter to its network. Near misses are
-            // better sought among all of them, by the same decision.
-            let mut slice = topology::private_dns(self.topology(), network);
-            slice.zones.clone_from(&self.topology().zones);
-            let all = Snapshot::compile(&slice).ok();
-            if let Some(wide) = all.as_ref().and_then(|all| all.view(network)) {
-                resolution = wide.resolve(&name, record_type, &now);
-            }
-        }
         resolution.split_horizon = self.split_horizon(network, &name, record_type);
         Ok(resolution)
+    }
+
+    /// The same without a look at all the other networks.
+    pub(crate) fn resolve_here(
+        &self,
+        network: &NetworkId,
+        region: Option<&str>,
+        name: &str,
+        record_type: RecordType,
+    ) -> Result<Resolution, String> {
+        let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
+        let view = self.dns.view(network);
+        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
+        Ok(view.resolve(&name, record_type, &FairWeather { region }))
     }
 
     /// What the question gets in the other networks, those with the same answer of the same zone
@@ -44,10 +44,7 @@ impl World {
     fn split_horizon(&self, own: &NetworkId, name: &Name, record_type: RecordType) -> Vec<Horizon> {
         let mut all: Vec<Horizon> = Vec::new();
         for network in self.topology().networks.iter().filter(|network| network.id != *own) {
-            let snapshot = self.dns.get(&network.id);
-            let Some(view) = snapshot.and_then(|snapshot| snapshot.view(&network.id)) else {
-                continue;
-            };
+            let Some(view) = self.dns.view(&network.id) else { continue };
             let resolution = view.resolve(name, record_type, &FairWeather::default());
             let Some(mut horizon) = resolution.horizon() else { continue };
             let networks = std::mem::take(&mut horizon.networks);
