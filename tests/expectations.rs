@@ -80,6 +80,10 @@ fn ask(up: &Up, northbound: &str, expectation: &Expectation) -> (u16, String) {
         if let Some(email) = &expectation.as_service_account {
             options.extend(["--as", email]);
         }
+        let tags = expectation.tags.join(",");
+        if !tags.is_empty() {
+            options.extend(["--tags", &tags]);
+        }
         if let Some(region) = &expectation.region {
             options.extend(["--region", region]);
         }

@@ -107,6 +107,7 @@ fn explain_agrees_with_the_data_path() {
             from: network().to_string().parse().expect("a place"),
             region: Some(REGION.to_owned()),
             service_account: None,
+            tags: Vec::new(),
             token: Token::None,
             method: request.method.clone(),
             url: format!("http://{address}{}", request.path_and_query),
@@ -220,6 +221,8 @@ fn topology(cases: &[Case]) -> Topology {
             }],
             peerings: Vec::new(),
             instances: Vec::new(),
+            firewalls: Vec::new(),
+            routes: Vec::new(),
         }],
         load_balancing: live::merged(cases).load_balancing,
         services: [("a", &["a", "b", "x"][..]), ("b", &["a", "ab"]), ("ab", &[])]

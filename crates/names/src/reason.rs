@@ -97,6 +97,10 @@ reasons! {
     PscEndpointAccessedFromPeeredNetwork = "PSC_ENDPOINT_ACCESSED_FROM_PEERED_NETWORK", "Create an endpoint in the calling network itself.";
     /// The peering is not active, because only one side declares it.
     VpcPeeringInactive = "VPC_PEERING_INACTIVE", "Declare the peering on both networks.";
+    /// A firewall rule, or an implied one, denies the packet.
+    FirewallRule = "FIREWALL_RULE", "Allow it with a firewall rule of a lower priority number than the one named above.";
+    /// A static route leads to an instance that may not take packets for other addresses.
+    ForeignIpDisallowed = "FOREIGN_IP_DISALLOWED", "Set canIpForward of the instance, or let the route lead elsewhere.";
     // --- Private Service Connect ---
     /// The service attachment has not accepted this endpoint's connection.
     PscConnectionNotAccepted = "PSC_CONNECTION_NOT_ACCEPTED", "Add the consumer to consumerAcceptLists of the service attachment, or raise its connectionLimit.";

@@ -68,6 +68,23 @@ pub struct Caller {
     pub is_instance: bool,
     /// Its identity.
     pub service_account: Option<String>,
+    /// Its network tags.
+    pub tags: Vec<String>,
+    /// The address that its packets come from: its own, or the one that it would be given.
+    pub source: Ipv4Addr,
+}
+
+impl Caller {
+    /// As the network boundary knows it.
+    pub(crate) fn at_the_boundary(&self) -> vpc::Caller<'_> {
+        vpc::Caller {
+            network: &self.network,
+            region: &self.region,
+            address: self.source,
+            tags: &self.tags,
+            service_account: self.service_account.as_deref(),
+        }
+    }
 }
 
 /// A place that the topology does not have.
@@ -129,6 +146,17 @@ impl fmt::Display for CallerError {
 impl std::error::Error for CallerError {}
 
 impl World {
+    /// The address that a session without one is given: the supervisor asks the same function.
+    fn free_address(&self, network: &slice::Network, region: Option<&str>) -> Ipv4Addr {
+        let taken = |address| {
+            let running = self.workloads().iter();
+            vpc::is_declared(self.topology(), &network.id, address)
+                || running.into_iter().any(|w| w.network == network.id && w.address == address)
+        };
+        vpc::session_address(network, region, taken)
+            .map_or(Ipv4Addr::UNSPECIFIED, |(_, address)| address)
+    }
+
     /// What is known of a client in a network. Region and identity are the workload's own unless
     /// others are given.
     ///
@@ -162,6 +190,8 @@ impl World {
                     service_account: service_account
                         .map(str::to_owned)
                         .or_else(|| running.service_account.clone()),
+                    tags: running.tags.clone(),
+                    source: running.address,
                 });
             }
             let name = workload.strip_prefix("vm/").unwrap_or(workload);
@@ -176,6 +206,8 @@ impl World {
                     service_account: service_account
                         .map(str::to_owned)
                         .or_else(|| vm.service_account.clone()),
+                    tags: vm.tags.clone(),
+                    source: vm.address,
                 });
             }
             let runtime = topology.organizations.iter().find(|org| org.network == *network);
@@ -188,6 +220,8 @@ impl World {
                     name: workload.to_owned(),
                     is_instance: false,
                     service_account: service_account.map(str::to_owned),
+                    tags: Vec::new(),
+                    source: self.free_address(declared, Some(&organization.region)),
                 });
             }
             let vms = declared.instances.iter().map(|vm| format!("vm/{}", vm.name));
@@ -211,6 +245,8 @@ impl World {
                 name: "exec".to_owned(),
                 is_instance: false,
                 service_account: service_account.map(str::to_owned),
+                tags: Vec::new(),
+                source: self.free_address(declared, region),
             }),
             None => Err(CallerError::Region {
                 network: network.clone(),

@@ -65,6 +65,7 @@ fn request(expectation: &Expectation, from: From, now: u64) -> ExplainRequest {
         from,
         region: expectation.region.clone(),
         service_account: expectation.as_service_account.clone(),
+        tags: expectation.tags.clone(),
         token: match &expectation.id_token_audience {
             Some(audience) => Token::ForAudience(audience.clone()),
             None => Token::None,

@@ -35,6 +35,9 @@ impl Walk<'_> {
             return self.refuse(step, Refusal::new(reason, why), silence);
         }
         self.push(arrival(network, rule));
+        if asked.only.is_some() {
+            return End::Delivered { service: None, to: link.to_string() };
+        }
         if asked.https != rule.target.https {
             let proxy = &rule.target.self_link;
             let (why, silence) = match rule.target.https {

@@ -5,11 +5,13 @@ use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
 use managed_zone::RecordType;
+use ipnet::Ipv4Net;
 use names::{NetworkId, Origin, Reason, SelfLink};
 use psc::Admission;
 use serde_json::json;
+use slice::vpc::Direction;
 use std::net::Ipv4Addr;
-use vpc::Reach;
+use vpc::{Packet, Reach, Ruling, Taken};
 
 impl Walk<'_> {
     /// A client in a network. `verifies` says whether it looks at certificates.
@@ -28,27 +30,57 @@ impl Walk<'_> {
         };
         let port = asked.port;
         self.endpoint_info.entry("destinationIp").or_insert_with(|| json!(address.to_string()));
-        let from = vpc::Caller { network: &caller.network, region: &caller.region };
         let route = |text: String| Step::new(State::ApplyRoute, text);
-        match self.world.fabric.reach(from, address, port) {
+        let packet = Packet { protocol: asked.protocol(), to: address, port };
+        let verdict = self.world.fabric.reach(caller.at_the_boundary(), packet);
+        let dropped = match &verdict.reach {
+            Reach::Dropped { reason, detail } => Some(Refusal::new(*reason, detail.clone())),
+            _ => None,
+        };
+        let silence = End::Silence(Silence::TimesOut);
+        let denied = |ruling: &Ruling| dropped.clone().filter(|_| !ruling.allowed);
+        if let Some(egress) = &verdict.egress {
+            let step = ruled(egress, &caller.network);
+            match denied(egress) {
+                Some(refusal) => return self.refuse(step, refusal, silence),
+                None => self.push(step),
+            }
+        }
+        match (&verdict.taken, &dropped, &verdict.ingress) {
+            // The drop is the route's own, or that of what it leads to.
+            (taken, Some(refusal), None) => {
+                let step = match taken {
+                    Some(taken) => via(&caller.network, taken, address),
+                    None => route(format!("{address}:{port} from {}", caller.network)),
+                };
+                return self.refuse(step, refusal.clone(), silence);
+            }
+            (Some(taken), ..) => self.push(via(&caller.network, taken, address)),
+            (None, ..) => {}
+        }
+        if let Some(ingress) = &verdict.ingress {
+            let network = match (&verdict.reach, &verdict.taken) {
+                (Reach::Instance { network, .. }, _)
+                | (_, Some(Taken::PeeringSubnet { peer: network, .. })) => network,
+                _ => &caller.network,
+            };
+            let step = ruled(ingress, network);
+            match denied(ingress) {
+                Some(refusal) => return self.refuse(step, refusal, silence),
+                None => self.push(step),
+            }
+        }
+        match verdict.reach {
             Reach::ForwardingRule { forwarding_rule, network } => {
-                self.push(via(&caller.network, &network, address));
                 self.balance(&network, &forwarding_rule, &caller.region, asked, verifies)
             }
             Reach::Endpoint { endpoint } => {
-                self.push(via(&caller.network, &caller.network, address));
                 self.connect_psc(&caller.region, caller.address, &endpoint, asked, verifies)
             }
+            Reach::FrontEnd(front_end) if asked.only.is_some() => {
+                End::Delivered { service: None, to: format!("{front_end:?}") }
+            }
             Reach::FrontEnd(front_end) => {
-                let text = format!("{address} is a Google front end ({front_end:?})");
-                self.push(route(text).detail(
-                    "route",
-                    json!({
-                        "routeType": "STATIC",
-                        "nextHopType": "NEXT_HOP_INTERNET_GATEWAY",
-                        "destIpRange": format!("{address}/32"),
-                    }),
-                ));
                 let origin = Origin::Network {
                     network: caller.network.clone(),
                     project: caller.project.as_str().into(),
@@ -67,7 +99,6 @@ impl Walk<'_> {
                 End::Delivered { service: None, to }
             }
             Reach::Instance { name, network } => {
-                self.push(via(&caller.network, &network, address));
                 let to = format!("the instance {name} in {network}");
                 self.push(Step::new(State::Deliver, to.clone()).detail(
                     "deliver",
@@ -80,12 +111,12 @@ impl Walk<'_> {
             Reach::Subnetwork { subnetwork } => {
                 let text = format!("{address} is in {subnetwork}, where nothing has it");
                 let refusal = Refusal::new(Reason::UnknownInternalAddress, text.clone());
-                self.refuse(route(text).on(&subnetwork), refusal, End::Silence(Silence::TimesOut))
+                self.refuse(route(text).on(&subnetwork), refusal, silence)
             }
+            // Refused above, where the step is that says so.
             Reach::Dropped { reason, detail } => {
-                let refusal = Refusal::new(reason, detail.clone());
-                let text = format!("{address}:{port} from {}", caller.network);
-                self.refuse(route(text), refusal, End::Silence(Silence::TimesOut))
+                let refusal = Refusal::new(reason, detail);
+                self.refuse(route(address.to_string()), refusal, silence)
             }
         }
     }
@@ -249,23 +280,85 @@ pub(crate) fn network_uri(network: &NetworkId) -> String {
     SelfLink::global(&network.project, "networks", &network.name).to_string()
 }
 
-/// The route: the network's own subnetwork, or an active peer's.
-fn via(own: &NetworkId, other: &NetworkId, address: Ipv4Addr) -> Step {
-    let (text, kind, hop) = match own == other {
-        true => (format!("{address} is in a subnetwork of {own}"), "SUBNET", "NEXT_HOP_NETWORK"),
-        false => (
-            format!("{address} is in a subnetwork of {other}, an active peer of {own}"),
+/// A firewall rule that was asked.
+pub(crate) fn ruled(ruling: &Ruling, network: &NetworkId) -> Step {
+    let (state, direction) = match ruling.direction {
+        Direction::Egress => (State::ApplyEgressFirewallRule, "EGRESS"),
+        Direction::Ingress => (State::ApplyIngressFirewallRule, "INGRESS"),
+    };
+    let action = if ruling.allowed { "ALLOW" } else { "DENY" };
+    let mut step = Step::new(state, format!("{ruling} of {network}: {action}"));
+    let (name, uri, kind) = match &ruling.rule {
+        Some(rule) => {
+            step = step.on(rule);
+            (rule.name(), rule.as_str(), "VPC_FIREWALL_RULE")
+        }
+        None => ("", "", "IMPLIED_VPC_FIREWALL_RULE"),
+    };
+    step.detail(
+        "firewall",
+        json!({
+            "displayName": name,
+            "uri": uri,
+            "direction": direction,
+            "action": action,
+            "priority": ruling.priority,
+            "networkUri": network_uri(network),
+            "firewallRuleType": kind,
+        }),
+    )
+}
+
+/// The route that a packet takes.
+fn via(own: &NetworkId, taken: &Taken, address: Ipv4Addr) -> Step {
+    let internet = Ipv4Net::default();
+    let (text, kind, hop, resource, range) = match taken {
+        Taken::Subnet { subnetwork, range } => (
+            format!("{address} is in {} ({range}), a subnetwork of {own}", subnetwork.name()),
+            "SUBNET",
+            "NEXT_HOP_NETWORK",
+            network_uri(own),
+            range,
+        ),
+        Taken::PeeringSubnet { peer, subnetwork, range, .. } => (
+            format!(
+                "{address} is in {} ({range}), a subnetwork of {peer}, an active peer of {own}",
+                subnetwork.name()
+            ),
             "PEERING_SUBNET",
             "NEXT_HOP_PEERING",
+            network_uri(peer),
+            range,
+        ),
+        Taken::Static { route, range } => (
+            format!("static route {} ({range}) of {own}", route.name()),
+            "STATIC",
+            "NEXT_HOP_INSTANCE",
+            route.to_string(),
+            range,
+        ),
+        Taken::PeeringStatic { peer, route, range, .. } => (
+            format!("static route {} ({range}) of {peer}, an active peer of {own}", route.name()),
+            "PEERING_STATIC",
+            "NEXT_HOP_PEERING",
+            route.to_string(),
+            range,
+        ),
+        Taken::DefaultInternetGateway => (
+            format!("{address} is a Google front end, behind the default internet gateway"),
+            "STATIC",
+            "NEXT_HOP_INTERNET_GATEWAY",
+            network_uri(own),
+            &internet,
         ),
     };
-    Step::new(State::ApplyRoute, text).on(network_uri(other)).detail(
+    Step::new(State::ApplyRoute, text).on(resource).detail(
         "route",
         json!({
             "routeType": kind,
             "nextHopType": hop,
             "networkUri": network_uri(own),
-            "destIpRange": format!("{address}/32"),
+            "destIpRange": range.to_string(),
         }),
     )
 }

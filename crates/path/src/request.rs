@@ -3,6 +3,7 @@
 use crate::caller::From;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use url_map::Decision;
+use vpc::Protocol;
 
 /// A question to [`crate::explain`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct ExplainRequest {
     pub region: Option<String>,
     /// Its identity (`--as`); none: a declared VM's own, or none at all.
     pub service_account: Option<String>,
+    /// Network tags of a client that is no declared VM (`exec --tags`).
+    pub tags: Vec<String>,
     /// An ID token that is made for the question, of [`ExplainRequest::service_account`].
     pub token: Token,
     /// Method.
@@ -42,6 +45,8 @@ pub enum Token {
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) https: bool,
+    /// The question ends where a connection is open: `tcp://`, `udp://`, `icmp://`.
+    pub(crate) only: Option<Protocol>,
     /// Host of the URL, lower case, without port.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -85,23 +90,40 @@ impl Asked {
         map
     }
 
-    /// As curl reads a URL: `https` and `http` only, the fragment is not sent. What no client can
-    /// send is no question.
+    /// The protocol of its packets.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.only.unwrap_or_default()
+    }
+
+    /// As curl reads a URL: `https` and `http`, the fragment is not sent. What no client can send is
+    /// no question. `tcp://HOST:PORT`, `udp://HOST:PORT` and `icmp://HOST` ask about the connection
+    /// alone.
     pub(crate) fn new(
         method: &str,
         url: &str,
         headers: &[(String, String)],
     ) -> Result<Asked, String> {
-        let wrong = || format!("`{url}` is no URL of the form https://HOST[:PORT]/PATH");
+        let wrong = || {
+            format!(
+                "`{url}` is no URL of the form https://HOST[:PORT]/PATH (or http://, tcp://HOST:PORT, udp://HOST:PORT, icmp://HOST)"
+            )
+        };
         let bare = url.split('#').next().unwrap_or_default();
         let uri: Uri = bare.parse().map_err(|_| wrong())?;
-        let https = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
+        let (https, only) = match uri.scheme_str() {
+            Some("https") => (true, None),
+            Some("http") => (false, None),
+            Some("tcp") => (false, Some(Protocol::Tcp)),
+            Some("udp") => (false, Some(Protocol::Udp)),
+            Some("icmp") => (false, Some(Protocol::Icmp)),
             _ => return Err(wrong()),
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-        let standard = if https { 443 } else { 80 };
+        let standard = match only {
+            None if https => 443,
+            None => 80,
+            Some(_) => 0,
+        };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let port = match authority.rsplit_once(':') {
             // The colons of an IPv6 address.
@@ -116,6 +138,9 @@ impl Asked {
                 }
             },
         };
+        if (port == 0) != (only == Some(Protocol::Icmp)) {
+            return Err(wrong());
+        }
         if Method::from_bytes(method.as_bytes()).is_err() {
             return Err(format!("`{method}` is no method"));
         }
@@ -136,6 +161,7 @@ impl Asked {
         Ok(Asked {
             method: method.to_owned(),
             https,
+            only,
             port,
             authority: given.map_or(own, |(_, value)| value.clone()),
             target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
@@ -153,7 +179,13 @@ impl Asked {
 
     /// The URL, for people.
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.https { "https" } else { "http" };
+        let scheme = match self.only {
+            None if self.https => "https",
+            None => "http",
+            Some(Protocol::Tcp) => "tcp",
+            Some(Protocol::Udp) => "udp",
+            Some(Protocol::Icmp) => "icmp",
+        };
         format!("{scheme}://{}{}", self.authority, self.target)
     }
 }

@@ -119,6 +119,10 @@ states! {
     RunApiProxy = "RUN_API_PROXY";
     /// A name is resolved (ours).
     ResolveName = "RESOLVE_NAME";
+    /// The egress firewall rule of the client's network.
+    ApplyEgressFirewallRule = "APPLY_EGRESS_FIREWALL_RULE";
+    /// The ingress firewall rule of the destination's network.
+    ApplyIngressFirewallRule = "APPLY_INGRESS_FIREWALL_RULE";
     /// The network's route to the address.
     ApplyRoute = "APPLY_ROUTE";
     /// A forwarding rule or PSC endpoint has the address.

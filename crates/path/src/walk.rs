@@ -97,7 +97,7 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
         now: request.now,
         notes: Vec::new(),
     };
-    walk.endpoint_info.insert("protocol".to_owned(), json!("TCP"));
+    walk.endpoint_info.insert("protocol".to_owned(), json!(asked.protocol().name()));
     walk.endpoint_info.insert("destinationPort".to_owned(), json!(asked.port));
     let end = match &request.from {
         From::Internet => walk.call_from_internet(&asked),
@@ -109,7 +109,10 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
                 request.service_account.as_deref(),
             );
             match caller {
-                Ok(caller) => {
+                Ok(mut caller) => {
+                    if !request.tags.is_empty() {
+                        caller.tags.clone_from(&request.tags);
+                    }
                     walk.identity = caller.service_account.clone();
                     walk.start(&caller);
                     walk.call_from_network(&caller, &asked, true)
@@ -128,6 +131,9 @@ fn question(request: &ExplainRequest) -> String {
     }
     if let Some(account) = &request.service_account {
         text.push_str(&format!(" as {account}"));
+    }
+    if !request.tags.is_empty() {
+        text.push_str(&format!(" with the tags {}", request.tags.join(", ")));
     }
     text
 }

@@ -96,7 +96,8 @@ impl World {
             return Err(problems);
         }
         Ok(World {
-            fabric: vpc::Fabric::compile(topology),
+            fabric: vpc::Fabric::compile(topology)
+                .with_workloads(live.iter().flat_map(|live| &live.workloads)),
             topology: topology.clone(),
             live,
             dns,

@@ -51,6 +51,7 @@ fn a_refusal_behind_the_api_proxy_is_blamed_on_its_hop() {
         from: From::Internet,
         region: None,
         service_account: None,
+        tags: Vec::new(),
         token: Token::None,
         method: "GET".to_owned(),
         url: "https://api.example.com/v1/crun/orders".to_owned(),

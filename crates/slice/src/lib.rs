@@ -11,6 +11,7 @@ pub mod hosts;
 pub mod load_balancer;
 pub mod psc;
 pub mod run;
+pub mod vpc;
 
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
@@ -83,6 +84,12 @@ pub struct Network {
     pub peerings: Vec<Peering>,
     /// Declared VMs.
     pub instances: Vec<Instance>,
+    /// Firewall rules that are in force.
+    #[serde(default)]
+    pub firewalls: Vec<vpc::Firewall>,
+    /// Static routes.
+    #[serde(default)]
+    pub routes: Vec<vpc::StaticRoute>,
 }
 
 /// A subnetwork (private-connectivity 5.1).
@@ -119,6 +126,18 @@ pub struct Peering {
     pub peer: NetworkId,
     /// Does the other side declare it too?
     pub active: bool,
+    /// This side offers its static routes.
+    #[serde(default)]
+    pub export_custom_routes: bool,
+    /// This side takes the static routes that the other one offers.
+    #[serde(default)]
+    pub import_custom_routes: bool,
+    /// This side offers the routes of its subnetworks with public addresses.
+    #[serde(default)]
+    pub export_subnet_routes_with_public_ip: bool,
+    /// This side takes such routes.
+    #[serde(default)]
+    pub import_subnet_routes_with_public_ip: bool,
 }
 
 /// A declared VM (`instances[]`).
@@ -249,6 +268,9 @@ pub struct Expectation {
     pub as_service_account: Option<String>,
     /// Region of the caller (`exec --region`).
     pub region: Option<String>,
+    /// Network tags of the caller (`exec --tags`).
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// HTTP method, default GET.
     pub method: String,
     /// The URL asked for.

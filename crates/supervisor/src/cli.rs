@@ -164,6 +164,9 @@ struct ExplainOptions {
     /// The client's region
     #[arg(long)]
     region: Option<String>,
+    /// The client's network tags, where it is no declared VM
+    #[arg(long, value_delimiter = ',')]
+    tags: Vec<String>,
     /// The client's service account; its ID token is sent
     #[arg(long = "as", value_name = "SERVICE_ACCOUNT")]
     service_account: Option<String>,
@@ -256,6 +259,7 @@ pub fn main() -> ExitCode {
                 from: options.from,
                 region: options.region,
                 service_account: options.service_account,
+                tags: options.tags,
                 audience: options.audience,
                 no_token: options.no_token,
                 method: options.method,

@@ -130,8 +130,10 @@ fn findings() -> Vec<Finding> {
         ),
         finding("curl", program("curl"), "install the package curl"),
         finding(
-            "nft (finer firewall rules, a later release)",
-            program("nft"),
+            "nft (firewall rules in namespaces)",
+            crate::nft::program()
+                .map(|file| file.display().to_string())
+                .ok_or_else(|| "not found".to_owned()),
             "install the package nftables",
         ),
     ]

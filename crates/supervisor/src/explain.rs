@@ -18,6 +18,8 @@ pub struct Question {
     pub region: Option<String>,
     /// Its service account.
     pub service_account: Option<String>,
+    /// Its network tags.
+    pub tags: Vec<String>,
     /// Audience of the ID token; none: that of whatever service is reached.
     pub audience: Option<String>,
     /// Send no ID token although there is a service account.
@@ -90,6 +92,7 @@ pub fn explain(state_dir: &Path, question: Question, json: bool) -> ExitCode {
         from: question.from,
         region: question.region,
         service_account: question.service_account,
+        tags: question.tags,
         token,
         method: question.method,
         url: question.url,

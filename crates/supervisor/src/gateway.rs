@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use vpc::{Caller, Fabric, Reach};
+use vpc::{Caller, Fabric, Packet, Reach};
 
 /// Request heads over this size are refused.
 const HEAD_MAX: usize = 64 * 1024;
@@ -187,16 +187,27 @@ async fn carry(mut client: TcpStream, workload: &Workload, view: &SharedView) ->
 /// Why the network drops it, if it does, and where its addresses are placed.
 fn look(workload: &Workload, to: SocketAddrV4, view: &SharedView) -> (Option<String>, Network) {
     let view = view.read().unwrap_or_else(PoisonError::into_inner);
-    let caller = Caller { network: &workload.network, region: &workload.region };
-    let dropped = match view.fabric.reach(caller, *to.ip(), to.port()) {
+    let caller = Caller {
+        network: &workload.network,
+        region: &workload.region,
+        address: workload.address,
+        tags: &workload.tags,
+        service_account: workload.service_account.as_deref(),
+    };
+    let reach = view.fabric.reach(caller, Packet::tcp(*to.ip(), to.port())).reach;
+    let dropped = match &reach {
         Reach::Dropped { reason, detail } => Some(format!("{reason}: {detail}")),
-        Reach::Endpoint { endpoint } if !view.accepted.contains(&endpoint) => {
+        // Nothing has the address; a dial would leave the topology.
+        Reach::Subnetwork { subnetwork } => {
+            Some(format!("{}: {subnetwork}", names::Reason::UnknownInternalAddress))
+        }
+        Reach::Endpoint { endpoint } if !view.accepted.contains(endpoint) => {
             Some(format!("{}: {endpoint}", names::Reason::PscConnectionNotAccepted))
         }
         _ => None,
     };
     // A forwarding rule of a peer is placed in the peer's table.
-    let owner = match view.fabric.reach(caller, *to.ip(), to.port()) {
+    let owner = match reach {
         Reach::ForwardingRule { network, .. } | Reach::Instance { network, .. } => network,
         _ => workload.network.clone(),
     };

@@ -14,6 +14,7 @@ mod explain;
 mod gateway;
 mod loopback;
 mod namespaces;
+mod nft;
 mod protocol;
 mod render;
 mod slices;

@@ -10,6 +10,7 @@
 //! Everything goes over netlink from a thread that enters the namespace once and for life; nothing
 //! has a name on the host, so nothing is left when the last process is gone.
 
+use crate::nft;
 use ipnet::Ipv4Net;
 use names::NetworkId;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use vpc::{Plan, Route, Target};
+use vpc::{Member, Plan, Route, Target};
 
 /// The index of `lo` in every namespace.
 const LOOPBACK: u32 = 1;
@@ -50,7 +51,16 @@ struct Router {
     address: Ipv4Addr,
     plan: Plan,
     peers: HashMap<NetworkId, u32>,
-    leaves: HashMap<Ipv4Addr, u32>,
+    leaves: BTreeMap<Ipv4Addr, Leaf>,
+}
+
+/// A workload behind a router.
+#[derive(Debug)]
+struct Leaf {
+    /// The index of the router's end of its link.
+    index: u32,
+    /// The workload as the filter knows it.
+    member: Member,
 }
 
 impl Namespaces {
@@ -86,6 +96,17 @@ impl Namespaces {
             }
         }
         self.join_peers(plans)?;
+        // All filters are made at once; each is put into force as a whole.
+        let mut filters = Vec::new();
+        for (network, (plan, _)) in plans {
+            let Some(router) = self.routers.get(network) else { continue };
+            if let Some(run) = named(network, router.filter(plan))? {
+                filters.push((network, run));
+            }
+        }
+        for (network, run) in filters {
+            named(network, run.finish())?;
+        }
         for (network, (plan, _)) in plans {
             let Some(router) = self.routers.get_mut(network) else { continue };
             named(network, router.follow(plan))?;
@@ -141,7 +162,8 @@ impl Namespaces {
     ///
     /// # Errors
     /// Those of netlink; `NotFound` without such a network.
-    pub fn add_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) -> io::Result<OwnedFd> {
+    pub fn add_leaf(&mut self, network: &NetworkId, member: Member) -> io::Result<OwnedFd> {
+        let address = member.address;
         self.links += 1;
         let number = self.links;
         let index = 1000 + number;
@@ -149,14 +171,18 @@ impl Namespaces {
         let leaf = sys::new_network_namespace()?;
         let source = router.plan.proxy_address.unwrap_or(router.address);
         named(network, attach(router.namespace.as_fd(), leaf.as_fd(), number, address, source))?;
-        router.leaves.insert(address, index);
+        router.tell(|filter| filter.joins(&member))?;
+        router.leaves.insert(address, Leaf { index, member });
         Ok(leaf)
     }
 
     /// Takes a leaf's link away; its namespace ends with its last process.
     pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
         let Some(router) = self.routers.get_mut(network) else { return };
-        if let Some(index) = router.leaves.remove(&address) {
+        if let Some(Leaf { index, member }) = router.leaves.remove(&address) {
+            if let Err(error) = router.tell(|filter| filter.leaves(&member)) {
+                eprintln!("postern: {network}: {error}");
+            }
             let delete = async |handle: Handle| handle.link().del(index).execute().await;
             // The kernel may have taken it away already, with the leaf's namespace.
             let _ = netlink(router.namespace.as_fd(), delete);
@@ -212,7 +238,7 @@ fn new_router(forwards: bool, address: Ipv4Addr) -> io::Result<Router> {
         // A service attachment's NAT address needs all the ports that Google's has.
         set("ipv4/ip_local_port_range", "1025 65535")
     })?;
-    let (peers, leaves) = (HashMap::new(), HashMap::new());
+    let (peers, leaves) = (HashMap::new(), BTreeMap::new());
     Ok(Router { namespace, address, plan: Plan::default(), peers, leaves })
 }
 
@@ -232,6 +258,24 @@ fn local(to: Ipv4Net) -> RouteMessage {
 }
 
 impl Router {
+    /// Starts to put a plan's filter into force, if it is another one.
+    fn filter(&self, plan: &Plan) -> io::Result<Option<nft::Run>> {
+        let new = plan.filter.as_ref().filter(|_| self.plan.filter != plan.filter);
+        let Some(filter) = new.filter(|_| nft::program().is_some()) else { return Ok(None) };
+        let members: Vec<Member> = self.leaves.values().map(|leaf| leaf.member.clone()).collect();
+        nft::start(self.namespace.as_fd(), &filter.render(&members)).map(Some)
+    }
+
+    /// Tells the filter in force of a workload that comes or goes.
+    fn tell(&self, commands: impl FnOnce(&vpc::Filter) -> String) -> io::Result<()> {
+        let filter = self.plan.filter.as_ref().filter(|_| nft::program().is_some());
+        let commands = filter.map(commands).unwrap_or_default();
+        if commands.is_empty() {
+            return Ok(());
+        }
+        nft::start(self.namespace.as_fd(), &commands)?.finish()
+    }
+
     /// Adds and deletes the routes in which the plans differ.
     fn follow(&mut self, plan: &Plan) -> io::Result<()> {
         if self.plan == *plan {
@@ -355,5 +399,7 @@ pub fn trial() -> io::Result<()> {
     let network = NetworkId::new("doctor", "trial");
     let plans = BTreeMap::from([(network.clone(), (Plan::default(), true))]);
     namespaces.apply(&plans)?;
-    namespaces.add_leaf(&network, Ipv4Addr::new(10, 0, 0, 2)).map(|_| ())
+    let address = Ipv4Addr::new(10, 0, 0, 2);
+    let member = Member { address, tags: Vec::new(), service_account: None };
+    namespaces.add_leaf(&network, member).map(|_| ())
 }

@@ -637,8 +637,9 @@ impl Supervisor {
     fn show(&self) {
         let states = self.connections.values().flatten();
         let carrying = states.filter(|state| state.status.carries_traffic());
-        self.surroundings
-            .show(&self.fabric, carrying.map(|state| state.endpoint.clone()).collect());
+        let running = self.workloads.iter().map(|running| &running.workload);
+        let fabric = self.fabric.clone().with_workloads(running);
+        self.surroundings.show(fabric, carrying.map(|state| state.endpoint.clone()).collect());
     }
 
     /// Endpoints that became accepted answer; others fall silent; both ends are told.

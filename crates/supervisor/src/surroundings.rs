@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-use vpc::{Fabric, Plan};
+use vpc::{Fabric, Member, Plan};
 
 /// The mode, with its state.
 #[derive(Debug)]
@@ -87,6 +87,15 @@ impl Surroundings {
     /// What cannot, with what to do instead.
     pub fn can_run(&self, topology: &Topology) -> Result<(), String> {
         let Surroundings::Namespaces { .. } = self else { return Ok(()) };
+        let mut networks = topology.networks.iter();
+        let filtered =
+            networks.find(|network| !network.firewalls.is_empty() || !network.instances.is_empty());
+        if let (None, Some(network)) = (crate::nft::program(), filtered) {
+            return Err(format!(
+                "{} has firewall rules or instances, whose boundary needs the program nft, which is not installed; install the package nftables, or use --isolation loopback",
+                network.id
+            ));
+        }
         let outside = topology.services.iter().find_map(|service| match &service.revision.run {
             Run::Url(url) => Some(format!(
                 "{}: its image runs at {url} on the host, which no network namespace reaches; give the image a command, or use --isolation loopback",
@@ -116,6 +125,10 @@ impl Surroundings {
                         }
                     }
                     plan.peers.extend(old.peers.iter().cloned());
+                    plan.filter = match (&old.filter, &plan.filter) {
+                        (Some(old), Some(new)) => Some(old.grown(new)),
+                        (old, new) => old.clone().or(new.clone()),
+                    };
                     plan.proxy_address = plan.proxy_address.or(old.proxy_address);
                     (network.clone(), plan)
                 });
@@ -252,10 +265,16 @@ impl Surroundings {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) -> io::Result<Leaf> {
+    pub fn add_leaf(&mut self, workload: &Workload) -> io::Result<Leaf> {
+        let (network, address) = (&workload.network, workload.address);
         match self {
             Surroundings::Namespaces { namespaces, .. } => {
-                let leaf = namespaces.add_leaf(network, address)?;
+                let member = Member {
+                    address,
+                    tags: workload.tags.clone(),
+                    service_account: workload.service_account.clone(),
+                };
+                let leaf = namespaces.add_leaf(network, member)?;
                 Ok(Leaf { namespace: Some(leaf), actual: None })
             }
             Surroundings::Loopback { loopback, .. } => {
@@ -284,14 +303,14 @@ impl Surroundings {
     }
 
     /// Shows the gateways the world as it is now.
-    pub fn show(&self, fabric: &Fabric, accepted: HashSet<SelfLink>) {
+    pub fn show(&self, fabric: Fabric, accepted: HashSet<SelfLink>) {
         let Surroundings::Loopback { loopback, gateways } = self else { return };
         let networks = loopback.networks().map(|network| {
             let (sockets, hosts) = loopback.table(network);
             (network.clone(), Network::placed(&sockets, &hosts))
         });
         let networks = networks.collect();
-        let view = View { fabric: Arc::new(fabric.clone()), accepted, networks };
+        let view = View { fabric: Arc::new(fabric), accepted, networks };
         *gateways.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 

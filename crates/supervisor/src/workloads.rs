@@ -12,8 +12,8 @@ use names::NetworkId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::wire::{Answer, Request, ToProgram};
-use slice::{Instance, Notice, Purpose, Role, SpawnInstance, SpawnedInstance, Topology, Workload};
-use std::collections::{BTreeMap, BTreeSet};
+use slice::{Instance, Notice, Role, SpawnInstance, SpawnedInstance, Topology, Workload};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -151,7 +151,7 @@ impl Workloads {
             self.describe(network, topology, Some(&organization.region), "api-proxy", project)?;
         workload.name = "api-proxy".to_owned();
         let leaf = surroundings
-            .add_leaf(network, workload.address)
+            .add_leaf(&workload)
             .map_err(|error| format!("api-proxy@{network}: {error}"))?;
         let namespace = Surroundings::share(leaf.namespace.as_ref()).map_err(|e| e.to_string())?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
@@ -179,50 +179,31 @@ impl Workloads {
             topology.networks.iter().find(|known| known.id == *network).ok_or_else(|| {
                 format!("there is no network {network}; there are {}", names_of(topology))
             })?;
-        let subnetworks = declared.subnetworks.iter().filter(|s| {
-            s.purpose == Purpose::Private && region.is_none_or(|region| region == s.region)
-        });
-        let used = self.used(network, topology);
-        for subnetwork in subnetworks {
-            let range = subnetwork.range;
-            // Network, gateway, second-to-last and broadcast are reserved (private-connectivity
-            // 5.1). From the top, where people seldom declare addresses.
-            let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
-            let free = (first.saturating_add(2)..last.saturating_sub(1))
-                .rev()
-                .map(Ipv4Addr::from)
-                .find(|address| !used.contains(address));
-            if let Some(address) = free {
-                return Ok(Workload {
-                    name: format!("{name}-{}", self.next + 1),
-                    network: network.clone(),
-                    address,
-                    project: project.to_owned(),
-                    project_number: topology.projects.get(project).map_or(0, |p| p.number),
-                    region: subnetwork.region.clone(),
-                    zone: format!("{}-b", subnetwork.region),
-                    tags: Vec::new(),
-                    service_account: None,
-                    instance_id: instance_id(network, self.next + 1),
-                    serverless: false,
-                    metadata: BTreeMap::new(),
-                });
-            }
-        }
+        let taken = |address| {
+            self.is_running(network, address) || vpc::is_declared(topology, network, address)
+        };
         let place = region.map_or_else(String::new, |region| format!(" in {region}"));
-        Err(format!("{network} has no subnetwork with a free address{place}"))
+        let (subnetwork, address) = vpc::session_address(declared, region, taken)
+            .ok_or_else(|| format!("{network} has no subnetwork with a free address{place}"))?;
+        Ok(Workload {
+            name: format!("{name}-{}", self.next + 1),
+            network: network.clone(),
+            address,
+            project: project.to_owned(),
+            project_number: topology.projects.get(project).map_or(0, |p| p.number),
+            region: subnetwork.region.clone(),
+            zone: format!("{}-b", subnetwork.region),
+            tags: Vec::new(),
+            service_account: None,
+            instance_id: instance_id(network, self.next + 1),
+            serverless: false,
+            metadata: BTreeMap::new(),
+        })
     }
 
-    fn used(&self, network: &NetworkId, topology: &Topology) -> BTreeSet<Ipv4Addr> {
-        let rules = topology.load_balancing.forwarding_rules.iter();
-        let rules = rules.filter(|rule| rule.network == *network).map(|rule| rule.address);
-        let endpoints = topology.endpoints.iter();
-        let endpoints = endpoints.filter(|e| e.network == *network).map(|e| e.address);
-        let vms = topology.networks.iter().filter(|known| known.id == *network);
-        let vms = vms.flat_map(|known| known.instances.iter().map(|instance| instance.address));
-        let running = self.all.values().filter(|running| running.workload.network == *network);
-        let running = running.map(|running| running.workload.address);
-        rules.chain(endpoints).chain(vms).chain(running).collect()
+    fn is_running(&self, network: &NetworkId, address: Ipv4Addr) -> bool {
+        let mut running = self.all.values().map(|running| &running.workload);
+        running.any(|workload| workload.network == *network && workload.address == address)
     }
 
     fn by_vm(&self, name: &str, network: Option<&NetworkId>) -> Option<&Running> {
@@ -303,10 +284,6 @@ impl Supervisor {
     }
 
     fn add_vm(&mut self, network: &NetworkId, vm: Instance) -> Result<u64, String> {
-        let leaf = self
-            .surroundings
-            .add_leaf(network, vm.address)
-            .map_err(|error| format!("instance {}: {error}", vm.name))?;
         let workload = Workload {
             name: format!("vm/{}", vm.name),
             network: network.clone(),
@@ -321,6 +298,10 @@ impl Supervisor {
             serverless: false,
             metadata: vm.metadata.clone(),
         };
+        let leaf = self
+            .surroundings
+            .add_leaf(&workload)
+            .map_err(|error| format!("instance {}: {error}", vm.name))?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
         let kind = Kind::Vm(Box::new(vm));
         Ok(self.workloads.add(Running {
@@ -458,14 +439,12 @@ impl Supervisor {
 
     fn spawn_instance(&mut self, spawn: SpawnInstance) -> Result<SpawnedInstance, String> {
         let network = serverless();
-        let used = self.workloads.used(&network, &self.topology);
         let first = u32::from(Ipv4Addr::from(INSTANCE_POOL.0));
         let address = (first..first + INSTANCE_POOL.1)
             .map(Ipv4Addr::from)
-            .find(|address| !used.contains(address))
+            .find(|address| !self.workloads.is_running(&network, *address))
             .ok_or("no instance address is free")?;
         let failed = |error: std::io::Error| format!("{}: {error}", spawn.name);
-        let leaf = self.surroundings.add_leaf(&network, address).map_err(failed)?;
         let reached =
             self.surroundings.instance_address(address, spawn.container_port).map_err(failed)?;
         let workload = Workload {
@@ -482,6 +461,7 @@ impl Supervisor {
             serverless: true,
             metadata: BTreeMap::new(),
         };
+        let leaf = self.surroundings.add_leaf(&workload).map_err(failed)?;
         let kind = Kind::Instance;
         let actual = Some(reached);
         let namespace = leaf.namespace;
@@ -593,10 +573,8 @@ impl Supervisor {
             workload.service_account = Some(email.clone());
         }
         workload.tags = request.tags.clone();
-        let leaf = self
-            .surroundings
-            .add_leaf(network, workload.address)
-            .map_err(|error| format!("{network}: {error}"))?;
+        let leaf =
+            self.surroundings.add_leaf(&workload).map_err(|error| format!("{network}: {error}"))?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
         let kind = Kind::Session;
         let namespace = leaf.namespace;

@@ -123,6 +123,9 @@ codes! {
     PeeringInvalid = "PEERING_INVALID", "The peering cannot be.";
     LoadBalancerHasNoProxySubnet = "LOAD_BALANCER_HAS_NO_PROXY_SUBNET", "The region has no proxy-only subnetwork.";
     ProxySubnet = "PROXY_SUBNET", "A proxy-only subnetwork breaks a rule.";
+    FirewallRule = "FIREWALL_RULE", "A firewall rule breaks a rule.";
+    StaticRoute = "STATIC_ROUTE", "A static route breaks a rule.";
+    SharedVpc = "SHARED_VPC", "A project uses a network that is not shared with it.";
     // --- Private Service Connect ---
     NatSubnetShared = "NAT_SUBNET_SHARED", "A NAT subnetwork belongs to one service attachment only.";
     MixedListKinds = "MIXED_LIST_KINDS", "The accept and reject lists hold more than one kind of value.";

@@ -3,7 +3,7 @@
 use crate::decode::Decode;
 use crate::diagnostic::Findings;
 use crate::fields::{
-    backends, cloud_run, dns, document, knative, load_balancing, network, psc, url_maps,
+    backends, cloud_run, dns, document, firewalls, knative, load_balancing, network, psc, url_maps,
 };
 use crate::model::{Model, Scope};
 use crate::node::Node;
@@ -87,6 +87,8 @@ exports! {
     Network: "compute#network", network::Network, networks;
     Subnetwork: "compute#subnetwork", network::Subnetwork, subnetworks;
     Address: "compute#address", network::Address, addresses;
+    Firewall: "compute#firewall", firewalls::Firewall, firewalls;
+    Route: "compute#route", firewalls::Route, routes;
     Instance: "compute#instance", network::Instance, instances;
     ForwardingRule: "compute#forwardingRule", psc::ForwardingRule, forwarding_rules;
     ServiceAttachment: "compute#serviceAttachment", psc::ServiceAttachment, service_attachments;

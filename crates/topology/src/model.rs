@@ -3,7 +3,7 @@
 use crate::decode::{Decode, Text};
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::{
-    apigee, backends, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps,
+    apigee, backends, cloud_run, dns, firewalls, iam, load_balancing, network, ours, psc, url_maps,
 };
 use crate::names_rules;
 use crate::reference::{Parts, Place, last_segment, parts};
@@ -104,6 +104,8 @@ macro_rules! resource {
 
 resource!(network::Network, "networks", "a network", Global);
 resource!(network::Subnetwork, "subnetworks", "a subnetwork", Region, region);
+resource!(firewalls::Firewall, "firewalls", "a firewall rule", Global);
+resource!(firewalls::Route, "routes", "a route", Global);
 resource!(network::Address, "addresses", "an address", Region, region);
 resource!(network::Instance, "instances", "an instance", ZoneOrRegion, zone);
 resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region);
@@ -267,7 +269,10 @@ pub(crate) struct Model {
     pub(crate) dns_policies: Store<dns::Policy>,
     pub(crate) response_policies: Store<dns::ResponsePolicy>,
     pub(crate) services: Store<cloud_run::Service>,
-    pub(crate) firewalls: Vec<network::Firewall>,
+    pub(crate) firewalls: Store<firewalls::Firewall>,
+    pub(crate) routes: Store<firewalls::Route>,
+    /// Documents that make their project a Shared VPC host, with its service projects.
+    pub(crate) xpn_hosts: Vec<Scoped<(Mark, Vec<firewalls::XpnResource>)>>,
     pub(crate) iam_policies: Vec<Scoped<iam::IamPolicy>>,
     pub(crate) service_accounts: Vec<Scoped<iam::ServiceAccount>>,
     pub(crate) organizations: Vec<OrganizationItem>,

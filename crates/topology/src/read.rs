@@ -7,6 +7,7 @@ use crate::diagnostic::{Code, Findings, Mark};
 use crate::export::{self, RECORD_SET, Raw};
 use crate::fields::apigee::Organization;
 use crate::fields::document::{Document, Items, OrganizationName, broken_name};
+use crate::fields::firewalls::XpnProjectStatus;
 use crate::knative;
 use crate::model::{ImageItem, Model, OrganizationItem, Resource, Scope, Scoped, Store};
 use crate::node::{Kind, Node, Parsed};
@@ -259,6 +260,9 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         addresses,
         instances,
         firewalls,
+        routes,
+        xpn_project_status,
+        xpn_resources,
         forwarding_rules,
         service_attachments,
         url_maps,
@@ -337,7 +341,12 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(response_policies, |m| &mut m.response_policies, &scope, m, findings);
     add_all(services, |m| &mut m.services, &scope, m, findings);
     m.limits_lifted |= limits == Some(crate::fields::ours::Limits::None);
-    m.firewalls.extend(firewalls.read);
+    add_all(firewalls, |m| &mut m.firewalls, &scope, m, findings);
+    add_all(routes, |m| &mut m.routes, &scope, m, findings);
+    let host = xpn_project_status.is_some_and(|status| status.value == XpnProjectStatus::Host);
+    if host || !xpn_resources.0.is_empty() {
+        m.xpn_hosts.push(Scoped { scope: scope.clone(), raw: (at, xpn_resources.0) });
+    }
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.iam_policies.extend(iam_policies.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };

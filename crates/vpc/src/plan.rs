@@ -1,11 +1,15 @@
-//! What the kernel has to know so that it says what [`Fabric::reach`] says: a plan of routes per
-//! network, drawn from the same map. The supervisor carries it out and compares plans at a reload.
+//! What the kernel has to know so that it says what [`Fabric::reach`] says: a plan of routes and a
+//! filter per network, drawn from the same map. The supervisor carries it out and compares plans at
+//! a reload.
 
-use crate::reach::{Fabric, Owner};
+use crate::fabric::{Fabric, Map, Owner};
+use crate::filter::{Door, Filter};
+use crate::firewall::Protocol;
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
+use slice::load_balancer::Ports;
 use slice::{
-    DNS_FORWARDING_SOURCE, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP,
+    DNS_FORWARDING_SOURCE, IpProtocol, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP,
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -21,6 +25,8 @@ pub struct Plan {
     /// The address from which the router's own programs dial workloads: one of the proxy-only
     /// subnetwork where there is one (private-connectivity 2.1 "backends see proxy-only addresses").
     pub proxy_address: Option<Ipv4Addr>,
+    /// What may pass; none in the network of Cloud Run instances, which is no VPC.
+    pub filter: Option<Filter>,
 }
 
 /// One route.
@@ -56,12 +62,12 @@ impl Fabric {
         // From where its resolver asks name servers; never exchanged with peers.
         add(host(DNS_FORWARDING_SOURCE), Target::Local);
         let Some(map) = self.networks.get(network) else { return plan };
-        for first in [RESTRICTED_VIP, PRIVATE_VIP] {
-            if let Ok(four) = Ipv4Net::new(first, 30) {
-                add(four, Target::Local);
-            }
+        for to in front_ends() {
+            add(to, Target::Local);
         }
-        add(host(PUBLIC_VIP), Target::Local);
+        for address in map.google_apis.keys() {
+            add(host(*address), Target::Local);
+        }
         for (address, owners) in &map.addresses {
             for owner in owners {
                 match owner {
@@ -71,20 +77,21 @@ impl Fabric {
                         let target = if accepted { Target::Local } else { Target::Blackhole };
                         add(host(*address), target);
                     }
-                    // A VM has a leaf namespace; its route comes with the leaf.
-                    Owner::Instance { .. } => {}
+                    Owner::Resolver => add(host(*address), Target::Local),
+                    // A workload has a leaf namespace; its route comes with the leaf.
+                    Owner::Workload { .. } => {}
                 }
             }
         }
         let mut proxy_address = None;
-        for (_, range, purpose) in &map.subnetworks {
-            match purpose {
+        for range in &map.subnetworks {
+            match range.purpose {
                 Purpose::Private => {}
                 // NAT addresses are sources of the service attachment.
-                Purpose::PrivateServiceConnect => add(*range, Target::Local),
+                Purpose::PrivateServiceConnect => add(range.range, Target::Local),
                 Purpose::RegionalManagedProxy => {
                     // The first address that is not the network's or the gateway's.
-                    let address = range.hosts().nth(1);
+                    let address = range.range.hosts().nth(1);
                     // Every region's is a source of its load balancers (2.1); the router's own
                     // connections come from the first one.
                     if let Some(address) = address {
@@ -95,13 +102,15 @@ impl Fabric {
             }
         }
         let mut peers = BTreeSet::new();
-        for (peer, active) in &map.peers {
-            let Some(other) = self.networks.get(peer).filter(|_| *active) else { continue };
-            peers.insert(peer.clone());
-            for (_, range, purpose) in &other.subnetworks {
+        for peer in map.active() {
+            let Some(other) = self.networks.get(&peer.network) else { continue };
+            peers.insert(peer.network.clone());
+            for range in &other.subnetworks {
                 // Subnet routes are always exchanged (5.2); NAT addresses are no destination.
-                if *purpose != Purpose::PrivateServiceConnect {
-                    add(*range, Target::Peer(peer.clone()));
+                if range.purpose != Purpose::PrivateServiceConnect
+                    && peer.sees(network, other, &range.range)
+                {
+                    add(range.range, Target::Peer(peer.network.clone()));
                 }
             }
             for (address, owners) in &other.addresses {
@@ -112,6 +121,80 @@ impl Fabric {
             }
         }
         (plan.proxy_address, plan.peers) = (proxy_address, peers);
+        if !Fabric::is_serverless(network) {
+            plan.filter = Some(Filter { rules: map.rules.clone(), doors: self.doors(map) });
+        }
         plan
     }
+
+    /// Where programs of the network answer, and whom.
+    fn doors(&self, map: &Map) -> BTreeSet<Door> {
+        let tcp = Protocol::Tcp.number();
+        let everywhere = Ipv4Net::default();
+        let udp = Protocol::Udp.number();
+        let google = front_ends().flat_map(|range| range.hosts().collect::<Vec<_>>());
+        let google = google.chain(map.google_apis.keys().copied());
+        let mut doors: BTreeSet<Door> =
+            google.map(|address| (everywhere, address, tcp, (443, 443))).collect();
+        // Workloads, and the proxies of load balancers, by region.
+        let of = |map: &Map, region: Option<&str>| -> Vec<Ipv4Net> {
+            let inside = map.subnetworks.iter().filter(|range| {
+                range.purpose != Purpose::PrivateServiceConnect
+                    && region.is_none_or(|region| range.region == region)
+            });
+            inside.map(|range| range.range).collect()
+        };
+        for (address, owners) in &map.addresses {
+            for owner in owners {
+                let (sources, protocols, ports) = match owner {
+                    Owner::Workload { .. } => continue,
+                    Owner::Resolver => (vec![everywhere], vec![tcp, udp], vec![(53, 53)]),
+                    Owner::ForwardingRule { protocol, ports, region, global, .. } => {
+                        let peers = map.active().filter_map(|p| self.networks.get(&p.network));
+                        let maps = std::iter::once(map).chain(peers);
+                        let sources = match global {
+                            true => vec![everywhere],
+                            false => maps.flat_map(|map| of(map, Some(region))).collect(),
+                        };
+                        let protocols = [(IpProtocol::Tcp, tcp), (IpProtocol::Udp, udp)];
+                        let taken = protocols.into_iter().filter(|(one, _)| protocol.takes(*one));
+                        (sources, taken.map(|(_, number)| number).collect(), ranges(ports))
+                    }
+                    Owner::Endpoint(endpoint) => {
+                        let inside = map.subnetworks.iter().filter(|range| {
+                            range.purpose != Purpose::PrivateServiceConnect
+                                && endpoint.admits_region(&range.region).is_ok()
+                        });
+                        let ports = match endpoint.all_ports {
+                            true => ranges(&Ports::All),
+                            false => endpoint.ports.iter().map(|port| (*port, *port)).collect(),
+                        };
+                        let protocol = Protocol::from(endpoint.protocol).number();
+                        (inside.map(|range| range.range).collect(), vec![protocol], ports)
+                    }
+                };
+                for source in sources {
+                    for protocol in &protocols {
+                        doors.extend(ports.iter().map(|range| (source, *address, *protocol, *range)));
+                    }
+                }
+            }
+        }
+        doors
+    }
+}
+
+fn ranges(ports: &Ports) -> Vec<(u16, u16)> {
+    match ports {
+        Ports::Listed(ports) => ports.iter().map(|port| (*port, *port)).collect(),
+        Ports::Range(first, last) => vec![(*first, *last)],
+        Ports::All => vec![(0, u16::MAX)],
+    }
+}
+
+/// The addresses of Google's front ends (private-connectivity 4.2).
+fn front_ends() -> impl Iterator<Item = Ipv4Net> {
+    let ranges = [RESTRICTED_VIP, PRIVATE_VIP].into_iter();
+    let ranges = ranges.filter_map(|first| Ipv4Net::new(first, 30).ok());
+    ranges.chain([Ipv4Net::from(PUBLIC_VIP)])
 }

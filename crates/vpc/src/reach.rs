@@ -1,9 +1,12 @@
-//! Who answers at an address, seen from a workload.
+//! Who answers at an address, seen from a workload: egress rules, route, what has the address,
+//! ingress rules, in the order of Connectivity Tests (private-connectivity 5.4).
 
+use crate::fabric::{Fabric, Map, Owner, Range};
+use crate::firewall::{End, Protocol, Ruling};
 use ipnet::Ipv4Net;
 use names::{FrontEnd, NetworkId, Reason, SelfLink};
-use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP, Topology, psc};
-use std::collections::HashMap;
+use slice::vpc::{NextHop, StaticRoute};
+use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP};
 use std::net::Ipv4Addr;
 
 /// Whose packet it is. The kernel vouches for the address, the address for the rest.
@@ -13,6 +16,96 @@ pub struct Caller<'a> {
     pub network: &'a NetworkId,
     /// Its region.
     pub region: &'a str,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its network tags.
+    pub tags: &'a [String],
+    /// The email of its service account.
+    pub service_account: Option<&'a str>,
+}
+
+/// Where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// TCP, UDP or ICMP echo.
+    pub protocol: Protocol,
+    /// Destination.
+    pub to: Ipv4Addr,
+    /// Destination port; 0 for ICMP.
+    pub port: u16,
+}
+
+impl Packet {
+    /// TCP or UDP, as forwarding rules know them.
+    fn ip_protocol(self) -> Option<slice::IpProtocol> {
+        match self.protocol {
+            Protocol::Tcp => Some(slice::IpProtocol::Tcp),
+            Protocol::Udp => Some(slice::IpProtocol::Udp),
+            Protocol::Icmp => None,
+        }
+    }
+
+    /// A TCP connection.
+    pub const fn tcp(to: Ipv4Addr, port: u16) -> Packet {
+        Packet { protocol: Protocol::Tcp, to, port }
+    }
+}
+
+/// What becomes of it, with what decided on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The egress rule of the caller's network; none towards the metadata server, which no rule
+    /// concerns.
+    pub egress: Option<Ruling>,
+    /// The route; none where nothing leads there.
+    pub taken: Option<Taken>,
+    /// The ingress rule of the destination's network, where the destination is a workload.
+    pub ingress: Option<Ruling>,
+    /// The end.
+    pub reach: Reach,
+}
+
+/// The route that a packet takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A subnetwork of the caller's own network.
+    Subnet {
+        /// Its canonical name.
+        subnetwork: SelfLink,
+        /// Its range.
+        range: Ipv4Net,
+    },
+    /// A subnetwork of an active peer.
+    PeeringSubnet {
+        /// The peering's own name.
+        peering: String,
+        /// The peer.
+        peer: NetworkId,
+        /// The subnetwork.
+        subnetwork: SelfLink,
+        /// Its range.
+        range: Ipv4Net,
+    },
+    /// A static route of the caller's own network.
+    Static {
+        /// The route.
+        route: SelfLink,
+        /// Its range.
+        range: Ipv4Net,
+    },
+    /// A static route that a peer exports and the caller's network imports.
+    PeeringStatic {
+        /// The peering's own name.
+        peering: String,
+        /// The peer.
+        peer: NetworkId,
+        /// The route.
+        route: SelfLink,
+        /// Its range.
+        range: Ipv4Net,
+    },
+    /// The default route to the internet gateway, behind which only Google's front ends are.
+    DefaultInternetGateway,
 }
 
 /// What a connection to an address and port meets.
@@ -30,7 +123,7 @@ pub enum Reach {
         /// Its canonical name.
         endpoint: SelfLink,
     },
-    /// A declared VM.
+    /// A workload: a declared VM, or (where it is known what runs) a session.
     Instance {
         /// Its name.
         name: String,
@@ -55,99 +148,109 @@ pub enum Reach {
     },
 }
 
-/// All networks of a topology.
-#[derive(Clone, Debug, Default)]
-pub struct Fabric {
-    pub(crate) networks: HashMap<NetworkId, Map>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Map {
-    pub(crate) subnetworks: Vec<(SelfLink, Ipv4Net, Purpose)>,
-    pub(crate) peers: Vec<(NetworkId, bool)>,
-    pub(crate) addresses: HashMap<Ipv4Addr, Vec<Owner>>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Owner {
-    ForwardingRule { link: SelfLink, port: u16, region: String, global: bool },
-    Endpoint(Box<psc::Endpoint>),
-    Instance { name: String },
-}
-
 impl Fabric {
-    /// Draws the map.
-    pub fn compile(topology: &Topology) -> Fabric {
-        let mut networks: HashMap<NetworkId, Map> = HashMap::new();
-        for network in &topology.networks {
-            let map = networks.entry(network.id.clone()).or_default();
-            map.subnetworks = network
-                .subnetworks
-                .iter()
-                .map(|subnetwork| {
-                    (subnetwork.self_link.clone(), subnetwork.range, subnetwork.purpose)
-                })
-                .collect();
-            map.peers = network
-                .peerings
-                .iter()
-                .map(|peering| (peering.peer.clone(), peering.active))
-                .collect();
-            for instance in &network.instances {
-                let owner = Owner::Instance { name: instance.name.clone() };
-                map.addresses.entry(instance.address).or_default().push(owner);
-            }
-        }
-        for rule in &topology.load_balancing.forwarding_rules {
-            let owner = Owner::ForwardingRule {
-                link: rule.self_link.clone(),
-                port: rule.port,
-                region: rule.region.clone(),
-                global: rule.allow_global_access,
-            };
-            if let Some(map) = networks.get_mut(&rule.network) {
-                map.addresses.entry(rule.address).or_default().push(owner);
-            }
-        }
-        for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.listens()) {
-            let owner = Owner::Endpoint(Box::new(endpoint.clone()));
-            if let Some(map) = networks.get_mut(&endpoint.network) {
-                map.addresses.entry(endpoint.address).or_default().push(owner);
-            }
-        }
-        Fabric { networks }
-    }
-
-    /// What a TCP connection from `caller` to `to` meets.
-    pub fn reach(&self, caller: Caller<'_>, to: Ipv4Addr, port: u16) -> Reach {
+    /// What a packet of `caller` meets.
+    pub fn reach(&self, caller: Caller<'_>, packet: Packet) -> Verdict {
+        let mut verdict =
+            Verdict { egress: None, taken: None, ingress: None, reach: Reach::Metadata };
+        let to = packet.to;
         if to == METADATA_ADDRESS {
-            return Reach::Metadata;
-        }
-        if let Some(front_end) = front_end(to) {
-            return match port {
-                443 => Reach::FrontEnd(front_end),
-                _ => dropped(
-                    Reason::NoRoute,
-                    format!("Google front ends answer on port 443, not {port}"),
-                ),
-            };
+            // No firewall rule concerns the metadata server and the resolver (5.3).
+            return verdict;
         }
         let Some(own) = self.networks.get(caller.network) else {
-            return dropped(Reason::NoRoute, format!("there is no network {}", caller.network));
+            let detail = format!("there is no network {}", caller.network);
+            verdict.reach = dropped(Reason::NoRoute, detail);
+            return verdict;
         };
-        if let Some(subnetwork) = own.subnetwork(to) {
-            return own.arrive(caller, caller.network, subnetwork, to, port);
+        if to == caller.address {
+            // It never leaves the workload.
+            verdict.reach = match own.addresses.get(&to).into_iter().flatten().next() {
+                Some(Owner::Workload { name, .. }) => {
+                    Reach::Instance { name: name.clone(), network: caller.network.clone() }
+                }
+                _ => Reach::Instance {
+                    name: "the client itself".to_owned(),
+                    network: caller.network.clone(),
+                },
+            };
+            return verdict;
+        }
+        let from = End {
+            address: caller.address,
+            tags: caller.tags,
+            service_account: caller.service_account,
+        };
+        let egress = own.rules.leaving(from, to, packet.protocol, packet.port);
+        let denied = (!egress.allowed).then(|| {
+            dropped(Reason::FirewallRule, format!("{egress} of {} denies it", caller.network))
+        });
+        verdict.egress = Some(egress);
+        if let Some(reach) = denied {
+            verdict.reach = reach;
+            return verdict;
+        }
+        self.follow_route(caller, own, packet, &mut verdict);
+        verdict
+    }
+
+    /// From the route on.
+    fn follow_route(&self, caller: Caller<'_>, own: &Map, packet: Packet, verdict: &mut Verdict) {
+        let to = packet.to;
+        if let Some(front_end) = own.google_apis.get(&to).copied().or_else(|| front_end(to)) {
+            verdict.taken = Some(Taken::DefaultInternetGateway);
+            verdict.reach = match (packet.protocol, packet.port) {
+                (Protocol::Tcp, 443) => Reach::FrontEnd(front_end),
+                (protocol, port) => dropped(
+                    Reason::NoRoute,
+                    format!("Google front ends answer on port 443, not {} {port}", protocol.name()),
+                ),
+            };
+            return;
+        }
+        if let Some(range) = own.subnetwork(to) {
+            verdict.taken =
+                Some(Taken::Subnet { subnetwork: range.subnetwork.clone(), range: range.range });
+            own.arrive(caller, caller.network, range, packet, verdict);
+            return;
         }
         let mut inactive = None;
-        for (peer, active) in &own.peers {
-            let Some(map) = self.networks.get(peer) else { continue };
-            let Some(subnetwork) = map.subnetwork(to) else { continue };
-            if *active {
-                return map.arrive(caller, peer, subnetwork, to, port);
+        for peer in &own.peers {
+            let Some(map) = self.networks.get(&peer.network) else { continue };
+            let Some(range) = map.subnetwork(to) else { continue };
+            if peer.active && !peer.sees(caller.network, map, &range.range) {
+                continue;
             }
-            inactive = Some(peer);
+            if peer.active {
+                verdict.taken = Some(Taken::PeeringSubnet {
+                    peering: peer.name.clone(),
+                    peer: peer.network.clone(),
+                    subnetwork: range.subnetwork.clone(),
+                    range: range.range,
+                });
+                let back = map.active().find(|back| back.network == *caller.network);
+                let home = own.subnetwork(caller.address);
+                if let (Some(back), Some(home)) = (back, home)
+                    && !back.sees(&peer.network, own, &home.range)
+                {
+                    let detail = format!(
+                        "{} does not take the route back to {}, which is a public range",
+                        peer.network, home.range
+                    );
+                    verdict.reach = dropped(Reason::NoRoute, detail);
+                    return;
+                }
+                map.arrive(caller, &peer.network, range, packet, verdict);
+                return;
+            }
+            inactive = Some(&peer.network);
         }
-        match inactive {
+        if let Some((taken, route)) = self.static_route(caller, own, to) {
+            verdict.taken = Some(taken);
+            verdict.reach = lost_behind(route, to);
+            return;
+        }
+        verdict.reach = match inactive {
             Some(peer) => dropped(
                 Reason::VpcPeeringInactive,
                 format!("{to} is in {peer}, whose peering with {} is INACTIVE", caller.network),
@@ -160,7 +263,62 @@ impl Fabric {
                     self.elsewhere(caller.network, to)
                 ),
             ),
-        }
+        };
+    }
+
+    /// The static route that wins: the longest prefix, then the network's own before a peer's, then
+    /// the lowest priority. Routes with tags and routes to the internet gateway are not exchanged
+    /// (private-connectivity 5.2; the rest of the order is (unconfirmed)).
+    fn static_route<'m>(
+        &'m self,
+        caller: Caller<'_>,
+        own: &'m Map,
+        to: Ipv4Addr,
+    ) -> Option<(Taken, &'m StaticRoute)> {
+        let applies = |route: &&StaticRoute| {
+            route.range.contains(&to)
+                && (route.tags.is_empty() || route.tags.iter().any(|tag| caller.tags.contains(tag)))
+        };
+        let mine = own.routes.iter().filter(applies).map(|route| (None, route));
+        let imported = own.active().filter(|peer| peer.imports).flat_map(|peer| {
+            let map = self.networks.get(&peer.network);
+            let exports = map.is_some_and(|map| {
+                map.active().any(|back| back.network == *caller.network && back.exports)
+            });
+            let routes = map.filter(|_| exports).into_iter().flat_map(|map| &map.routes);
+            routes
+                .filter(move |route| {
+                    route.range.contains(&to)
+                        && route.tags.is_empty()
+                        && route.next_hop != NextHop::InternetGateway
+                })
+                .map(move |route| (Some(peer), route))
+        });
+        let (peer, route) = mine.chain(imported).min_by_key(|(peer, route)| {
+            (u8::MAX - route.range.prefix_len(), peer.is_some(), route.priority)
+        })?;
+        let (range, link) = (route.range, route.self_link.clone());
+        let taken = match peer {
+            None => Taken::Static { route: link, range },
+            Some(peer) => Taken::PeeringStatic {
+                peering: peer.name.clone(),
+                peer: peer.network.clone(),
+                route: link,
+                range,
+            },
+        };
+        Some((taken, route))
+    }
+
+    /// The ingress rule for a connection that a load balancer's proxy opens to a workload.
+    pub fn from_proxy(
+        &self,
+        network: &NetworkId,
+        source: Ipv4Addr,
+        packet: Packet,
+    ) -> Option<Ruling> {
+        let map = self.networks.get(network)?;
+        map.ingress(source, &[], None, packet)
     }
 
     /// Which other network has the address: said as a hint, never used to route.
@@ -181,39 +339,100 @@ impl Fabric {
     }
 }
 
-impl Map {
-    pub(crate) fn subnetwork(&self, to: Ipv4Addr) -> Option<&(SelfLink, Ipv4Net, Purpose)> {
-        self.subnetworks.iter().find(|(_, range, _)| range.contains(&to))
+/// A packet that a static route takes: nothing outside of the topology is reachable, and no
+/// workload can take packets for other addresses than its own, since it has no capability to.
+fn lost_behind(route: &StaticRoute, to: Ipv4Addr) -> Reach {
+    let name = route.self_link.name();
+    match &route.next_hop {
+        NextHop::InternetGateway => dropped(
+            Reason::NoRoute,
+            format!(
+                "{name} leads {to} to the internet, and nothing outside of the topology is reachable"
+            ),
+        ),
+        NextHop::Instance { name: vm, can_ip_forward: false, .. } => dropped(
+            Reason::ForeignIpDisallowed,
+            format!("{name} leads {to} to the instance {vm}, whose canIpForward is false"),
+        ),
+        NextHop::Instance { name: vm, .. } => dropped(
+            Reason::NoRoute,
+            format!("{name} leads {to} to the instance {vm}, and instances do not forward here"),
+        ),
+        NextHop::Address(hop) => {
+            dropped(Reason::NoRoute, format!("{name} leads {to} to {hop}, which no instance has"))
+        }
     }
+}
 
+impl Map {
     fn arrive(
         &self,
         caller: Caller<'_>,
         network: &NetworkId,
-        (subnetwork, _, purpose): &(SelfLink, Ipv4Net, Purpose),
-        to: Ipv4Addr,
-        port: u16,
-    ) -> Reach {
+        range: &Range,
+        packet: Packet,
+        verdict: &mut Verdict,
+    ) {
+        let to = packet.to;
         let peered = caller.network != network;
         let Some(owners) = self.addresses.get(&to) else {
-            return match purpose {
+            let (subnetwork, purpose) = (&range.subnetwork, range.purpose);
+            verdict.reach = match purpose {
                 Purpose::Private => Reach::Subnetwork { subnetwork: subnetwork.clone() },
                 _ => dropped(
                     Reason::UnknownInternalAddress,
                     format!("{to} is in {subnetwork}, which holds no workload"),
                 ),
             };
+            return;
         };
         let mut refused = None;
         for owner in owners {
-            match owner.admits(caller, network, peered, to, port) {
-                Ok(reach) => return reach,
+            if let Owner::Workload { name, .. } = owner {
+                // Tags and accounts mean nothing in a peer's rules.
+                let (tags, account) =
+                    if peered { (&[][..], None) } else { (caller.tags, caller.service_account) };
+                let ruling = self.ingress(caller.address, tags, account, packet);
+                verdict.reach = match &ruling {
+                    Some(ruling) if !ruling.allowed => {
+                        dropped(Reason::FirewallRule, format!("{ruling} of {network} denies it"))
+                    }
+                    _ => Reach::Instance { name: name.clone(), network: network.clone() },
+                };
+                verdict.ingress = ruling;
+                return;
+            }
+            match owner.admits(caller, network, peered, packet) {
+                Ok(reach) => {
+                    verdict.reach = reach;
+                    return;
+                }
                 Err(reach) => refused = refused.or(Some(reach)),
             }
         }
-        refused.unwrap_or_else(|| {
+        verdict.reach = refused.unwrap_or_else(|| {
             dropped(Reason::UnknownInternalAddress, format!("nothing in {network} has {to}"))
-        })
+        });
+    }
+
+    /// The ingress rule for a packet to a workload; none where nothing that is known has the
+    /// address.
+    fn ingress(
+        &self,
+        source: Ipv4Addr,
+        tags: &[String],
+        service_account: Option<&str>,
+        packet: Packet,
+    ) -> Option<Ruling> {
+        let owner = self.addresses.get(&packet.to)?.iter().find_map(|owner| match owner {
+            Owner::Workload { tags, service_account, .. } => Some((tags, service_account)),
+            _ => None,
+        });
+        let (own_tags, own_account) = owner?;
+        let from = End { address: source, tags, service_account };
+        let to =
+            End { address: packet.to, tags: own_tags, service_account: own_account.as_deref() };
+        Some(self.rules.arriving(from, to, packet.protocol, packet.port))
     }
 }
 
@@ -223,18 +442,31 @@ impl Owner {
         caller: Caller<'_>,
         network: &NetworkId,
         peered: bool,
-        to: Ipv4Addr,
-        port: u16,
+        packet: Packet,
     ) -> Result<Reach, Reach> {
+        let Packet { protocol, to, port } = packet;
+        let asked = match protocol {
+            Protocol::Icmp => "ICMP".to_owned(),
+            Protocol::Tcp => format!("{port}"),
+            Protocol::Udp => format!("UDP {port}"),
+        };
         match self {
-            Owner::Instance { name } => {
+            Owner::Workload { name, .. } => {
                 Ok(Reach::Instance { name: name.clone(), network: network.clone() })
             }
-            Owner::ForwardingRule { link, port: own, region, global } => {
-                if *own != port {
+            Owner::Resolver => match (protocol, port) {
+                (Protocol::Tcp | Protocol::Udp, 53) => Ok(Reach::Metadata),
+                _ => Err(dropped(
+                    Reason::ForwardingRuleMismatch,
+                    format!("{to} is an entry of the resolver of {network} with port 53, not {asked}"),
+                )),
+            },
+            Owner::ForwardingRule { link, protocol: own, ports, region, global } => {
+                let taken = packet.ip_protocol().is_some_and(|protocol| own.takes(protocol));
+                if !taken || !ports.contains(port) {
                     return Err(dropped(
                         Reason::ForwardingRuleMismatch,
-                        format!("{link} has {to} with port {own}, not {port}"),
+                        format!("{link} has {to} with {own} {ports}, not {asked}"),
                     ));
                 }
                 if let Err(reason) = names::region_admits(region, *global, caller.region) {
@@ -262,12 +494,13 @@ impl Owner {
                         ),
                     ));
                 }
-                if !endpoint.ports.contains(&port) {
+                let protocol = packet.ip_protocol();
+                if !protocol.is_some_and(|protocol| endpoint.serves(protocol, port)) {
                     let own: Vec<String> = endpoint.ports.iter().map(ToString::to_string).collect();
                     return Err(dropped(
                         Reason::ForwardingRuleMismatch,
                         format!(
-                            "the service behind {link} has port {}, not {port}",
+                            "the service behind {link} has port {}, not {asked}",
                             own.join(", ")
                         ),
                     ));

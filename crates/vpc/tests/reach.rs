@@ -5,7 +5,7 @@ use names::{NetworkId, Reason, SelfLink};
 use slice::load_balancer::{ForwardingRule, TargetProxy};
 use slice::psc::{Endpoint, EndpointKind};
 use slice::{Instance, Network, Peering, Purpose, Subnetwork, Topology};
-use vpc::{Caller, Fabric, Reach, Target};
+use vpc::{Caller, Fabric, Packet, Reach, Target};
 
 fn network(name: &str, ranges: &[(&str, Purpose)], peers: &[(&str, bool)]) -> Network {
     let subnetworks = ranges
@@ -29,10 +29,22 @@ fn network(name: &str, ranges: &[(&str, Purpose)], peers: &[(&str, bool)]) -> Ne
             name: (*peer).to_owned(),
             peer: NetworkId::new("p", peer),
             active: *active,
+            export_custom_routes: false,
+            import_custom_routes: false,
+            export_subnet_routes_with_public_ip: true,
+            import_subnet_routes_with_public_ip: false,
         })
         .collect();
     let id = NetworkId::new("p", name);
-    Network { id, project_number: 1, subnetworks, peerings, instances: Vec::new() }
+    Network {
+        id,
+        project_number: 1,
+        subnetworks,
+        peerings,
+        instances: Vec::new(),
+        firewalls: Vec::new(),
+        routes: Vec::new(),
+    }
 }
 
 fn rule(network: &str, address: &str, port: u16, global: bool) -> ForwardingRule {
@@ -110,9 +122,11 @@ fn meets(from: &str, region: &str, to: &str) -> String {
     let fabric = Fabric::compile(&topology());
     let network = NetworkId::new("p", from);
     let (address, port) = to.split_once(':').expect("address:port");
-    let caller = Caller { network: &network, region };
+    let source = "10.9.9.9".parse().expect("an address");
+    let caller =
+        Caller { network: &network, region, address: source, tags: &[], service_account: None };
     let to = address.parse().expect("an address");
-    match fabric.reach(caller, to, port.parse().expect("a port")) {
+    match fabric.reach(caller, Packet::tcp(to, port.parse().expect("a port"))).reach {
         Reach::ForwardingRule { forwarding_rule, .. } => forwarding_rule.name().to_owned(),
         Reach::Endpoint { endpoint } => endpoint.name().to_owned(),
         Reach::Instance { name, .. } => name,
@@ -131,7 +145,7 @@ fn every_kind_of_address() {
         ("a", "europe-west1", "199.36.153.7:443", "Restricted"),
         ("a", "europe-west1", "216.239.32.53:443", "Public"),
         ("a", "europe-west1", "199.36.153.9:80", Reason::NoRoute.code()),
-        ("a", "europe-west1", "10.0.0.9:22", "vm"),
+        ("a", "europe-west1", "10.0.0.9:22", Reason::FirewallRule.code()),
         ("a", "europe-west1", "10.0.0.77:22", "subnetwork"),
         // Over an active peering: forwarding rules yes, endpoints no.
         ("a", "europe-west1", "10.1.0.5:443", "b-443"),

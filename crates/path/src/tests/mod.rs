@@ -21,6 +21,7 @@ fn ask(url: &str) -> ExplainRequest {
         from: "tenant/tenant-network".parse().expect("a place"),
         region: None,
         service_account: None,
+        tags: Vec::new(),
         token: Token::None,
         method: "GET".to_owned(),
         url: url.to_owned(),
@@ -54,14 +55,15 @@ GET https://internal.example.com/orders from tenant/tenant-network as proxy@tena
 
    1  START_FROM_PRIVATE_NETWORK      exec in tenant/tenant-network, europe-west1, as proxy@tenant.iam.gserviceaccount.com
    2  RESOLVE_NAME                    internal.example.com A → 10.10.0.9 (peering zone organizations/org/dnsZones/internal to consumer/apigee-network → private zone projects/consumer/managedZones/internal)
-   3  APPLY_ROUTE                     10.10.0.9 is in a subnetwork of tenant/tenant-network
-   4  APPLY_FORWARDING_RULE           PSC endpoint apps (10.10.0.9:443) → apps-attachment, connection ACCEPTED
-   5  NAT                             service attachment apps-attachment in producer/ilb-network: source 10.0.2.2, to 10.0.0.5:443 (ilb-https)
-   6  ARRIVE_AT_INTERNAL_LOAD_BALANCER  ilb-https
+   3  APPLY_EGRESS_FIREWALL_RULE      the implied allow egress rule of tenant/tenant-network: ALLOW
+   4  APPLY_ROUTE                     10.10.0.9 is in runtime (10.10.0.0/24), a subnetwork of tenant/tenant-network
+   5  APPLY_FORWARDING_RULE           PSC endpoint apps (10.10.0.9:443) → apps-attachment, connection ACCEPTED
+   6  NAT                             service attachment apps-attachment in producer/ilb-network: source 10.0.2.2, to 10.0.0.5:443 (ilb-https)
+   7  ARRIVE_AT_INTERNAL_LOAD_BALANCER  ilb-https
 ";
     let text = explanation.to_string();
     let lines: Vec<&str> = text.lines().collect();
-    for (line, expected) in lines.iter().zip(golden.lines()).take(7) {
+    for (line, expected) in lines.iter().zip(golden.lines()).take(8) {
         let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(line), squeeze(expected));
     }
@@ -71,6 +73,7 @@ GET https://internal.example.com/orders from tenant/tenant-network as proxy@tena
         [
             "START_FROM_PRIVATE_NETWORK",
             "RESOLVE_NAME",
+            "APPLY_EGRESS_FIREWALL_RULE",
             "APPLY_ROUTE",
             "APPLY_FORWARDING_RULE",
             "NAT",
@@ -91,8 +94,8 @@ GET https://internal.example.com/orders from tenant/tenant-network as proxy@tena
     let trace = &json["reachabilityDetails"]["traces"][0];
     assert_eq!(json["reachabilityDetails"]["result"], "REACHABLE");
     assert_eq!(trace["endpointInfo"]["destinationIp"], "10.10.0.9");
-    assert_eq!(trace["steps"][4]["nat"]["newSourceIp"], "10.0.2.2");
-    assert_eq!(trace["steps"][14]["deliver"]["target"], "CLOUD_RUN_REVISION");
+    assert_eq!(trace["steps"][5]["nat"]["newSourceIp"], "10.0.2.2");
+    assert_eq!(trace["steps"][15]["deliver"]["target"], "CLOUD_RUN_REVISION");
 }
 
 #[test]
@@ -111,8 +114,8 @@ fn a_consumer_on_no_list_is_pending_and_the_missing_line_is_named() {
     );
     let json = explanation.to_json();
     let steps = &json["reachabilityDetails"]["traces"][0]["steps"];
-    assert_eq!(steps[3]["causesDrop"], true);
-    assert_eq!(steps[4]["drop"]["cause"], "PSC_CONNECTION_NOT_ACCEPTED");
+    assert_eq!(steps[4]["causesDrop"], true);
+    assert_eq!(steps[5]["drop"]["cause"], "PSC_CONNECTION_NOT_ACCEPTED");
 }
 
 #[test]
@@ -301,6 +304,7 @@ fn expectations_are_held_against_the_static_run() {
         from: "tenant/tenant-network".to_owned(),
         as_service_account: Some(PROXY.to_owned()),
         region: None,
+        tags: Vec::new(),
         method: "GET".to_owned(),
         url: url.to_owned(),
         headers: Vec::new(),

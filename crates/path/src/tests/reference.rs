@@ -26,6 +26,8 @@ fn network(project: &str, name: &str, subnetworks: &[(&str, &str, Purpose)]) -> 
             .collect(),
         peerings: Vec::new(),
         instances: Vec::new(),
+        firewalls: Vec::new(),
+        routes: Vec::new(),
     }
 }
 
@@ -98,6 +100,10 @@ pub fn reference() -> Topology {
         name: "peering".to_owned(),
         peer: peer.id.clone(),
         active: true,
+        export_custom_routes: false,
+        import_custom_routes: false,
+        export_subnet_routes_with_public_ip: true,
+        import_subnet_routes_with_public_ip: false,
     };
     (tenant.peerings, consumer.peerings) = (vec![peering(&consumer)], vec![peering(&tenant)]);
     let project = |id: &str, number| {

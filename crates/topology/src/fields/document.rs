@@ -1,6 +1,8 @@
 //! A topology document: a project's resources under the collection names of the REST API.
 
-use super::{apigee, backends, cloud_run, dns, iam, load_balancing, network, ours, psc, url_maps};
+use super::{
+    apigee, backends, cloud_run, dns, firewalls, iam, load_balancing, network, ours, psc, url_maps,
+};
 use crate::decode::{At, Decode, Int, Mapping, Text, record};
 use crate::diagnostic::{Code, Findings};
 use crate::node::{Kind, Node};
@@ -18,7 +20,10 @@ record! {
         def subnetworks: Items<network::Subnetwork> = "subnetworks";
         def addresses: Items<network::Address> = "addresses" | "globalAddresses";
         def instances: Items<network::Instance> = "instances";
-        def firewalls: Items<network::Firewall> = "firewalls";
+        def firewalls: Items<firewalls::Firewall> = "firewalls";
+        def routes: Items<firewalls::Route> = "routes";
+        opt xpn_project_status: At<firewalls::XpnProjectStatus> = "xpnProjectStatus";
+        def xpn_resources: firewalls::XpnResources = "xpnResources";
         def forwarding_rules: Items<psc::ForwardingRule> = "forwardingRules" | "globalForwardingRules";
         def service_attachments: Items<psc::ServiceAttachment> = "serviceAttachments";
         def url_maps: Items<url_maps::UrlMap> = "urlMaps" | "regionUrlMaps";
@@ -62,7 +67,7 @@ record! {
     }
     descriptive ["description"]
     not_yet [
-        "targetservers", "keyvaluemaps", "sharedflows", "flowhooks", "routes", "routers", "vpnTunnels", "vpnGateways",
+        "targetservers", "keyvaluemaps", "sharedflows", "flowhooks", "routers", "vpnTunnels", "vpnGateways",
         "interconnectAttachments", "externalVpnGateways",
         "regionInstanceGroups", "instanceTemplates", "instanceGroupManagers", "globalNetworkEndpointGroups",
         "backendBuckets", "networkAttachments", "packetMirrorings", "targetVpnGateways",

@@ -6,6 +6,7 @@ pub(crate) mod backends;
 pub(crate) mod cloud_run;
 pub(crate) mod dns;
 pub(crate) mod document;
+pub(crate) mod firewalls;
 pub(crate) mod iam;
 pub(crate) mod knative;
 pub(crate) mod load_balancing;

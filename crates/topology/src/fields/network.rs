@@ -35,10 +35,13 @@ record! {
     Peering {
         req name: Text = "name";
         req network: Text = "network";
+        opt export_custom_routes: bool = "exportCustomRoutes";
+        opt import_custom_routes: bool = "importCustomRoutes";
+        opt export_subnet_routes_with_public_ip: bool = "exportSubnetRoutesWithPublicIp";
+        opt import_subnet_routes_with_public_ip: bool = "importSubnetRoutesWithPublicIp";
     }
     not_yet [
-        "exportCustomRoutes" ("false"), "importCustomRoutes" ("false"), "exportSubnetRoutesWithPublicIp" ("true"),
-        "importSubnetRoutesWithPublicIp" ("false"), "stackType" ("IPV4_ONLY"), "peerMtu" ("1460"),
+        "stackType" ("IPV4_ONLY"), "peerMtu" ("1460"),
         "updateStrategy" ("INDEPENDENT", "UPDATE_STRATEGY_UNSPECIFIED")
     ]
     refused [
@@ -136,6 +139,7 @@ record! {
         def service_accounts: Vec<InstanceServiceAccount> = "serviceAccounts";
         opt tags: InstanceTags = "tags";
         opt metadata: InstanceMetadata = "metadata";
+        opt can_ip_forward: bool = "canIpForward";
     }
     descriptive [
         "description", "labels", "machineType", "disks", "scheduling", "minCpuPlatform", "deletionProtection",
@@ -145,7 +149,7 @@ record! {
         "sourceMachineImageEncryptionKey", "startRestricted", "instanceEncryptionKey"
     ]
     not_yet [
-        "canIpForward" ("false"), "privateIpv6GoogleAccess" ("INHERIT_FROM_SUBNETWORK"), "workloadIdentityConfig",
+        "privateIpv6GoogleAccess" ("INHERIT_FROM_SUBNETWORK"), "workloadIdentityConfig",
         "hostname"
     ]
     output_only [
@@ -198,28 +202,6 @@ record! {
         req key: Text = "key";
         opt value: Text = "value";
     }
-}
-
-record! {
-    /// A VPC firewall rule: known, not honoured in this release (5.3).
-    Firewall {
-        req name: Text = "name";
-        def denied: Vec<FirewallMatch> = "denied";
-        opt disabled: bool = "disabled";
-    }
-    descriptive [
-        "description", "network", "priority", "direction", "sourceRanges", "destinationRanges", "sourceTags",
-        "targetTags", "sourceServiceAccounts", "targetServiceAccounts", "allowed", "logConfig", "enableLogging", "params"
-    ]
-    output_only ["id", "kind", "selfLink", "creationTimestamp"]
-}
-
-record! {
-    /// Protocol and ports of a firewall rule.
-    FirewallMatch {
-        req protocol: Text = "IPProtocol";
-    }
-    descriptive ["ports"]
 }
 
 /// The access scopes of a VM's account, judged when they are read: its access tokens always carry

@@ -57,6 +57,7 @@ record! {
         req from: Text = "from";
         opt as_service_account: Text = "as";
         opt region: Text = "region";
+        def tags: Vec<Text> = "tags";
         opt method: Text = "method";
         req url: Text = "url";
         def headers: Texts = "headers";

@@ -1,6 +1,7 @@
 //! Networks, subnetworks and peerings: ranges, overlaps, purposes (private-connectivity 5.1, 5.2).
 
 use super::addresses::Book;
+use super::shared_vpc::{self, Shared};
 use crate::decode::Text;
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::network::{SubnetPurpose, SubnetRole};
@@ -30,6 +31,12 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) network: NetworkId,
     pub(crate) active: bool,
+    pub(crate) export_custom_routes: bool,
+    pub(crate) import_custom_routes: bool,
+    /// Subnet routes of ranges that are not private: offered unless said otherwise, taken only if
+    /// said so (5.2).
+    pub(crate) export_public: bool,
+    pub(crate) import_public: bool,
     at: Mark,
 }
 
@@ -73,6 +80,8 @@ pub(crate) struct Fabric {
     pub(crate) order: Vec<NetworkId>,
     /// Where each subnetwork is.
     pub(crate) subnets: HashMap<SelfLink, (NetworkId, usize)>,
+    /// Which project may use whose networks.
+    pub(crate) shared: Shared,
 }
 
 pub(crate) fn network_id(link: &SelfLink) -> NetworkId {
@@ -81,7 +90,7 @@ pub(crate) fn network_id(link: &SelfLink) -> NetworkId {
 
 /// Reads networks, subnetworks and peerings.
 pub(crate) fn build(model: &Model, findings: &mut Findings) -> Fabric {
-    let mut fabric = Fabric::default();
+    let mut fabric = Fabric { shared: shared_vpc::read(model, findings), ..Fabric::default() };
     for network in &model.networks.items {
         let id = network_id(&network.link);
         fabric.order.push(id.clone());
@@ -266,9 +275,22 @@ fn overlaps_inside(net: &Net, findings: &mut Findings) {
     );
 }
 
+/// Peerings of one network (5.2; an older figure).
+const PEERINGS_MAX: usize = 25;
+
 fn peerings(model: &Model, fabric: &mut Fabric, findings: &mut Findings) {
     for item in &model.networks.items {
         let id = network_id(&item.link);
+        if let Some(one_more) = item.raw.peerings.get(PEERINGS_MAX)
+            && !model.limits_lifted
+        {
+            findings.error(
+                Code::PeeringInvalid,
+                one_more.at,
+                format!("{id} has more than {PEERINGS_MAX} peerings"),
+                "remove some, or write limits: NONE at the top of a document",
+            );
+        }
         let mut names = HashSet::new();
         let mut others = HashSet::new();
         for peering in &item.raw.peerings {
@@ -305,6 +327,10 @@ fn peerings(model: &Model, fabric: &mut Fabric, findings: &mut Findings) {
                     name: peering.name.value.clone(),
                     network: other,
                     active: false,
+                    export_custom_routes: peering.export_custom_routes == Some(true),
+                    import_custom_routes: peering.import_custom_routes == Some(true),
+                    export_public: peering.export_subnet_routes_with_public_ip != Some(false),
+                    import_public: peering.import_subnet_routes_with_public_ip == Some(true),
                     at: peering.network.at,
                 });
             }
@@ -385,8 +411,21 @@ pub(crate) struct Location<'t> {
 }
 
 /// Finds network and subnetwork of something with an address: named, by the address, or the only
-/// ordinary one of the region.
+/// ordinary one of the region; and whether its project may use them.
 pub(crate) fn locate(
+    model: &Model,
+    fabric: &Fabric,
+    location: &Location<'_>,
+    findings: &mut Findings,
+) -> Option<(NetworkId, usize)> {
+    let (id, index) = find(model, fabric, location, findings)?;
+    let Location { scope, at, called, .. } = location;
+    let project = scope.project.as_deref().unwrap_or(&id.project);
+    let at = location.subnetwork.or(location.network).map_or(*at, |text| text.at);
+    fabric.shared.check(project, &id.project, at, called, findings).then_some((id, index))
+}
+
+fn find(
     model: &Model,
     fabric: &Fabric,
     location: &Location<'_>,

@@ -10,6 +10,7 @@ mod certificates;
 mod containers;
 mod dns;
 pub(crate) mod fabric;
+mod firewalls;
 mod groups;
 mod health_checks;
 mod hosts;
@@ -22,15 +23,17 @@ mod route_rules;
 mod routes;
 mod rules;
 mod services;
+mod shared_vpc;
+mod static_routes;
 mod tls_policies;
 mod url_maps;
 
-use crate::diagnostic::{Code, Findings, Mark};
+use crate::diagnostic::{Findings, Mark};
 use crate::model::Model;
 use crate::reference::Place;
 use addresses::Addresses;
 use fabric::Fabric;
-use names::SelfLink;
+use names::{NetworkId, SelfLink};
 use rules::Rule;
 use slice::{Network, Peering, Project, Subnetwork, Topology};
 use std::cell::RefCell;
@@ -67,7 +70,7 @@ pub(crate) fn lower(
     findings: &mut Findings,
 ) -> Topology {
     let mut fabric = fabric::build(model, findings);
-    firewalls(model, findings);
+    let firewalls = firewalls::lower(model, findings);
     let (rules, idle_rules) = rules::sort(model, findings);
     let with_address: Vec<_> = rules
         .iter()
@@ -87,6 +90,7 @@ pub(crate) fn lower(
         })
         .collect();
     let addresses = addresses::place(model, &mut fabric, &with_address, findings);
+    let routes = static_routes::lower(model, &fabric, &addresses, findings);
     let mut lowering = Lowering {
         model,
         fabric,
@@ -126,7 +130,7 @@ pub(crate) fn lower(
     lowering.response_policies(findings);
     lowering.server_policies(findings);
     lowering.automatic_zones(&mut bound, findings);
-    lowering.networks();
+    lowering.networks(firewalls, routes);
     lowering.placements(findings);
     lowering.hosts(findings);
     lowering.expectations(findings);
@@ -145,7 +149,11 @@ impl Lowering<'_> {
         }
     }
 
-    fn networks(&mut self) {
+    fn networks(
+        &mut self,
+        mut firewalls: HashMap<NetworkId, Vec<slice::vpc::Firewall>>,
+        mut routes: HashMap<NetworkId, Vec<slice::vpc::StaticRoute>>,
+    ) {
         let mut instances: HashMap<_, Vec<slice::Instance>> = HashMap::new();
         for item in &self.model.instances.items {
             let Some(placed) = self.addresses.placed.get(&item.link).cloned() else { continue };
@@ -203,9 +211,15 @@ impl Lowering<'_> {
                         name: peer.name.clone(),
                         peer: peer.network.clone(),
                         active: peer.active,
+                        export_custom_routes: peer.export_custom_routes,
+                        import_custom_routes: peer.import_custom_routes,
+                        export_subnet_routes_with_public_ip: peer.export_public,
+                        import_subnet_routes_with_public_ip: peer.import_public,
                     })
                     .collect(),
                 instances: instances.remove(id).unwrap_or_default(),
+                firewalls: firewalls.remove(id).unwrap_or_default(),
+                routes: routes.remove(id).unwrap_or_default(),
             });
         }
     }
@@ -273,28 +287,5 @@ impl Lowering<'_> {
         crate::cut::fill_services(&self.topology.services, groups);
         self.topology.service_accounts = self.accounts.into_values().collect();
         self.topology
-    }
-}
-
-/// Firewall rules are not enforced yet: what allows is a warning, what denies an error, because
-/// traffic would flow that should not.
-fn firewalls(model: &Model, findings: &mut Findings) {
-    for rule in &model.firewalls {
-        let name = &rule.name.value;
-        if !rule.denied.is_empty() && rule.disabled != Some(true) {
-            findings.error(
-                Code::NotYetSupported,
-                rule.at,
-                format!("the firewall rule `{name}` denies traffic, and firewall rules are not enforced yet; the traffic would flow"),
-                "remove the rule or set disabled: true, or wait for the release that enforces firewall rules",
-            );
-        } else {
-            findings.warning(
-                Code::NotYetHonoured,
-                rule.at,
-                format!("the firewall rule `{name}` has no effect in this release; everything inside a network is allowed"),
-                "remove the rule to silence this warning",
-            );
-        }
     }
 }

@@ -177,6 +177,7 @@ impl Lowering<'_> {
                 description: text(&raw.description).unwrap_or_else(|| raw.url.value.clone()),
                 from,
                 as_service_account: account,
+                tags: raw.tags.iter().map(|tag| tag.value.clone()).collect(),
                 region: text(&raw.region),
                 method: text(&raw.method).unwrap_or_else(|| "GET".to_owned()).to_ascii_uppercase(),
                 url: raw.url.value.clone(),
