@@ -34,6 +34,8 @@ subnetworks:
 - {name: vms, network: net, ipCidrRange: 10.0.0.0/24}
 - {name: proxies, network: net, ipCidrRange: 10.0.1.0/24, purpose: REGIONAL_MANAGED_PROXY, role: ACTIVE}
 - {name: nat, network: net, ipCidrRange: 10.0.2.0/28, purpose: PRIVATE_SERVICE_CONNECT}
+firewalls:
+- {name: allow-all-inside, network: net, allowed: [{IPProtocol: tcp, ports: [8080]}], sourceRanges: [10.0.0.0/23]}
 instances:
 - name: one
   zone: europe-west1-b

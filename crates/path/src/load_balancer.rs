@@ -7,6 +7,7 @@ use crate::walk::{End, Silence, Walk};
 use names::{NetworkId, Origin, Reason, SelfLink};
 use serde_json::json;
 use slice::load_balancer::{ForwardingRule, SslCertificate};
+use std::net::SocketAddrV4;
 use url_map::{Outcome, RequestHead};
 
 impl Walk<'_> {
@@ -84,6 +85,37 @@ impl Walk<'_> {
         Some(self.refuse(step, refusal, End::Silence(Silence::TlsFails)))
     }
 
+    /// The ingress rules of the backends' network: proxies need one that admits them
+    /// (private-connectivity 5.3). Refused where every endpoint is kept from them.
+    fn kept_out(
+        &mut self,
+        network: &NetworkId,
+        link: &SelfLink,
+        service: &url_map::BackendService,
+    ) -> Option<End> {
+        let rules = &self.world.topology().load_balancing.forwarding_rules;
+        let source = rules.iter().find(|rule| rule.self_link == *link)?.proxy_address?;
+        let fabric = &self.world.fabric;
+        let endpoints = service.endpoints().iter();
+        let rulings: Vec<(SocketAddrV4, vpc::Ruling)> = endpoints
+            .map(|endpoint| {
+                let to: SocketAddrV4 = endpoint.parse().ok()?;
+                let packet = vpc::Packet::tcp(*to.ip(), to.port());
+                Some((to, fabric.from_proxy(network, source, packet)?))
+            })
+            .collect::<Option<_>>()?;
+        let chosen = rulings.iter().find(|(_, ruling)| ruling.allowed).or(rulings.first())?;
+        let (to, ruling) = chosen.clone();
+        let step = crate::network::ruled(&ruling, network);
+        if ruling.allowed {
+            self.push(step);
+            return None;
+        }
+        let why = format!("{ruling} of {network} denies {source}, a proxy, to {to}");
+        let end = End::Answered { status: 503, location: None };
+        Some(self.refuse(step, Refusal::new(Reason::FirewallRule, why), end))
+    }
+
     fn route(
         &mut self,
         network: &NetworkId,
@@ -153,7 +185,10 @@ impl Walk<'_> {
                 End::Answered { status: redirect.status, location }
             }
             Outcome::Endpoints { .. } => match decision.backend_service {
-                Some(service) => self.deliver(service, asked.forwarded(&decision)),
+                Some(service) => match self.kept_out(network, link, service) {
+                    Some(end) => end,
+                    None => self.deliver(service, asked.forwarded(&decision)),
+                },
                 None => End::Delivered { service: None, to: link.to_string() },
             },
             Outcome::Preflight => {
