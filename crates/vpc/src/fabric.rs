@@ -58,7 +58,11 @@ pub(crate) enum Owner {
     Endpoint(Box<psc::Endpoint>),
     /// An inbound entry of the network's resolver.
     Resolver,
-    Workload { name: String, tags: Vec<String>, service_account: Option<String> },
+    Workload {
+        name: String,
+        tags: Vec<String>,
+        service_account: Option<String>,
+    },
 }
 
 impl Fabric {

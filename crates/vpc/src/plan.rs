@@ -9,7 +9,8 @@ use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use slice::load_balancer::Ports;
 use slice::{
-    DNS_FORWARDING_SOURCE, IpProtocol, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP,
+    DNS_FORWARDING_SOURCE, IpProtocol, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose,
+    RESTRICTED_VIP,
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -175,7 +176,9 @@ impl Fabric {
                 };
                 for source in sources {
                     for protocol in &protocols {
-                        doors.extend(ports.iter().map(|range| (source, *address, *protocol, *range)));
+                        doors.extend(
+                            ports.iter().map(|range| (source, *address, *protocol, *range)),
+                        );
                     }
                 }
             }

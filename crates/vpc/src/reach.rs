@@ -458,7 +458,9 @@ impl Owner {
                 (Protocol::Tcp | Protocol::Udp, 53) => Ok(Reach::Metadata),
                 _ => Err(dropped(
                     Reason::ForwardingRuleMismatch,
-                    format!("{to} is an entry of the resolver of {network} with port 53, not {asked}"),
+                    format!(
+                        "{to} is an entry of the resolver of {network} with port 53, not {asked}"
+                    ),
                 )),
             },
             Owner::ForwardingRule { link, protocol: own, ports, region, global } => {
