@@ -233,6 +233,8 @@ fn new_router(forwards: bool, address: Ipv4Addr) -> io::Result<Router> {
         // Everything simulated is IPv4; without an address of the other kind nothing leaks.
         let _ = set("ipv6/conf/all/disable_ipv6", "1");
         let _ = set("ipv6/conf/default/disable_ipv6", "1");
+        // A filter that takes a segment for a stray one would cut a connection that rules admit.
+        let _ = set("netfilter/nf_conntrack_tcp_be_liberal", "1");
         // Real ports for unprivileged programs: 53, 80 and 443 are theirs by the topology.
         set("ipv4/ip_unprivileged_port_start", "0")?;
         // A service attachment's NAT address needs all the ports that Google's has.

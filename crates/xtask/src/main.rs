@@ -1,6 +1,7 @@
 //! Automation in Rust: `cargo xtask tidy` guards the direction of dependencies, `cargo xtask fuzz`
 //! runs every fuzz target for a while, `cargo xtask dns-differential` asks a
-//! real NSD and us the same questions, `cargo xtask big-topology` writes a topology of any size.
+//! real NSD and us the same questions, `cargo xtask big-topology` writes a topology of any size,
+//! `cargo xtask reachability` compares what connects with what `explain` says, over random topologies.
 
 mod fuzz;
 mod tidy;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask tidy
        cargo xtask dns-differential [SEED]
+       cargo xtask reachability [--topologies N] [--seed N]
        cargo xtask fuzz [--seconds N] [TARGET…]
        cargo xtask big-topology [--networks 300] [--attachments 1000] [--zones 5000] [--records 100000]
                                 [--seed 1] --out DIR";
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.split_first() {
         Some((command, [])) if command == "tidy" => tidy::run(&root()),
         Some((command, rest)) if command == "dns-differential" => dns_differential(rest),
+        Some((command, rest)) if command == "reachability" => reachability(rest),
         Some((command, rest)) if command == "fuzz" => fuzz::run(&root(), rest),
         Some((command, rest)) if command == "big-topology" => xtask::big_topology::run(rest),
         _ => {
@@ -52,6 +55,29 @@ fn dns_differential(arguments: &[String]) -> Result<String, String> {
     match status.success() {
         true => Ok(format!("5000 questions of seed {seed} are answered as by NSD")),
         false => Err(format!("seed {seed} is answered otherwise than by NSD")),
+    }
+}
+
+/// Random topologies, up one after the other: the sample of the tests, longer.
+fn reachability(arguments: &[String]) -> Result<String, String> {
+    let (mut topologies, mut seed) = ("2000", "1");
+    for pair in arguments.chunks(2) {
+        match pair {
+            [name, value] if name == "--topologies" => topologies = value,
+            [name, value] if name == "--seed" => seed = value,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let status = std::process::Command::new(env!("CARGO"))
+        .args(["test", "-p", "postern", "--test", "reachability", "--", "--nocapture"])
+        .current_dir(root())
+        .envs([("POSTERN_REACH_TOPOLOGIES", topologies), ("POSTERN_REACH_SEED", seed)])
+        .env("POSTERN_TESTS_COMPLETE", "1")
+        .status()
+        .map_err(|error| format!("cargo: {error}"))?;
+    match status.success() {
+        true => Ok(format!("{topologies} topologies of seed {seed} connect as explain says")),
+        false => Err(format!("seed {seed}: what connects is not what explain says")),
     }
 }
 
