@@ -209,7 +209,7 @@ impl Maker {
         rule["direction"] = if egress { "EGRESS".into() } else { "INGRESS".into() };
         let by_tag = self.random.percent(50);
         let accounts: Vec<String> = accounts(&self.project).collect();
-        let mut who = |random: &mut Random| match by_tag {
+        let who = |random: &mut Random| match by_tag {
             true => json!(random.pick(&[vec!["a"], vec!["b"], vec!["a", "b"]])),
             false => json!([random.pick(&accounts)]),
         };
