@@ -134,7 +134,8 @@ impl Port<'_> {
         }
         let mut header = Header::tcp(client, destination);
         header.transport = Transport::Datagram;
-        let Ok(header) = crate::serve::complete(header, endpoint, region) else { return None };
+        let header = crate::serve::complete(header, endpoint, region);
+        let Ok(header) = header.and_then(|header| header.encode()) else { return None };
         match self.lane.as_ref().map(|lane| lane.try_send(&header, datagram)) {
             Some(Ok(())) => None,
             // The other end is behind.
@@ -149,7 +150,8 @@ impl Port<'_> {
     /// A lane to the endpoint's service attachment. What clients send meanwhile waits in the socket.
     async fn open(&self, served: &Served) -> Option<Packets> {
         let producer = served.endpoint.producer_network.as_ref()?;
-        let way: Rc<Way> = self.worker.program.way(&self.worker.local, producer);
+        let way: Rc<Way> =
+            self.worker.program.way(&self.worker.local, &self.worker.snapshot(), producer);
         match way.lane().await {
             Ok(lane) => Some(lane),
             Err(error) => {

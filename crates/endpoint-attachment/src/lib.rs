@@ -4,7 +4,8 @@
 //! A connection that it accepts on an endpoint's address is decided by [`psc::enter`] and handed
 //! over to the service attachment: the accepted socket itself, with a PROXY v2 header that says
 //! who called whom and by which PSC connection. So it copies no byte, and holds nothing of a
-//! connection once that is done.
+//! connection once that is done. Where the service attachment is on another host ([`way`]) it
+//! carries the bytes in a tunnel of the crate `hbone`.
 //!
 //! **What a refused client sees.** On Google Cloud its packets are dropped and connecting times
 //! out. Under `netns` isolation so it is here, because the supervisor routes the address of an
@@ -18,6 +19,7 @@
 mod datagrams;
 mod program;
 mod refusal;
+mod rendezvous;
 mod serve;
 mod way;
 

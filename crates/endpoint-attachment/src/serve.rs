@@ -2,11 +2,12 @@
 
 use crate::program::EndpointAttachment;
 use crate::refusal::Refusal;
-use names::Reason;
+use crate::way::Failed;
 use net::splice::reset;
 use proxy_protocol::Header;
 use runtime::{Accepted, Stream, Worker};
 use slice::psc::Endpoint;
+use tokio::net::TcpStream;
 
 pub(crate) async fn serve(worker: &Worker<EndpointAttachment>, accepted: Accepted) {
     let Accepted { key, stream: Stream::Tcp(stream), peer, declared, .. } = accepted else {
@@ -22,32 +23,29 @@ pub(crate) async fn serve(worker: &Worker<EndpointAttachment>, accepted: Accepte
     let endpoint = &served.endpoint;
     let states = worker.program.states();
     let state = states.get(&endpoint.psc_connection_id);
-    let refuse = |reason, state, error| {
-        reset(&stream);
+    let refuse = |stream: &TcpStream, reason, state, error| {
+        reset(stream);
         let refusal = Refusal { served, client, destination, reason, state, error };
         refusal.count();
         refusal.log();
     };
     if let Some(reason) = psc::enter(endpoint, region, state) {
-        return refuse(reason, state, None);
+        return refuse(&stream, reason, state, None);
     }
 
     let header = complete(Header::tcp(client, destination), endpoint, region);
-    let failed = match (header, &endpoint.producer_network) {
+    let sent = match (header, &endpoint.producer_network) {
         (Ok(header), Some(producer)) => {
-            let way = worker.program.way(&worker.local, producer);
-            match way.send(&header, &stream).await {
-                Ok(()) => {
-                    served.new_connections.increment(1);
-                    return;
-                }
-                Err(error) => error.to_string(),
-            }
+            let way = worker.program.way(&worker.local, &snapshot, producer);
+            let opened = || served.new_connections.increment(1);
+            way.send(&header, stream, opened).await
         }
-        (Err(error), _) => error.to_string(),
+        (Err(error), _) => Err((stream, Failed::here(error))),
         (_, None) => return, // refused by psc::enter
     };
-    refuse(Reason::DroppedInsidePscServiceProducer, None, Some(&failed));
+    if let Err((stream, failed)) = sent {
+        refuse(&stream, failed.reason, None, Some(&failed.error));
+    }
 }
 
 /// The header for the service attachment: with the PSC connection, and the client's region where it
@@ -56,10 +54,10 @@ pub(crate) fn complete(
     header: Header,
     endpoint: &Endpoint,
     region: Option<&str>,
-) -> Result<Vec<u8>, proxy_protocol::Error> {
+) -> Result<Header, proxy_protocol::Error> {
     let header = header.with_psc_connection_id(endpoint.psc_connection_id)?;
     match region {
-        Some(region) if region != endpoint.region => header.with_region(region)?.encode(),
-        _ => header.encode(),
+        Some(region) if region != endpoint.region => header.with_region(region),
+        _ => Ok(header),
     }
 }

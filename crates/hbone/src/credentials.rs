@@ -37,6 +37,7 @@ struct Kept {
     seen: Option<[Stamp; 3]>,
     loaded: Option<Arc<Loaded>>,
     error: Option<String>,
+    told: Option<String>,
     number: u64,
 }
 
@@ -94,6 +95,16 @@ impl Credentials {
             (Some(loaded), _) => Ok(Arc::clone(loaded)),
             (None, error) => Err(error.clone().unwrap_or_default()),
         }
+    }
+
+    /// Why the files of now are not in force, if they are not; each fault is told once.
+    pub fn new_fault(&self) -> Option<String> {
+        // Looks at the files; the outcome is kept.
+        let _ = self.current();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = kept.error.clone().filter(|fault| kept.told.as_ref() != Some(fault));
+        kept.told = kept.error.clone();
+        fault
     }
 
     /// Why the files of now are not in force, if they are not.

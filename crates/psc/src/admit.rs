@@ -1,7 +1,7 @@
 //! One new TCP connection: at the endpoint, and at the service attachment.
 
 use crate::connection::Connection;
-use names::Reason;
+use names::{NetworkId, Reason};
 use slice::psc::{Endpoint, Target};
 use slice::{ConnectionState, IpProtocol};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -35,6 +35,12 @@ pub fn enter(
         }
         _ => None,
     }
+}
+
+/// May the endpoint attachment of `network`, on another host, open TCP connections for this
+/// connection? `Some` is why not. A consumer speaks for its own endpoints and for no other's.
+pub fn speak(connection: &Connection, network: &NetworkId) -> Option<Reason> {
+    (connection.consumer_network != *network).then_some(Reason::PeerIdentityMismatch)
 }
 
 /// What the service attachment does with one new TCP connection or UDP mapping.

@@ -23,7 +23,7 @@ mod policy;
 mod propagation;
 mod reconcile;
 
-pub use admit::{Admission, CONNECTIONS_MAX, admit, enter, reach};
+pub use admit::{Admission, CONNECTIONS_MAX, admit, enter, reach, speak};
 pub use connection::{Against, Connection, Evidence, Nat};
 pub use nat::{deleted_in_use, usable_addresses};
 pub use policy::Blocked;

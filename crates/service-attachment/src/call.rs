@@ -2,7 +2,7 @@
 
 use crate::program::ServiceAttachment;
 use crate::record::Record;
-use names::Reason;
+use names::{NetworkId, Reason};
 use net::Caller;
 use proxy_protocol::Header;
 use psc::Admission;
@@ -24,7 +24,14 @@ pub(crate) fn not_understood(what: &'static str, error: &dyn std::fmt::Display) 
 
 /// Serves one call to its end: admission, NAT, the dial, the bytes, the record of it all. `head` is
 /// the PROXY v2 header of the endpoint attachment, and nothing behind it.
-pub(crate) async fn call(worker: &Worker<ServiceAttachment>, head: &[u8], client: impl Caller) {
+///
+/// `speaker` is the consumer network whose program speaks, where that program is on another host.
+pub(crate) async fn call(
+    worker: &Worker<ServiceAttachment>,
+    head: &[u8],
+    speaker: Option<&NetworkId>,
+    client: impl Caller,
+) {
     let client = Waiting(Some(client));
     let call = match Call::read(head) {
         Some((call, length)) if length == head.len() => call,
@@ -39,6 +46,11 @@ pub(crate) async fn call(worker: &Worker<ServiceAttachment>, head: &[u8], client
     drop(snapshot); // not kept for the life of the connection
     let connected = connected.as_deref();
     let mut record = Record::new(call.client, call.destination, call.psc_connection_id, connected);
+    let spoken = connected.zip(speaker);
+    if let Some(reason) = spoken.and_then(|(one, by)| psc::speak(&one.connection, by)) {
+        client.refuse(reason);
+        return record.refused(reason, speaker.map(|by| format!("{by} spoke for it")).as_deref());
+    }
     let Some((connected, attachment)) =
         connected.and_then(|one| Some((one, one.attachment.as_deref()?)))
     else {

@@ -18,6 +18,7 @@ mod datagrams;
 mod history;
 mod program;
 mod record;
+mod remote;
 mod serve;
 
 pub use program::{ServiceAttachment, Snapshot};

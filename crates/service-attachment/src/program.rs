@@ -3,11 +3,13 @@
 use crate::cuts::{Cuts, Places};
 use crate::history::History;
 use crate::record::{self, Meters};
+use crate::remote::{self, Remote};
 use crate::serve::serve;
 use names::SelfLink;
 use psc::Connection;
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Worker};
+use slice::hosts::RemoteConsumers;
 use slice::psc::{IdleTimeouts, ServiceAttachmentSlice, Target};
 use slice::{ConnectionState, Report, Role};
 use std::collections::{HashMap, HashSet};
@@ -21,6 +23,7 @@ pub struct ServiceAttachment {
     history: History,
     /// What was handed over and has not ended, whatever became of it.
     pub(crate) handed_over: Places,
+    pub(crate) remote: Remote,
     kept: Mutex<Kept>,
 }
 
@@ -40,6 +43,7 @@ pub struct Snapshot {
     /// By PSC connection id.
     connections: HashMap<u64, Arc<Connected>>,
     states: Vec<ConnectionState>,
+    remote: RemoteConsumers,
 }
 
 /// A service attachment.
@@ -102,7 +106,9 @@ impl Program for ServiceAttachment {
             Vec::new()
         });
         let kept = Mutex::new(Kept { states, ..Kept::default() });
-        Ok(ServiceAttachment { context, history, handed_over: Places::default(), kept })
+        let remote = Remote::new(&context, network);
+        let handed_over = Places::default();
+        Ok(ServiceAttachment { context, history, handed_over, remote, kept })
     }
 
     fn compile(&self, slice: ServiceAttachmentSlice) -> Result<Snapshot, String> {
@@ -150,7 +156,7 @@ impl Program for ServiceAttachment {
             (id, Arc::new(connected))
         };
         let connections = decided.into_iter().map(connect).collect();
-        Ok(Snapshot { connections, states, attachments })
+        Ok(Snapshot { connections, states, attachments, remote: slice.remote })
     }
 
     fn local(&self) {}
@@ -193,6 +199,11 @@ impl Program for ServiceAttachment {
         }
         kept.meters = meters;
         self.context.report(Report::Connections(snapshot.states.clone()));
+        self.remote.committed(&snapshot.remote);
+    }
+
+    async fn background(worker: Rc<Worker<Self>>) {
+        remote::dial_out(worker).await;
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {

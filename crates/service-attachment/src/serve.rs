@@ -4,11 +4,12 @@
 //! caller's end of the connection ([`net::Caller`]). [`call`] does all the rest; datagrams come over
 //! lanes of their own, see [`datagrams`]. On one machine both
 //! come in one message over the channel, the end being the accepted socket itself; from another
-//! machine they would be the first bytes of a stream, and the stream.
+//! machine they are the first bytes of a stream, and the stream ([`remote`]).
 
 use crate::call::{call, not_understood};
 use crate::datagrams;
 use crate::program::ServiceAttachment;
+use crate::remote;
 use net::splice::reset;
 use net::take_over;
 use runtime::log::{self, Severity, Shown};
@@ -24,12 +25,14 @@ use tokio::sync::mpsc;
 
 /// More sockets than this at once are not taken over. (Connections on the channels themselves are
 /// bounded by the runtime.)
-const HANDED_OVER_MAX: usize = 50_000;
+pub(crate) const HANDED_OVER_MAX: usize = 50_000;
 
 /// Serves one channel to its end, and returns when everything that came over it has ended.
 pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accepted) {
-    let Accepted { stream: Stream::Unix(channel), drain, .. } = accepted else {
-        return; // the only listener of this program is a channel
+    let Accepted { stream, peer, drain, .. } = accepted;
+    let channel = match stream {
+        Stream::Unix(channel) => channel,
+        Stream::Tcp(stream) => return remote::serve(worker, stream, peer, drain).await,
     };
     // Every task holds a sender: the receiver ends when they have all ended.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);
@@ -88,7 +91,7 @@ async fn handed_over(
         return datagrams::serve(worker, socket, drain).await;
     }
     match adopt(socket) {
-        Ok(client) => call(&worker, head, client).await,
+        Ok(client) => call(&worker, head, None, client).await,
         Err(error) => not_understood("socket", &error),
     }
 }
