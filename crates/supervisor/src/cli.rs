@@ -1,9 +1,10 @@
 //! The command line of `postern` (DESIGN.md 4).
 
 use crate::protocol::ExecRequest;
-use crate::{client, doctor, explain, up, workload};
+use crate::{certificate, client, doctor, explain, up, workload};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use names::NetworkId;
+use slice::Role;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,6 +76,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Issue the certificate with which a program speaks to other hosts, by this state directory's CA
+    #[command(
+        after_help = "Example: postern certificate --network PROJECT/NETWORK --program endpoint-attachment --out consumer"
+    )]
+    Certificate(CertificateOptions),
     /// Print the JSON Schema of topology files, for editors
     Schema,
     #[command(hide = true)]
@@ -208,6 +214,35 @@ struct ResolveOptions {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct CertificateOptions {
+    /// The network that it speaks for
+    #[arg(long, value_name = "PROJECT/NETWORK")]
+    network: NetworkId,
+    /// The program
+    #[arg(long, value_enum)]
+    program: Speaker,
+    /// How many hours it is good
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8760))]
+    hours: u32,
+    /// The SPIFFE trust domain; all hosts of a deployment have the same
+    #[arg(long, value_name = "NAME", default_value = hbone::TRUST_DOMAIN)]
+    trust_domain: String,
+    /// A directory for certificate.pem, key.pem and ca.pem; default: where the program looks, in the
+    /// state directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// The programs that speak to other hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Speaker {
+    /// The consumer's end.
+    EndpointAttachment,
+    /// The producer's end.
+    ServiceAttachment,
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("a header is `Name: value`")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
@@ -279,6 +314,15 @@ pub fn main() -> ExitCode {
         ),
         Command::Metrics => client::metrics(&state_dir),
         Command::Doctor { json } => doctor::run(json),
+        Command::Certificate(options) => {
+            let role = match options.program {
+                Speaker::EndpointAttachment => Role::EndpointAttachment,
+                Speaker::ServiceAttachment => Role::ServiceAttachment,
+            };
+            let CertificateOptions { network, hours, trust_domain, out, .. } = options;
+            let request = certificate::Request { network, role, trust_domain, hours, out };
+            certificate::run(&state_dir, &request)
+        }
         Command::Schema => {
             println!("{:#}", topology::json_schema());
             ExitCode::SUCCESS
