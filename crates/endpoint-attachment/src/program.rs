@@ -163,6 +163,8 @@ impl Program for EndpointAttachment {
         if !snapshot.remote.is_empty()
             && let Some(credentials) = self.credentials()
         {
+            // The look alone; nothing is to be done with what is good.
+            let _ = credentials.current();
             rendezvous::tell_fault(&credentials);
         }
     }

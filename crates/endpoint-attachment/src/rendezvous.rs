@@ -12,7 +12,6 @@ pub(crate) const KEY: &str = "rendezvous";
 pub(crate) async fn take_in(worker: &Worker<EndpointAttachment>, accepted: Accepted) {
     let Accepted { stream: Stream::Tcp(stream), peer, .. } = accepted else { return };
     let Some(credentials) = worker.program.credentials() else { return };
-    tell_fault(&credentials);
     let refused = |failure: &Failure| {
         let reason = failure.reason();
         metrics::counter!("postern_refusals_total", "reason" => reason.code()).increment(1);
@@ -22,7 +21,9 @@ pub(crate) async fn take_in(worker: &Worker<EndpointAttachment>, accepted: Accep
             .field("error", Shown(failure))
             .emit();
     };
-    let connection = match worker.program.server.accept(stream, &credentials).await {
+    let accepted = worker.program.server.accept(stream, &credentials).await;
+    tell_fault(&credentials);
+    let connection = match accepted {
         Ok(connection) => connection,
         Err(failure) => return refused(&failure),
     };

@@ -1,5 +1,6 @@
 //! The way from here to a service attachment.
 
+use crate::rendezvous::tell_fault;
 use hbone::{Dialler, Failure, Pool, Terms};
 use names::Reason;
 use net::splice::Side;
@@ -71,6 +72,9 @@ impl Way {
             Way::Dialled(dialler) => dialler.open(header, PATIENCE).await,
             Way::Rendezvous(pool) => pool.open(header, PATIENCE).await,
         };
+        if let Way::Dialled(dialler) = self {
+            tell_fault(dialler.pool().credentials());
+        }
         match tunnel {
             Ok(tunnel) => {
                 opened();

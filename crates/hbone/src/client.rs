@@ -61,6 +61,11 @@ impl Pool {
         Pool(Arc::new(Shared { credentials, connections, changed }))
     }
 
+    /// What is shown to the peer.
+    pub fn credentials(&self) -> &Credentials {
+        &self.0.credentials
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.lock().len()

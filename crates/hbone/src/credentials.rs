@@ -97,17 +97,15 @@ impl Credentials {
         }
     }
 
-    /// Why the files of now are not in force, if they are not; each fault is told once.
+    /// Why the files last looked at are not in force, if they are not; each fault is told once.
     pub fn new_fault(&self) -> Option<String> {
-        // Looks at the files; the outcome is kept.
-        let _ = self.current();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = kept.error.clone().filter(|fault| kept.told.as_ref() != Some(fault));
         kept.told = kept.error.clone();
         fault
     }
 
-    /// Why the files of now are not in force, if they are not.
+    /// Why the files last looked at are not in force, if they are not.
     pub fn fault(&self) -> Option<String> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).error.clone()
     }

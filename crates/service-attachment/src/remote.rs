@@ -37,6 +37,8 @@ impl Remote {
     /// Puts a generation into force.
     pub(crate) fn committed(&self, remote: &RemoteConsumers) {
         if *remote != RemoteConsumers::default() {
+            // The look alone; nothing is to be done with what is good.
+            let _ = self.credentials.current();
             self.tell_fault();
         }
         self.dials.send_if_modified(|dials| {
@@ -64,8 +66,9 @@ pub(crate) async fn serve(
     drain: Drain,
 ) {
     let remote = &worker.program.remote;
+    let accepted = remote.server.accept(stream, &remote.credentials).await;
     remote.tell_fault();
-    match remote.server.accept(stream, &remote.credentials).await {
+    match accepted {
         Ok(connection) => {
             let handler = Rc::clone(&worker);
             let handle = move |incoming| tunnel(Rc::clone(&handler), incoming);
