@@ -109,6 +109,7 @@ impl Snapshot {
 
 impl Program for EndpointAttachment {
     const ROLE: Role = Role::EndpointAttachment;
+    const WATCHES: bool = false;
     type Slice = EndpointAttachmentSlice;
     type Snapshot = Snapshot;
     type Local = Lanes;

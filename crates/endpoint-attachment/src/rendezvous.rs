@@ -4,13 +4,15 @@ use crate::program::EndpointAttachment;
 use hbone::{Credentials, Failure};
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Stream, Worker};
+use tokio::net::TcpStream;
 
 /// The listener's key, as `EndpointAttachmentSlice::listens` gives it.
 pub(crate) const KEY: &str = "rendezvous";
 
 /// Adds a producer's connection to those over which its service attachments are reached.
 pub(crate) async fn take_in(worker: &Worker<EndpointAttachment>, accepted: Accepted) {
-    let Accepted { stream: Stream::Tcp(stream), peer, .. } = accepted else { return };
+    let Accepted { stream: Stream::Unwatched(stream), peer, .. } = accepted else { return };
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let Some(credentials) = worker.program.credentials() else { return };
     let refused = |failure: &Failure| {
         let reason = failure.reason();

@@ -7,10 +7,10 @@ use net::splice::reset;
 use proxy_protocol::Header;
 use runtime::{Accepted, Stream, Worker};
 use slice::psc::Endpoint;
-use tokio::net::TcpStream;
+use std::net::TcpStream;
 
 pub(crate) async fn serve(worker: &Worker<EndpointAttachment>, accepted: Accepted) {
-    let Accepted { key, stream: Stream::Tcp(stream), peer, declared, .. } = accepted else {
+    let Accepted { key, stream: Stream::Unwatched(stream), peer, declared, .. } = accepted else {
         return; // no listener of this program is a channel
     };
     let (Some(client), Some(destination)) = (peer, declared) else { return };

@@ -52,9 +52,9 @@ impl Way {
     pub(crate) async fn send(
         &self,
         header: &Header,
-        client: TcpStream,
+        client: std::net::TcpStream,
         opened: impl FnOnce(),
-    ) -> Result<(), (TcpStream, Failed)> {
+    ) -> Result<(), (std::net::TcpStream, Failed)> {
         let tunnel = match self {
             Way::Local(channel) => {
                 let sent = match header.encode() {
@@ -77,6 +77,8 @@ impl Way {
         }
         match tunnel {
             Ok(tunnel) => {
+                // Now it is read and written here.
+                let Ok(client) = TcpStream::from_std(client) else { return Ok(()) };
                 opened();
                 // Who ends it, and when, is the other side's decision: idle, cut or done.
                 let terms = Terms {

@@ -96,6 +96,7 @@ impl Program for Metadata {
                 let handler = Rc::new(MetadataServer { worker, local, drain });
                 serve(stream, Bytes::new(), info, handler, &options, ending).await;
             }
+            Stream::Unwatched(_) => {} // this program watches its connections
             Stream::Unix(stream) => {
                 debug_assert_eq!(&*key, "tokens");
                 let handler = Rc::new(TokenServer { worker });

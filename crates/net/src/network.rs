@@ -1,12 +1,15 @@
 //! One network's addresses: declared ones on the outside, really bound ones on the inside.
 
+use nix::errno::Errno;
 use slice::Placement;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UdpSocket};
 
 /// Hides the isolation mode: the addresses given to it are always declared ones.
 #[derive(Clone, Debug, Default)]
@@ -122,14 +125,36 @@ impl Network {
     /// # Errors
     /// Those of `bind(2)` and `connect(2)`.
     pub async fn dial(&self, source: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<TcpStream> {
+        let stream = self.call(source, to).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// As [`Network::dial`], with Nagle's algorithm as the kernel has it: on. The first thing that is
+    /// sent never waits for it; [`crate::splice`] turns it off when there is a second.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `connect(2)`.
+    pub async fn call(&self, source: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<TcpStream> {
         let real = self.real(to);
-        let socket = if real.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(real), kind, Some(Protocol::TCP))?;
         if let Some(source) = self.real_source(source) {
             bind_address_no_port(&socket)?;
-            socket.bind(SocketAddrV4::new(source, 0).into())?;
+            socket.bind(&SocketAddrV4::new(source, 0).into())?;
         }
-        socket.set_nodelay(true)?;
-        socket.connect(real).await
+        match socket.connect(&real.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let stream = TcpStream::from_std(socket.into())?;
+        let ready = stream.ready(Interest::WRITABLE.add(Interest::ERROR)).await?;
+        match ready.is_error() || ready.is_write_closed() {
+            true => stream.take_error()?.map_or(Ok(stream), Err),
+            false => Ok(stream),
+        }
     }
 
     /// A datagram socket to a declared address, from a declared source address if one is given and
@@ -187,8 +212,7 @@ impl Network {
 
 /// `IP_BIND_ADDRESS_NO_PORT`: without it `bind` reserves a whole local port, and a NAT address is
 /// used up after 28,000 connections.
-fn bind_address_no_port(socket: &TcpSocket) -> io::Result<()> {
-    debug_assert!(socket.as_raw_fd() >= 0);
+fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
     nix::sys::socket::setsockopt(
         &socket.as_fd(),
         nix::sys::socket::sockopt::IpBindAddressNoPort,

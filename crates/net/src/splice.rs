@@ -78,6 +78,8 @@ pub async fn carry(
 ) -> Carried {
     let mut up = Direction::default();
     let mut down = Direction::default();
+    // The accepted socket has its listener's options: Nagle's algorithm is off.
+    down.prompt = true;
     if let Err(error) = up.begin(first, &client) {
         reset(&client);
         reset(&target);
@@ -154,7 +156,9 @@ impl<'a> Ends<'a> {
         if let Poll::Ready(Err(Fault::To(kind))) = upward {
             down.broken = Some(kind);
         }
+        down.last = matches!(upward, Poll::Ready(Ok(())));
         let downward = down.poll(self.target, self.client, cx);
+        up.last = matches!(downward, Poll::Ready(Ok(())));
         if let Poll::Ready(Err(Fault::To(kind))) = downward {
             up.broken = Some(kind);
         }

@@ -34,6 +34,7 @@ pub(crate) async fn serve(worker: Shared, accepted: Accepted) {
     let stream = match stream {
         Stream::Tcp(stream) => stream,
         Stream::Unix(stream) => return serve_peer(&worker, stream).await,
+        Stream::Unwatched(_) => return, // this program watches its connections
     };
     let Some(_open) = Open::new(&worker.program.streams) else { return };
     let arrived = match stream.peer_addr() {

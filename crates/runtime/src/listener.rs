@@ -44,6 +44,8 @@ pub(crate) fn tcp(address: SocketAddr, free: bool) -> io::Result<OwnedFd> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
     if free && address.is_ipv4() {
         socket.set_freebind_v4(true)?;
     }

@@ -14,6 +14,9 @@ pub trait Program: Sized + Send + Sync + 'static {
     const ROLE: Role;
     /// What the topology says to it.
     type Slice: Slice;
+    /// Does it read and write the connections that it accepts? One that only passes them on gets them
+    /// as [`Stream::Unwatched`]: the reactor never hears of them.
+    const WATCHES: bool = true;
     /// What it compiled from that: immutable, one per generation.
     type Snapshot: Send + Sync + 'static;
     /// What each worker thread keeps for itself.
@@ -74,6 +77,8 @@ pub struct Accepted {
 pub enum Stream {
     /// From a network.
     Tcp(TcpStream),
+    /// From a network too, non-blocking, for a program that does not watch its connections.
+    Unwatched(std::net::TcpStream),
     /// From another program of this machine.
     Unix(UnixStream),
 }

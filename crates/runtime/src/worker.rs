@@ -3,13 +3,19 @@
 
 use crate::{Accepted, Context, Drain, Program, Stream, UdpListener, log};
 use arc_swap::ArcSwap;
+use nix::sys::socket::SockFlag;
 use slice::Workload;
+use socket2::SockRef;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -138,22 +144,47 @@ async fn accept_tcp<P: Program>(
     declared: Option<SocketAddrV4>,
     drain: &Drain,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    // For the reactor one socket is like another: it says when there is something to accept.
+    let listener = UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(listener)))?;
+    let mut drained = pin!(drain.wait());
     loop {
-        let accepted = tokio::select! {
-            () = drain.wait() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                let peer = Some(worker.context.0.network.load().declared(peer));
-                spawn(worker, key, Stream::Tcp(stream), peer, declared, drain);
-            }
-            Err(error) => pause(key, &error).await,
+        tokio::select! {
+            () = &mut drained => return Ok(()),
+            ready = listener.readable() => ready?,
         }
-        room(worker).await;
+        loop {
+            let accepted = listener.try_io(Interest::READABLE, || accept(&listener));
+            let accepted = accepted.and_then(|(stream, peer)| {
+                let stream = match P::WATCHES {
+                    true => Stream::Tcp(TcpStream::from_std(stream)?),
+                    false => Stream::Unwatched(stream),
+                };
+                Ok((stream, peer))
+            });
+            match accepted {
+                Ok((stream, peer)) => {
+                    let peer = Some(worker.context.0.network.load().declared(peer));
+                    spawn(worker, key, stream, peer, declared, drain);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => pause(key, &error).await,
+            }
+            room(worker).await;
+            if drain.is_draining() {
+                return Ok(());
+            }
+            // Those that were accepted have their turn.
+            tokio::task::consume_budget().await;
+        }
     }
+}
+
+/// One `accept4`: the socket is non-blocking, and Nagle's algorithm off as on the listener.
+fn accept(listener: &UdpSocket) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let (socket, peer) = SockRef::from(listener).accept4(flags.bits())?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((socket.into(), peer))
 }
 
 async fn accept_unix<P: Program>(

@@ -74,7 +74,7 @@ pub(crate) async fn call(
     let opening = Duration::from_secs(attachment.idle_timeouts.tcp_transitory.into());
     let dialled = tokio::select! {
         biased;
-        dialled = tokio::time::timeout(opening, network.dial(Some(source), to)) => {
+        dialled = tokio::time::timeout(opening, network.call(Some(source), to)) => {
             dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
         () = cut.wait() => {

@@ -97,9 +97,8 @@ async fn handed_over(
 }
 
 /// A load balancer hands over one end of a pair of Unix stream sockets: what is done to a socket
-/// here (recv, send, splice, shutdown) is the same for both kinds.
+/// here (recv, send, splice, shutdown) is the same for both kinds. Both come non-blocking: that is
+/// a property of what the descriptor stands for, and travels with it.
 fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
-    let socket = std::net::TcpStream::from(socket);
-    socket.set_nonblocking(true)?;
-    TcpStream::from_std(socket)
+    TcpStream::from_std(socket.into())
 }

@@ -179,6 +179,7 @@ async fn attach(
     .map_err(io::Error::other)?;
     let (near, far) = std::os::unix::net::UnixStream::pair()?;
     near.set_nonblocking(true)?;
+    far.set_nonblocking(true)?;
     let lane = lane(worker, producer);
     lane.hand_over(&header, far.as_fd(), PATIENCE)
         .await

@@ -38,6 +38,13 @@ pub(super) struct Direction {
     uncounted: usize,
     held: Held,
     bulk: bool,
+    /// Something was sent to the receiver, after which Nagle's algorithm could hold back the next.
+    sent: bool,
+    /// And so it was turned off.
+    pub(super) prompt: bool,
+    /// The other direction is over: an end of stream is followed by the close of both sockets, which
+    /// says it too.
+    pub(super) last: bool,
     /// The sender is done.
     ended: bool,
     /// The sender's socket is known to be dead: what ends there is not an end of stream. The kernel
@@ -113,8 +120,10 @@ impl Direction {
                 if let Some(kind) = self.broken {
                     return Poll::Ready(Err(Fault::From(kind)));
                 }
-                // An error here is a broken connection, which the other direction reports.
-                let _ = SockRef::from(to).shutdown(Shutdown::Write);
+                if !self.last {
+                    // An error here is a broken connection, which the other direction reports.
+                    let _ = SockRef::from(to).shutdown(Shutdown::Write);
+                }
                 return Poll::Ready(Ok(()));
             }
             let received = if self.bulk {
@@ -130,8 +139,21 @@ impl Direction {
         Poll::Pending
     }
 
+    /// To be called before each write: the first one goes out at once by itself.
+    fn be_prompt(&mut self, to: &TcpStream) {
+        if self.sent && !self.prompt {
+            self.prompt = true;
+            // Other kinds of socket know no delay.
+            let _ = to.set_nodelay(true);
+        }
+        self.sent = true;
+    }
+
     /// Delivers all that is held.
     fn deliver(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !matches!(self.held, Held::Nothing) {
+            self.be_prompt(to);
+        }
         loop {
             match &mut self.held {
                 Held::Nothing => return Poll::Ready(Ok(())),
@@ -185,6 +207,9 @@ impl Direction {
             };
             self.ended = count == 0;
             self.bulk = count == BUFFER_BYTES;
+            if count > 0 {
+                self.be_prompt(to);
+            }
             let mut at = 0;
             while at < count {
                 let rest = &buffer[at..count];
