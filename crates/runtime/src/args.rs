@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Worker threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// How long to wait for what is in flight when told to stop
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) drain_seconds: u16,
     /// The supervisor's channel
     #[arg(long, hide = true)]
     control_fd: Option<RawFd>,

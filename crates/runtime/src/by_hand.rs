@@ -12,6 +12,7 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) fn run<P: Program>(args: Args) -> Result<(), String> {
@@ -23,7 +24,9 @@ pub(crate) fn run<P: Program>(args: Args) -> Result<(), String> {
     keys::make_private(&state_dir)?;
     let network_id = args.network.clone();
     let workers = usize::from(args.workers);
-    let setup = Setup { state_dir: state_dir.clone(), network_id, workers, supervisor: None };
+    let drain = Duration::from_secs(args.drain_seconds.into());
+    let state = state_dir.clone();
+    let setup = Setup { state_dir: state, network_id, workers, drain, supervisor: None };
     let mut running = Running::<P>::new(setup)?;
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()

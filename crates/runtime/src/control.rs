@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// A stopping program waits this long for what is in flight.
+/// A stopping program waits this long for what is in flight, if it is not told otherwise.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How a program is set up, by a supervisor or by hand.
@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) state_dir: PathBuf,
     pub(crate) network_id: Option<NetworkId>,
     pub(crate) workers: usize,
+    /// How long it waits for what is in flight when it stops.
+    pub(crate) drain: Duration,
     pub(crate) supervisor: Option<Supervisor>,
 }
 
@@ -40,6 +42,7 @@ pub(crate) struct Running<P: Program> {
     workers: Vec<mpsc::UnboundedSender<Open>>,
     threads: Vec<std::thread::JoinHandle<io::Result<()>>>,
     pub(crate) listeners: HashMap<String, Serving>,
+    drain: Duration,
 }
 
 /// A listener in force; dropping it drains.
@@ -77,6 +80,7 @@ impl<P: Program> Running<P> {
             workers: Vec::new(),
             threads: Vec::new(),
             listeners: HashMap::new(),
+            drain: setup.drain,
         })
     }
 
@@ -172,7 +176,7 @@ impl<P: Program> Running<P> {
     /// Finishes what is in flight, within bounds.
     pub(crate) fn stop(mut self) {
         self.listeners.clear();
-        let until = Instant::now() + DRAIN_MAX;
+        let until = Instant::now() + self.drain;
         while self.context.0.connections.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -200,7 +204,8 @@ pub(crate) fn supervised<P: Program>(
         .and_then(|link| link.to_string_lossy().parse().ok())
         .unwrap_or_else(std::process::id);
     supervisor.send(&FromProgram::Hello { pid });
-    let setup = Setup { state_dir, network_id, workers, supervisor: Some(supervisor) };
+    let drain = DRAIN_MAX;
+    let setup = Setup { state_dir, network_id, workers, drain, supervisor: Some(supervisor) };
     let mut running = Running::<P>::new(setup)?;
     let mut pending = None;
     while let Some((message, descriptors)) = wire::receive(&channel).map_err(failed)? {

@@ -1,7 +1,7 @@
 //! A program inside a test's own process: a hand-made slice, listeners on free loopback ports, no
 //! supervisor.
 
-use crate::control::{Running, Setup};
+use crate::control::{DRAIN_MAX, Running, Setup};
 use crate::listener::{bind, tcp};
 use crate::{Context, Program};
 use names::NetworkId;
@@ -43,6 +43,7 @@ impl<P: Program> Started<P> {
             state_dir: place.state_dir,
             network_id: place.network,
             workers: place.workers,
+            drain: DRAIN_MAX,
             supervisor: None,
         };
         let running = Some(Running::new(setup)?);

@@ -1,7 +1,8 @@
 //! Automation in Rust: `cargo xtask tidy` guards the direction of dependencies, `cargo xtask fuzz`
 //! runs every fuzz target for a while, `cargo xtask dns-differential` asks a
 //! real NSD and us the same questions, `cargo xtask big-topology` writes a topology of any size,
-//! `cargo xtask reachability` compares what connects with what `explain` says, over random topologies.
+//! `cargo xtask reachability` compares what connects with what `explain` says, over random topologies,
+//! `cargo xtask chaos` lets 100 consumers at once do their worst to Private Service Connect.
 
 mod fuzz;
 mod tidy;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy
+       cargo xtask chaos [SEED]
        cargo xtask dns-differential [SEED]
        cargo xtask reachability [--topologies N] [--seed N]
        cargo xtask fuzz [--seconds N] [TARGET…]
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((command, [])) if command == "tidy" => tidy::run(&root()),
+        Some((command, rest)) if command == "chaos" => chaos(rest),
         Some((command, rest)) if command == "dns-differential" => dns_differential(rest),
         Some((command, rest)) if command == "reachability" => reachability(rest),
         Some((command, rest)) if command == "fuzz" => fuzz::run(&root(), rest),
@@ -39,6 +42,23 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// 100 consumers with 100 connections each and 1 GiB in sum: the sample of the tests, whole.
+fn chaos(arguments: &[String]) -> Result<String, String> {
+    let seed = arguments.first().map_or("1", String::as_str);
+    let status = std::process::Command::new(env!("CARGO"))
+        .args(["test", "-p", "endpoint-attachment", "--test", "chaos"])
+        .current_dir(root())
+        .envs([("POSTERN_CHAOS_CONSUMERS", "100"), ("POSTERN_CHAOS_CONNECTIONS", "100")])
+        .envs([("POSTERN_CHAOS_MIB", "1024"), ("POSTERN_CHAOS_SEED", seed)])
+        .env("POSTERN_TESTS_COMPLETE", "1")
+        .status()
+        .map_err(|error| format!("cargo: {error}"))?;
+    match status.success() {
+        true => Ok(format!("no byte was lost or crossed with seed {seed}, and nothing is left")),
+        false => Err(format!("chaos with seed {seed} found something")),
     }
 }
 
