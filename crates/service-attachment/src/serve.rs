@@ -33,6 +33,7 @@ pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accep
     let channel = match stream {
         Stream::Unix(channel) => channel,
         Stream::Tcp(stream) => return remote::serve(worker, stream, peer, drain).await,
+        Stream::Unwatched(_) => return, // this program watches its connections
     };
     // Every task holds a sender: the receiver ends when they have all ended.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);
