@@ -7,13 +7,17 @@ pub trait Circumstances {
     fn region(&self) -> Option<&str>;
     /// A number from 0 up to 1, 1 excluded; another one for each question.
     fn chance(&self) -> f64;
+    /// Is what happens to most questions wanted, instead of what chance decides for one?
+    fn is_usual(&self) -> bool {
+        false
+    }
     /// Is this target healthy? It is the position in
     /// [`Snapshot::health_checked_targets`](crate::Snapshot::health_checked_targets).
     fn is_healthy(&self, target: usize) -> bool;
 }
 
-/// A client of this region, if it is known, while everything is healthy and chance is low: what
-/// `explain` assumes.
+/// A client of this region, if it is known, while everything is healthy: what `explain` assumes.
+/// Where chance decides, it is what happens to most.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FairWeather<'a> {
     /// The client's region.
@@ -27,6 +31,10 @@ impl Circumstances for FairWeather<'_> {
 
     fn chance(&self) -> f64 {
         0.0
+    }
+
+    fn is_usual(&self) -> bool {
+        true
     }
 
     fn is_healthy(&self, _target: usize) -> bool {

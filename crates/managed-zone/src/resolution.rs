@@ -456,7 +456,9 @@ impl View<'_> {
     fn elsewhere(self, network: u32, name: &Name) -> Vec<Elsewhere> {
         let unseen = self.snapshot.zones.iter().filter_map(|entry| match &entry.place {
             Place::Managed(link, seen_by)
-                if !seen_by.contains(&network) && name.is_within(&entry.dns_name) =>
+                if !seen_by.contains(&network)
+                    && !matches!(entry.contents, Contents::Peering(_))
+                    && name.is_within(&entry.dns_name) =>
             {
                 let id = |index: &u32| self.snapshot.networks[*index as usize].id.clone();
                 Some(Elsewhere {

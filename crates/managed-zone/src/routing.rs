@@ -135,7 +135,8 @@ impl Routing {
                 Some(geo.items.get(item)?.1.pick(now, Choice::Region { item, failed_over }))
             }
             Routing::PrimaryBackup { primary, backup, trickle } => {
-                let trickles = now.chance() < *trickle;
+                let chance = if now.is_usual() { 0.5 } else { now.chance() };
+                let trickles = chance < *trickle;
                 if primary.is_available(now) && !trickles {
                     return Some(primary.pick(now, Choice::Primary));
                 }
@@ -179,6 +180,12 @@ fn weighted(items: &[(f64, Item)], now: &dyn Circumstances) -> Option<(usize, f6
     if sum <= 0.0 {
         weights.fill(1.0);
         sum = weights.len() as f64;
+    }
+    if now.is_usual() {
+        // Of equal ones the first.
+        let most = weights.iter().copied().fold(0.0, f64::max);
+        let at = weights.iter().position(|weight| *weight == most)?;
+        return Some((at, most / sum));
     }
     let mut left = now.chance() * sum;
     let last = weights.iter().rposition(|weight| *weight > 0.0)?;

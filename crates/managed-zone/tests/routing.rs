@@ -203,6 +203,22 @@ fn the_story_tells_all_items_and_the_one_that_was_taken() {
 }
 
 #[test]
+fn what_usually_happens_is_told_where_nobody_draws() {
+    let data = |policy| {
+        let resolution = resolve(&compile("A", policy), RecordType::A, &FairWeather::default());
+        resolution.records[0].data.clone()
+    };
+    let weights =
+        wrr(&[(1.0, &["10.0.0.1"], &[]), (3.0, &["10.0.0.2"], &[]), (2.0, &["10.0.0.3"], &[])]);
+    assert_eq!(data(weights), "10.0.0.2");
+    for (trickle_traffic, expected) in [(0.1, "10.0.0.1"), (0.9, "10.0.0.2")] {
+        let backup = geo(&[("us-east1", &["10.0.0.2"], &[])], false);
+        let policy = PrimaryBackup { primary: vec![target("10.0.0.1")], backup, trickle_traffic };
+        assert_eq!(data(RoutingPolicy::PrimaryBackup(policy)), expected);
+    }
+}
+
+#[test]
 fn in_the_long_run_items_get_their_weight() {
     let snapshot = compile(
         "A",

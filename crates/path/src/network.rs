@@ -143,7 +143,11 @@ impl Walk<'_> {
             None => reason.summary().to_owned(),
         };
         let refusal = Refusal::new(reason, why);
-        Err(self.refuse(shown, refusal, End::Silence(Silence::Unresolved)))
+        let silence = match resolution.name_servers() {
+            Some(_) => Silence::Forwarded,
+            None => Silence::Unresolved,
+        };
+        Err(self.refuse(shown, refusal, End::Silence(silence)))
     }
 
     /// Endpoint → service attachment → the producer's forwarding rule.

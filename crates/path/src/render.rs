@@ -7,7 +7,8 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.question)?;
         writeln!(f)?;
-        let shown = self.steps.iter().filter(|step| step.state != State::Drop);
+        let shown =
+            self.steps.iter().filter(|step| !matches!(step.state, State::Drop | State::Forward));
         let width = shown.clone().map(|step| step.state.code().len()).max().unwrap_or_default();
         for (number, step) in shown.enumerate() {
             let mark = if step.refusal.is_some() { "✗" } else { " " };

@@ -155,6 +155,8 @@ states! {
     Redirect = "REDIRECT";
     /// The end: a program gets the request.
     Deliver = "DELIVER";
+    /// The end: what decides further is not known here.
+    Forward = "FORWARD";
     /// The end: refused.
     Drop = "DROP";
     /// The end: the question cannot be answered.

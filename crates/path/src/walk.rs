@@ -27,6 +27,8 @@ pub(crate) enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
     Unresolved,
+    /// A name server answers that the topology does not know.
+    Forwarded,
     TimesOut,
     TlsFails,
     NoHttp,
@@ -37,6 +39,7 @@ impl Silence {
     pub(crate) const fn words(self) -> &'static str {
         match self {
             Silence::Unresolved => "the name does not resolve",
+            Silence::Forwarded => "it depends on what a name server answers",
             Silence::TimesOut => "connect times out",
             Silence::TlsFails => "the TLS handshake fails",
             Silence::NoHttp => "the connection is closed without an answer",
@@ -180,16 +183,22 @@ fn finish(question: String, walk: Walk<'_>, end: End) -> Explanation {
         }
         End::Silence(silence) => {
             answer.seen = silence.words().to_owned();
-            Reachability::Unreachable
+            match silence {
+                Silence::Forwarded => Reachability::Undetermined,
+                _ => Reachability::Unreachable,
+            }
         }
     };
-    if result == Reachability::Unreachable
+    if result != Reachability::Reachable
         && let Some(Refusal { reason, why, fix }) = refusal
     {
-        steps.push(
-            Step::new(State::Drop, why.clone())
+        let last = match result {
+            Reachability::Undetermined => Step::new(State::Forward, why.clone())
+                .detail("forward", json!({"target": "ANOTHER_PROJECT", "resourceUri": blamed})),
+            _ => Step::new(State::Drop, why.clone())
                 .detail("drop", json!({"cause": reason.code(), "resourceUri": blamed})),
-        );
+        };
+        steps.push(last);
         answer.reason = Some(reason);
         answer.why = Some(why);
         answer.fix = Some(fix);
