@@ -48,7 +48,7 @@ print(code, answers, socket.inet_ntoa(reply[-4:]) if answers and code == 0 else 
 
 #[test]
 fn foreign_programs_get_the_answers_of_policies_zones_and_name_servers() {
-    if !namespaces() || !have(&["python3"]) {
+    if !namespaces() || !have(&["python3", "nft"]) {
         return;
     }
     let up = Up::start(root().join("topology/dns"), &[]);

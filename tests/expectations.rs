@@ -135,6 +135,13 @@ fn vpc_firewall() {
 }
 
 #[test]
+fn dns() {
+    if have(&["curl", "python3", "nft"]) && namespaces() {
+        hold("dns", "netns");
+    }
+}
+
+#[test]
 fn url_map_tour() {
     if have(&["curl", "python3"]) && namespaces() {
         hold("url-map-tour", "netns");
@@ -160,5 +167,12 @@ fn vpc_firewall_in_loopback_isolation() {
 fn vpc_peering_in_loopback_isolation() {
     if have(&["curl", "python3"]) {
         hold("vpc-peering", "loopback");
+    }
+}
+
+#[test]
+fn names_without_privilege() {
+    if have(&["curl"]) {
+        hold("dns", "loopback");
     }
 }
