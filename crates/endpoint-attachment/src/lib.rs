@@ -14,6 +14,9 @@
 //! is done by the kernel before this program is asked, and silence is not to be had any more: the
 //! connection is reset, and the log line has the reason.
 //!
+//! **UDP.** Datagrams go to the service attachment one by one, over a lane of packets, and the answers
+//! come back over it; whoever may not enter hears nothing.
+//!
 //! It knows no target and no NAT address, and never opens a connection into a network.
 
 mod datagrams;
