@@ -99,7 +99,7 @@ async fn serve(worker: &Worker<GoogleFrontEnd>, accepted: Accepted) {
 
 /// The front end behind a listener of `GoogleFrontEndSlice::listens`.
 fn front_end(key: &str) -> Option<FrontEnd> {
-    match key {
+    match key.split(' ').next()? {
         "private" => Some(FrontEnd::Private),
         "restricted" => Some(FrontEnd::Restricted),
         "public" => Some(FrontEnd::Public),

@@ -13,7 +13,7 @@ use crate::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A program's slice.
 pub trait Slice: Clone + Send + Serialize + DeserializeOwned + 'static {
@@ -115,11 +115,18 @@ impl Slice for MetadataSlice {
 }
 
 impl Slice for GoogleFrontEndSlice {
-    /// `private`, `restricted` and `public` on port 443 of the front-end addresses.
+    /// `private`, `restricted` and `public` on port 443 of the front-end addresses: the first two
+    /// are four addresses each, the other three keyed `private ADDRESS` and so on.
     fn listens(&self) -> Vec<Listen> {
-        [("restricted", RESTRICTED_VIP), ("private", PRIVATE_VIP), ("public", PUBLIC_VIP)]
-            .into_iter()
-            .map(|(key, vip)| {
+        let four = |key: &'static str, first: Ipv4Addr| {
+            let all = (0..4).map(move |number| Ipv4Addr::from(u32::from(first) + number));
+            all.map(move |vip| (key, vip, if vip == first { None } else { Some(vip) }))
+        };
+        four("restricted", RESTRICTED_VIP)
+            .chain(four("private", PRIVATE_VIP))
+            .chain([("public", PUBLIC_VIP, None)])
+            .map(|(key, vip, other)| {
+                let key = other.map_or_else(|| key.to_owned(), |vip| format!("{key} {vip}"));
                 listen(key, Bind::Tcp(self.network.clone(), SocketAddrV4::new(vip, 443)))
             })
             .collect()

@@ -388,7 +388,11 @@ fn attach(
     sys::in_network_namespace(leaf, || {
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
         std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
-        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").or(Ok(()))
+        // `ping` without a capability, for every group that this user namespace knows.
+        let own = nix::unistd::getgid();
+        let ranges = ["0 2147483647".to_owned(), format!("{own} {own}")];
+        let file = "/proc/sys/net/ipv4/ping_group_range";
+        ranges.iter().map(|range| std::fs::write(file, range)).find(Result::is_ok).unwrap_or(Ok(()))
     })
 }
 
