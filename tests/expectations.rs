@@ -121,6 +121,13 @@ fn two_producers() {
 }
 
 #[test]
+fn two_hosts_on_one_machine() {
+    if have(&["curl", "python3"]) && namespaces() {
+        hold("two-hosts", "netns");
+    }
+}
+
+#[test]
 fn vpc_peering() {
     if have(&["curl", "python3"]) && namespaces() {
         hold("vpc-peering", "netns");
