@@ -29,6 +29,46 @@ pub fn is_declared(topology: &Topology, network: &NetworkId, address: Ipv4Addr) 
     let rules = &topology.load_balancing.forwarding_rules;
     let networks = topology.networks.iter().filter(|known| known.id == *network);
     rules.iter().any(|rule| rule.network == *network && rule.address == address)
+        || topology
+            .load_balancing
+            .network_rules
+            .iter()
+            .any(|rule| rule.network == *network && rule.address == address)
+        || topology
+            .dns_policies
+            .iter()
+            .flat_map(|policy| &policy.inbound)
+            .any(|entry| entry.network == *network && entry.address == address)
         || topology.endpoints.iter().any(|e| e.network == *network && e.address == address)
         || networks.flat_map(|known| &known.instances).any(|vm| vm.address == address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use names::SelfLink;
+    use slice::dns::{InboundEntry, ServerPolicy};
+
+    #[test]
+    fn an_inbound_entry_is_nobody_elses_address() {
+        let network = NetworkId::new("p", "n");
+        let address = Ipv4Addr::new(10, 0, 0, 5);
+        let entry = InboundEntry {
+            network: network.clone(),
+            subnetwork: SelfLink::new("projects/p/regions/r/subnetworks/s"),
+            region: "r".to_owned(),
+            address,
+        };
+        let policy = ServerPolicy {
+            self_link: SelfLink::new("projects/p/policies/inbound"),
+            networks: vec![network.clone()],
+            alternative_name_servers: Vec::new(),
+            inbound: vec![entry],
+            enable_logging: None,
+        };
+        let topology = Topology { dns_policies: vec![policy], ..Topology::default() };
+        assert!(is_declared(&topology, &network, address));
+        assert!(!is_declared(&topology, &network, Ipv4Addr::new(10, 0, 0, 6)));
+        assert!(!is_declared(&topology, &NetworkId::new("p", "m"), address));
+    }
 }
