@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use runtime::UdpListener;
 use runtime::log::{Severity, entry};
-use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -23,6 +22,8 @@ use tokio::io::Interest;
 const BATCH: usize = 32;
 /// Batches until other tasks of the worker have their turn.
 const BATCHES_PER_TURN: usize = 16;
+/// Answers begin at multiples of this.
+const CACHE_LINE: usize = 64;
 /// Queries are shorter; of a longer one the rest is lost and the message malformed.
 const QUERY_MAX: usize = 1280;
 
@@ -112,15 +113,17 @@ fn failed(listener: &UdpListener, error: &io::Error) {
 /// Room for the datagrams of one system call and their answers.
 struct Batch {
     queries: Box<[[u8; QUERY_MAX]; BATCH]>,
-    answers: Box<[[u8; UDP_SIZE_MAX]; BATCH]>,
+    /// The answers one after the other, each at a cache line of its own: most are short, and those
+    /// of a whole batch then share a page or two.
+    answers: Box<[u8; UDP_SIZE_MAX * BATCH]>,
     receiving: MultiHeaders<SockaddrStorage>,
     sending: MultiHeaders<SockaddrStorage>,
     /// Lengths and senders of what was received.
     lengths: [usize; BATCH],
     senders: [Option<SockaddrStorage>; BATCH],
     received: usize,
-    /// Lengths and receivers of the answers, those from `sent` to `answered` still to be sent.
-    answer_lengths: [usize; BATCH],
+    /// Places and receivers of the answers, those from `sent` to `answered` still to be sent.
+    places: [(usize, usize); BATCH],
     receivers: [Option<SockaddrStorage>; BATCH],
     sent: usize,
     answered: usize,
@@ -130,13 +133,13 @@ impl Batch {
     fn new() -> Self {
         Batch {
             queries: Box::new([[0; QUERY_MAX]; BATCH]),
-            answers: Box::new([[0; UDP_SIZE_MAX]; BATCH]),
+            answers: Box::new([0; UDP_SIZE_MAX * BATCH]),
             receiving: MultiHeaders::preallocate(BATCH, None),
             sending: MultiHeaders::preallocate(BATCH, None),
             lengths: [0; BATCH],
             senders: [None; BATCH],
             received: 0,
-            answer_lengths: [0; BATCH],
+            places: [(0, 0); BATCH],
             receivers: [None; BATCH],
             sent: 0,
             answered: 0,
@@ -164,6 +167,7 @@ impl Batch {
         answering: &mut Answering,
     ) {
         (self.sent, self.answered) = (0, 0);
+        let mut begin = 0;
         let Answering { scratch, meter, log, .. } = answering;
         // Who asks at an inbound entry is outside of every network, and asks as the entry's own.
         let several = snapshot.has_client_views() && &*listener.key == "udp";
@@ -174,7 +178,7 @@ impl Batch {
                 true => snapshot.view_of_client(arrived(&sender)),
                 false => snapshot.own_view(),
             };
-            let answer = &mut self.answers[self.answered];
+            let answer = &mut self.answers[begin..begin + UDP_SIZE_MAX];
             let now = Now::new(worker, snapshot, || declared(listener, &sender));
             let answered = match view.answer(message, Transport::Udp, &now, scratch, answer) {
                 Some(Outcome::Finished(answered)) => answered,
@@ -213,7 +217,9 @@ impl Batch {
                 let workload = worker.workload(exchange.client);
                 (exchange, workload)
             });
-            self.answer_lengths[self.answered] = answered.length;
+            let end = begin + answered.length;
+            self.places[self.answered] = (begin, end);
+            begin = end.next_multiple_of(CACHE_LINE);
             self.receivers[self.answered] = Some(sender);
             self.answered += 1;
         }
@@ -226,7 +232,7 @@ impl Batch {
     /// Sends as many answers as the kernel takes at once.
     fn send(&mut self, socket: &UdpSocket) -> Result<(), Errno> {
         let slices: [_; BATCH] =
-            array::from_fn(|at| [IoSlice::new(&self.answers[at][..self.answer_lengths[at]])]);
+            self.places.map(|(begin, end)| [IoSlice::new(&self.answers[begin..end])]);
         let waiting = self.sent..self.answered;
         let sent = sendmmsg(
             socket.as_raw_fd(),

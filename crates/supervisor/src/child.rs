@@ -89,6 +89,8 @@ pub struct Child {
     pub start_at: Option<Instant>,
     /// The generation that the running process has put into force.
     pub generation: u64,
+    /// The last generation that it was asked to build.
+    pub built: u64,
     back_off: Duration,
     started: Instant,
 }
@@ -132,6 +134,7 @@ impl Child {
             told: Vec::new(),
             start_at: None,
             generation: 0,
+            built: 0,
             back_off: BACK_OFF,
             started: Instant::now(),
         }

@@ -2,7 +2,7 @@
 
 use names::NetworkId;
 use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Placement, RESTRICTED_VIP, Topology};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
@@ -12,6 +12,9 @@ const BLOCKS: u32 = 64;
 const BLOCK: u32 = 1 << 16;
 /// Whoever has this port of a block's first address has the block.
 const CLAIM_PORT: u16 = 61_999;
+/// So many addresses of a NAT subnetwork have a place. They are given out lowest first, so that
+/// an attachment would need as many endpoints before one has none.
+const NAT_ADDRESSES: usize = 1_024;
 /// Ports that may not be bound without privilege are moved up by this much.
 const PORT_SHIFT: u16 = 20_000;
 
@@ -19,11 +22,15 @@ const PORT_SHIFT: u16 = 20_000;
 #[derive(Debug)]
 pub struct Loopback {
     hosts: BTreeMap<NetworkId, HashMap<Ipv4Addr, Ipv4Addr>>,
-    sockets: Vec<Placement>,
+    sockets: HashMap<NetworkId, Vec<Placement>>,
+    known: HashSet<(NetworkId, SocketAddrV4)>,
     /// Placements that the topology itself declares win.
     declared: Vec<Placement>,
     first: u32,
     next: u32,
+    /// Places that became free, the oldest first. They are used when all others are, because some
+    /// program may still know who was there.
+    free: VecDeque<Ipv4Addr>,
     privileged_below: u16,
     _claim: TcpListener,
 }
@@ -48,11 +55,13 @@ impl Loopback {
         })?;
         Ok(Loopback {
             hosts: BTreeMap::new(),
-            sockets: Vec::new(),
+            sockets: HashMap::new(),
+            known: HashSet::new(),
             declared: Vec::new(),
             first,
             // The first address is the claim's.
             next: 1,
+            free: VecDeque::new(),
             privileged_below: limit,
             _claim: claim,
         })
@@ -84,7 +93,7 @@ impl Loopback {
         }
         for attachment in &topology.service_attachments {
             for subnet in &attachment.nat_subnets {
-                let sources = subnet.range.hosts();
+                let sources = subnet.range.hosts().take(NAT_ADDRESSES);
                 wanted.extend(sources.map(|address| (attachment.network.clone(), address)));
             }
         }
@@ -102,14 +111,14 @@ impl Loopback {
         if let Some(actual) = self.hosts.get(network).and_then(|hosts| hosts.get(&address)) {
             return Ok(*actual);
         }
-        if self.next >= BLOCK - 2 {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                "no loopback address is left",
-            ));
-        }
-        let actual = Ipv4Addr::from(self.first + self.next);
-        self.next += 1;
+        let actual = if self.next < BLOCK - 2 {
+            self.next += 1;
+            Ipv4Addr::from(self.first + self.next - 1)
+        } else {
+            let none = "no loopback address is left: a topology has 65,000";
+            let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, none);
+            self.free.pop_front().ok_or_else(none)?
+        };
         self.hosts.entry(network.clone()).or_default().insert(address, actual);
         Ok(actual)
     }
@@ -132,8 +141,15 @@ impl Loopback {
             }
         };
         let placement = Placement { network: network.clone(), declared, actual };
-        if !self.sockets.contains(&placement) {
-            self.sockets.push(placement);
+        match self.known.insert((network.clone(), declared)) {
+            true => self.sockets.entry(network.clone()).or_default().push(placement),
+            // The topology may have placed it elsewhere since then.
+            false => {
+                let of_network = self.sockets.get_mut(network).into_iter().flatten();
+                of_network.filter(|known| known.declared == declared).for_each(|known| {
+                    known.actual = actual;
+                });
+            }
         }
         Ok(actual)
     }
@@ -146,16 +162,16 @@ impl Loopback {
     /// The tables for one network.
     pub fn table(&self, network: &NetworkId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>) {
         let theirs = |placement: &&Placement| placement.network == *network;
-        let sockets = self.sockets.iter().chain(&self.declared).filter(theirs).cloned().collect();
+        let sockets = self.sockets.get(network).into_iter().flatten();
+        let sockets = sockets.chain(self.declared.iter().filter(theirs)).cloned().collect();
         let hosts = self.hosts.get(network).into_iter().flatten();
         (sockets, hosts.map(|(declared, actual)| (*declared, *actual)).collect())
     }
 
     /// An address that a workload no longer has.
     pub fn forget(&mut self, network: &NetworkId, address: Ipv4Addr) {
-        if let Some(hosts) = self.hosts.get_mut(network) {
-            hosts.remove(&address);
-        }
+        let freed = self.hosts.get_mut(network).and_then(|hosts| hosts.remove(&address));
+        self.free.extend(freed);
     }
 
     fn port(&self, declared: u16) -> u16 {
@@ -184,5 +200,16 @@ mod tests {
         assert_eq!(actual, SocketAddr::from((first, 8443)));
         let (sockets, hosts) = loopback.table(&a);
         assert_eq!((sockets.len(), hosts.len()), (1, 1));
+    }
+
+    #[test]
+    fn places_of_workloads_that_have_ended_are_given_out_again() {
+        let mut loopback = Loopback::claim().expect("a free block");
+        let network = NetworkId::new("p", "a");
+        for n in 0..BLOCK * 2 {
+            let address = Ipv4Addr::from(n);
+            loopback.host(&network, address).expect("a place");
+            loopback.forget(&network, address);
+        }
     }
 }

@@ -147,6 +147,8 @@ pub struct ProgramStatus {
     pub restarts: u32,
     /// Generation in force in it.
     pub generation: u64,
+    /// The last generation that was new to it: later ones changed nothing that concerns it.
+    pub built_generation: u64,
     /// What it listens on.
     pub listeners: Vec<ListenerStatus>,
 }

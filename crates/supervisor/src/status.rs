@@ -74,6 +74,7 @@ fn program(child: &Child) -> ProgramStatus {
         pid: child.process.as_ref().and_then(|process| process.host_pid),
         restarts: child.starts.saturating_sub(1),
         generation: child.generation,
+        built_generation: child.built,
         listeners: child.listeners.values().map(listener).collect(),
     }
 }

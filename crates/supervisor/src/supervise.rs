@@ -434,6 +434,7 @@ impl Supervisor {
                     continue;
                 }
                 child.told.clear();
+                child.built = generation;
                 child.slice = change.slice;
                 child.places = change.places;
                 for key in &change.close {

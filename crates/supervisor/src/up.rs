@@ -44,6 +44,9 @@ fn up(args: UpArgs) -> Result<ExitCode, String> {
         ));
     }
     let state_dir = args.state_dir.clone().unwrap_or_else(state_dir::default);
+    // This process waits from here on, with as little memory as it can.
+    drop(loaded);
+    sys::release_free_memory();
     keys::make_private(&state_dir)?;
     let state_dir = absolute(&state_dir)?;
     let lock = state_dir::take(&state_dir)?;

@@ -1,0 +1,137 @@
+//! How many instructions `postern check` takes, counted by Valgrind's callgrind: reading the files,
+//! compiling the world, walking the expectations, cutting every program's slice; at three sizes, for
+//! each unit of 15 networks, 50 service attachments, 250 zones and 5,000 record sets.
+//!
+//! `cargo bench --bench check`; `--growth 1.3` fails where a unit of the largest topology costs more
+//! than that times a unit of the smallest: something has become quadratic. 20 units are the figures
+//! of the README. Without Valgrind nothing is counted, and that is said.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use topology::Loaded;
+use xtask::big_topology::{Size, documents};
+
+const UNITS: [usize; 3] = [1, 5, 20];
+const PHASES: [&str; 4] = ["read", "compile", "expectations", "slices"];
+/// Names the number of units to the run under callgrind.
+const VARIABLE: &str = "POSTERN_BENCH_UNITS";
+
+fn main() {
+    if let Some(units) = std::env::var_os(VARIABLE) {
+        return run(units.to_str().and_then(|text| text.parse().ok()).expect("a number of units"));
+    }
+    let arguments: Vec<String> = std::env::args().collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        // `cargo test --benches`: does it still work?
+        return run(1);
+    }
+    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        println!(
+            "SKIPPED: valgrind is not installed (apt-get install valgrind); nothing is counted"
+        );
+        return;
+    }
+    let at = arguments.iter().position(|argument| argument == "--growth");
+    let most: Option<f64> = at.and_then(|at| arguments.get(at + 1)?.parse().ok());
+    let counts: Vec<Vec<u64>> = UNITS.iter().map(|units| count(*units)).collect();
+    print!("{:<24}", "instructions / unit");
+    UNITS.iter().for_each(|units| print!(" {:>20}", format!("{units} units")));
+    println!();
+    let mut worst: f64 = 0.0;
+    for (row, phase) in PHASES.iter().enumerate() {
+        print!("{phase:<24}");
+        for of_size in &counts {
+            let growth = of_size[row] as f64 / counts[0][row] as f64;
+            worst = worst.max(growth);
+            print!(" {:>20}", format!("{} {growth:.2}x", of_size[row]));
+        }
+        println!();
+    }
+    if most.is_some_and(|most| worst > most) {
+        println!("a unit of the larger topology costs {worst:.2} times one of the smaller");
+        std::process::exit(1);
+    }
+}
+
+/// Instructions of each phase for one unit; callgrind writes a file for each phase.
+fn count(units: usize) -> Vec<u64> {
+    let dir = std::env::temp_dir().join(format!("postern-check-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory for callgrind's files");
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "-q"]);
+    for phase in PHASES {
+        let function = format!("check::{phase}");
+        command.arg(format!("--toggle-collect={function}"));
+        command.arg(format!("--dump-after={function}"));
+    }
+    let status = command
+        .arg(format!("--callgrind-out-file={}", dir.join("out").display()))
+        .arg(std::env::current_exe().expect("this program"))
+        .env(VARIABLE, units.to_string())
+        .status()
+        .expect("valgrind starts");
+    assert!(status.success(), "valgrind: {status}");
+    let counts =
+        (1..=PHASES.len()).map(|n| total(&dir.join(format!("out.{n}"))) / units as u64).collect();
+    std::fs::remove_dir_all(&dir).expect("callgrind's files go");
+    counts
+}
+
+fn total(file: &Path) -> u64 {
+    let text =
+        std::fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
+    total.unwrap_or_else(|| panic!("{} has no total", file.display()))
+}
+
+fn run(units: usize) {
+    let size = Size {
+        networks: 15 * units,
+        attachments: 50 * units,
+        zones: 250 * units,
+        records: 5_000 * units,
+    };
+    let files = documents(size, 1).expect("a size that has a topology").into_iter();
+    let loaded = read(files.map(|(name, text)| (PathBuf::from(name), text)).collect());
+    let topology = loaded.topology.expect("the generated topology is valid");
+    let world = compile(&topology);
+    let results = expectations(&world);
+    assert!(results.iter().all(path::ExpectationResult::holds), "the expectations hold");
+    slices(&topology);
+}
+
+#[inline(never)]
+fn read(files: Vec<(PathBuf, String)>) -> Loaded {
+    topology::load_sources(files, Path::new("/nowhere"))
+}
+
+#[inline(never)]
+fn compile(topology: &slice::Topology) -> path::World {
+    path::World::compile(topology, None).expect("a topology that compiles")
+}
+
+#[inline(never)]
+fn expectations(world: &path::World) -> Vec<path::ExpectationResult> {
+    path::check_expectations(world, &world.topology().expectations, 0)
+}
+
+/// The slices that differ from network to network.
+#[inline(never)]
+fn slices(topology: &slice::Topology) {
+    for (role, network) in topology::programs(topology) {
+        let Some(network) = network else { continue };
+        match role {
+            slice::Role::PrivateDns => drop(black_box(topology::private_dns(topology, &network))),
+            slice::Role::InternalLb => drop(black_box(topology::internal_lb(topology, &network))),
+            slice::Role::ServiceAttachment => {
+                drop(black_box(topology::service_attachment(topology, &network)));
+            }
+            slice::Role::EndpointAttachment => {
+                drop(black_box(topology::endpoint_attachment(topology, &network)));
+            }
+            _ => {}
+        }
+    }
+}
