@@ -89,7 +89,8 @@ async fn handed_over(
     drain: Drain,
 ) {
     if head == net::LANE {
-        return datagrams::serve(worker, socket, drain).await;
+        // Boxed, so that a connection does not have the size of a lane.
+        return Box::pin(datagrams::serve(worker, socket, drain)).await;
     }
     match adopt(socket) {
         Ok(client) => call(&worker, head, None, client).await,
