@@ -24,6 +24,7 @@ mod hash;
 mod health;
 mod meter;
 mod outlier;
+pub mod passthrough;
 mod table;
 mod told;
 

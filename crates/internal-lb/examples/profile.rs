@@ -29,6 +29,7 @@ fn main() {
     let services = || (0..100u8).map(|n| (n, format!("svc-{n}")));
     let service = |name: &str| Route::service(link("backendServices", name));
     let slice = InternalLbSlice {
+        carries_packets: true,
         network: network.clone(),
         load_balancing: LoadBalancing {
             forwarding_rules: vec![ForwardingRule {

@@ -3,6 +3,7 @@
 
 use crate::backends::{Backends, Kept};
 use crate::headers::Ids;
+use crate::l4::Fronts;
 use crate::logging::Logging;
 use http::header::{HeaderName, HeaderValue};
 use http_proxy::ServerOptions;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub(crate) services: Vec<Service>,
     /// Their endpoints.
     pub(crate) backends: Backends,
+    /// Network Load Balancers.
+    pub(crate) network: Fronts,
 }
 
 /// A forwarding rule at work.
@@ -131,7 +134,8 @@ pub fn compile(
     numbers: &mut Numbers,
     kept: &Arc<Kept>,
 ) -> Result<Snapshot, String> {
-    let InternalLbSlice { network, load_balancing } = slice;
+    let network_fronts = Fronts::compile(&slice)?;
+    let InternalLbSlice { network, load_balancing, .. } = slice;
     let url_maps = url_map::Snapshot::compile(&load_balancing)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let backends = Backends::compile(&load_balancing, kept)?;
@@ -151,7 +155,7 @@ pub fn compile(
         .collect::<Result<Vec<_>, _>>()?;
     let places = fronts.iter().enumerate().map(|(n, front)| (front.link.clone(), n)).collect();
     tls.0.retain(|_, config| config.strong_count() > 0);
-    Ok(Snapshot { url_maps, fronts, places, services, backends })
+    Ok(Snapshot { url_maps, fronts, places, services, backends, network: network_fronts })
 }
 
 impl Snapshot {

@@ -28,6 +28,7 @@ mod compile;
 mod decide;
 mod forward;
 mod headers;
+mod l4;
 mod logging;
 mod meters;
 mod mirror;
@@ -50,7 +51,7 @@ use http_proxy::{Pool, PoolOptions};
 use meters::Meters;
 use mirror::Mirrors;
 use runtime::log::{self, Severity};
-use runtime::{Accepted, Context, Program, Worker};
+use runtime::{Accepted, Context, Program, UdpListener, Worker};
 use rustls::ClientConfig;
 use slice::load_balancer::InternalLbSlice;
 use slice::{ConnectionState, Notice, Role};
@@ -75,6 +76,8 @@ pub struct InternalLb {
     kept: Arc<backends::Kept>,
     /// What the service attachments said last of this network's endpoints, by PSC connection id.
     connections: ArcSwap<HashMap<u64, ConnectionState>>,
+    /// Datagram sockets of passthrough rules.
+    served: l4::Served,
     /// Towards backends that speak TLS, by ALPN.
     backend_http1: Arc<ClientConfig>,
     backend_http2: Arc<ClientConfig>,
@@ -104,6 +107,7 @@ impl Program for InternalLb {
             kept: Arc::default(),
             connections: ArcSwap::default(),
             tracing: tracing(),
+            served: l4::Served::default(),
             backend_http1: client("http/1.1")?,
             backend_http2: client("h2")?,
         })
@@ -146,7 +150,15 @@ impl Program for InternalLb {
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
-        serve::serve(worker, accepted).await;
+        let front = worker.snapshot().network.front(&accepted.key).cloned();
+        match front {
+            Some(front) => l4::serve(worker, accepted, front).await,
+            None => serve::serve(worker, accepted).await,
+        }
+    }
+
+    async fn datagrams(worker: Rc<Worker<Self>>, socket: UdpListener) {
+        l4::serve_datagrams(worker, socket).await;
     }
 }
 

@@ -109,7 +109,7 @@ fn admitted(
 }
 
 /// Packets that are dropped answer nothing; neither does this.
-async fn silence(mut stream: TcpStream, drain: Drain) {
+pub async fn silence(mut stream: TcpStream, drain: Drain) {
     let mut nothing = [0; 1024];
     let deaf = async { while matches!(stream.read(&mut nothing).await, Ok(1..)) {} };
     tokio::select! {

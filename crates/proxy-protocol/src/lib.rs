@@ -15,6 +15,8 @@ mod tlv;
 mod v1;
 mod v2;
 
+pub use v1::v1_line;
+
 pub use error::Error;
 pub use tlv::{Tlv, Tlvs};
 

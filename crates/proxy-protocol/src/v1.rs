@@ -35,6 +35,19 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Header, usize)>, Error> {
     Ok(Some((header, end + 2)))
 }
 
+/// The line for a TCP connection over IPv4: what a load balancer with `proxyHeader: PROXY_V1`
+/// sends first.
+pub fn v1_line(source: SocketAddrV4, destination: SocketAddrV4) -> Vec<u8> {
+    format!(
+        "PROXY TCP4 {} {} {} {}\r\n",
+        source.ip(),
+        destination.ip(),
+        source.port(),
+        destination.port()
+    )
+    .into_bytes()
+}
+
 fn parse(line: &str) -> Option<Addresses> {
     let mut words = line.split(' ');
     match words.next()? {

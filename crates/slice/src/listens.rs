@@ -3,7 +3,7 @@
 
 use crate::apigee::ApiProxySlice;
 use crate::dns::PrivateDnsSlice;
-use crate::load_balancer::InternalLbSlice;
+use crate::load_balancer::{InternalLbSlice, RuleProtocol};
 use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
 use crate::{
@@ -57,16 +57,34 @@ impl Slice for ServiceAttachmentSlice {
 }
 
 impl Slice for InternalLbSlice {
-    /// One listener per forwarding rule, keyed by its self link.
+    /// One listener per forwarding rule, keyed by its self link; of a passthrough rule one per port,
+    /// keyed `SELF_LINK:PORT`. (Nobody can listen on all ports: such a rule is silent where the
+    /// program has to carry packets.)
     fn listens(&self) -> Vec<Listen> {
-        self.load_balancing
-            .forwarding_rules
-            .iter()
-            .map(|rule| {
-                let to = SocketAddrV4::new(rule.address, rule.port);
-                listen(rule.self_link.as_str(), Bind::Tcp(rule.network.clone(), to))
-            })
-            .collect()
+        let mut all = Vec::new();
+        for rule in &self.load_balancing.forwarding_rules {
+            let to = SocketAddrV4::new(rule.address, rule.port);
+            all.push(listen(rule.self_link.as_str(), Bind::Tcp(rule.network.clone(), to)));
+        }
+        for rule in &self.load_balancing.network_rules {
+            let passthrough = rule.is_passthrough();
+            if passthrough && !self.carries_packets {
+                continue;
+            }
+            for port in rule.ports.listed().unwrap_or_default() {
+                let to = SocketAddrV4::new(rule.address, port);
+                let (key, network) = match passthrough {
+                    true => (format!("{}:{port}", rule.self_link), rule.network.clone()),
+                    false => (rule.self_link.to_string(), rule.network.clone()),
+                };
+                let bind = match rule.protocol {
+                    RuleProtocol::Udp => Bind::Udp(network, to),
+                    RuleProtocol::Tcp | RuleProtocol::L3Default => Bind::Tcp(network, to),
+                };
+                all.push(listen(key, bind));
+            }
+        }
+        all
     }
 }
 

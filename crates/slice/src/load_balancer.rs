@@ -27,6 +27,10 @@ pub struct InternalLbSlice {
     pub network: NetworkId,
     /// Its forwarding rules and all that they lead to.
     pub load_balancing: LoadBalancing,
+    /// Does the program carry what passthrough load balancers and target instances take? Not where
+    /// the kernel does it (network namespaces).
+    #[serde(default)]
+    pub carries_packets: bool,
 }
 
 /// A closed set of load-balancing resources: every reference leads to a member.

@@ -214,6 +214,8 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
             network_rules,
             passthrough_services,
         },
+        // A program that is started by hand has nobody else who would do it.
+        carries_packets: true,
     }
 }
 

@@ -28,19 +28,15 @@ pub async fn run(worker: Rc<Worker<InternalLb>>) {
     let mut reported = Vec::new();
     loop {
         let mut wanted = HashMap::new();
-        let mut states = Vec::new();
         let (drained, next) = worker.program.kept.drained();
         let snapshot = worker.snapshot();
         if drained {
             snapshot.backends.refresh(&worker.program.kept);
         }
+        let states = snapshot.backends.states();
         for service in snapshot.backends.services() {
             let link = &service.link;
             for endpoint in service.endpoints() {
-                // Of others there is nothing to say.
-                if service.check.is_some() || service.outlier.is_some() {
-                    states.push(state(link, &endpoint, service.check.is_some()));
-                }
                 if let Some(check) = service.check.as_ref().filter(|_| endpoint.is_probed()) {
                     let key = format!("probe {} {check:?}", endpoint.number);
                     wanted.insert(key, Task::Probe(link.clone(), endpoint, Arc::clone(check)));
@@ -83,7 +79,7 @@ pub async fn run(worker: Rc<Worker<InternalLb>>) {
     }
 }
 
-fn state(service: &SelfLink, endpoint: &Endpoint, checked: bool) -> BackendState {
+pub(super) fn state(service: &SelfLink, endpoint: &Endpoint, checked: bool) -> BackendState {
     let checked = checked && endpoint.is_probed();
     let standing = if checked { endpoint.standing() } else { Standing::Healthy };
     BackendState {

@@ -96,6 +96,12 @@ impl Choice {
     }
 }
 
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.endpoint.target.fmt(f)
+    }
+}
+
 impl Drop for Choice {
     fn drop(&mut self) {
         self.endpoint.requests.fetch_sub(1, Ordering::Relaxed);

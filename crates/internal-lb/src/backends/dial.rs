@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -99,6 +99,37 @@ impl Choice {
                     None => secure(worker, endpoint, io).await,
                 }
             }
+        }
+    }
+}
+
+impl Choice {
+    /// A plain connection to the endpoint, from the address of the proxy-only subnet.
+    ///
+    /// # Errors
+    /// See also [`refused`]. Else those of the connect.
+    pub async fn connect(&self, worker: &Rc<Worker<InternalLb>>) -> io::Result<TcpStream> {
+        let endpoint = &self.endpoint;
+        match &endpoint.target {
+            Target::Attachment(to) => {
+                // One end of a Unix pair: what is done to it is the same as with TCP.
+                let pair = attach(worker, endpoint, to).await?.into_std()?;
+                let pair = std::net::TcpStream::from(OwnedFd::from(pair));
+                pair.set_nonblocking(true)?;
+                TcpStream::from_std(pair)
+            }
+            Target::Address(address) | Target::Named(_, address) => {
+                connect(worker, endpoint, *address).await
+            }
+        }
+    }
+
+    /// Comes when the endpoint was removed and has drained; never, where nothing limits that.
+    pub async fn drained(&self) {
+        self.endpoint.removed().await;
+        match self.endpoint.manner.draining {
+            Duration::ZERO => std::future::pending().await,
+            draining => tokio::time::sleep(draining).await,
         }
     }
 }

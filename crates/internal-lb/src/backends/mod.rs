@@ -26,6 +26,7 @@ use ::names::{Reason, SelfLink};
 use balancing::Affinity;
 use http::HeaderMap;
 use service::{Around, Service};
+use slice::BackendState;
 use slice::load_balancer::LoadBalancing;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -51,7 +52,14 @@ impl Backends {
                 .map_err(|error| format!("{}: {error}", service.self_link))
         };
         let services = load_balancing.backend_services.iter().map(compile);
-        Ok(Backends { services: services.collect::<Result<_, _>>()? })
+        let mut services = services.collect::<Result<Vec<_>, _>>()?;
+        // Those of passthrough load balancers are only probed here; they come last.
+        for service in &load_balancing.passthrough_services {
+            let probed = Service::probed(service, &around, kept)
+                .map_err(|error| format!("{}: {error}", service.self_link))?;
+            services.push(probed.map(Arc::new));
+        }
+        Ok(Backends { services })
     }
 
     /// What a request says that the choice of its endpoint depends on. `roll` is the request's
@@ -69,6 +77,18 @@ impl Backends {
     /// There is none, or a circuit breaker is open.
     pub fn pick(&self, asking: &mut Asking) -> Result<Choice, Reason> {
         self.at(asking.service).ok_or(Reason::BackendServiceEmpty)?.pick(asking)
+    }
+
+    /// What is known of the endpoints of services with a health check or outlier detection.
+    pub fn states(&self) -> Vec<BackendState> {
+        let watched = self.services().filter(|one| one.check.is_some() || one.outlier.is_some());
+        watched
+            .flat_map(|service| {
+                let checked = service.check.is_some();
+                let endpoints = service.endpoints().into_iter();
+                endpoints.map(move |one| background::state(&service.link, &one, checked))
+            })
+            .collect()
     }
 
     /// Puts the present addresses and availabilities in force.

@@ -12,12 +12,12 @@ use http_proxy::PoolOptions;
 use names::{Reason, SelfLink};
 use runtime::log::{self, Severity};
 use slice::load_balancer::{
-    Backend, BackendService, CircuitBreakers, Endpoints, HealthCheck, LoadBalancing,
-    LocalityLbPolicy, OutlierDetection, Protocol,
+    Backend, BackendService, CircuitBreakers, Endpoints, HealthCheck, InstanceEndpoints,
+    LoadBalancing, LocalityLbPolicy, OutlierDetection, PassthroughService, Protocol,
 };
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,13 +82,14 @@ impl<'s> Around<'s> {
     pub fn new(all: &'s LoadBalancing) -> Around<'s> {
         let groups = all.network_endpoint_groups.iter();
         let checks = all.health_checks.iter();
-        let sources = all.forwarding_rules.iter();
+        let rules = all.forwarding_rules.iter();
+        let rules = rules.map(|rule| (rule.region.as_str(), rule.proxy_address));
+        let network = all.network_rules.iter();
+        let sources = rules.chain(network.map(|rule| (rule.region.as_str(), rule.proxy_address)));
         Around {
             groups: groups.map(|group| (&group.self_link, &group.endpoints)).collect(),
             checks: checks.map(|one| (&one.self_link, Arc::new(one.clone()))).collect(),
-            sources: sources
-                .filter_map(|rule| Some((rule.region.as_str(), rule.proxy_address?)))
-                .collect(),
+            sources: sources.filter_map(|(region, address)| Some((region, address?))).collect(),
         }
     }
 }
@@ -99,6 +100,34 @@ impl Service {
         service: &BackendService,
         around: &Around<'_>,
         kept: &Arc<Kept>,
+    ) -> Result<Option<Service>, String> {
+        Service::build(service, around, kept, |group| group.sockets(&service.port_name))
+    }
+
+    /// The VMs of a passthrough load balancer, each at the port of its health check: nobody is
+    /// chosen here, they are only probed. None without a health check.
+    pub fn probed(
+        service: &PassthroughService,
+        around: &Around<'_>,
+        kept: &Arc<Kept>,
+    ) -> Result<Option<Service>, String> {
+        let check = service.health_check.as_ref().and_then(|check| around.checks.get(check));
+        let Some(port) = check.and_then(|check| check.port) else { return Ok(None) };
+        let plain = BackendService {
+            protocol: Protocol::Tcp,
+            health_check: service.health_check.clone(),
+            backends: service.backends.iter().map(|one| Backend::new(one.group.clone())).collect(),
+            ..BackendService::new(service.self_link.clone(), service.self_link.clone())
+        };
+        let at = |address: &Ipv4Addr| SocketAddrV4::new(*address, port);
+        Service::build(&plain, around, kept, |group| group.addresses.iter().map(at).collect())
+    }
+
+    fn build(
+        service: &BackendService,
+        around: &Around<'_>,
+        kept: &Arc<Kept>,
+        sockets: impl Fn(&InstanceEndpoints) -> Vec<SocketAddrV4>,
     ) -> Result<Option<Service>, String> {
         let link = &service.self_link;
         let group_of = |backend: &Backend| around.groups.get(&backend.group).copied();
@@ -122,8 +151,7 @@ impl Service {
                 Some(Endpoints::Addresses { endpoints, .. }) => {
                     endpoints.iter().map(|address| endpoint(Target::Address(*address))).collect()
                 }
-                Some(Endpoints::Instances(all)) => all
-                    .sockets(&service.port_name)
+                Some(Endpoints::Instances(all)) => sockets(all)
                     .into_iter()
                     .map(|address| endpoint(Target::Address(address)))
                     .collect(),

@@ -87,6 +87,7 @@ pub fn slice(
         path_matcher: host.replace('.', "-"),
     };
     InternalLbSlice {
+        carries_packets: true,
         network: network(),
         load_balancing: LoadBalancing {
             forwarding_rules: vec![ForwardingRule {

@@ -91,7 +91,7 @@ pub fn merged(cases: &[Case]) -> InternalLbSlice {
             all.network_endpoint_groups.push(group);
         }
     }
-    InternalLbSlice { network: network(), load_balancing: all }
+    InternalLbSlice { network: network(), load_balancing: all, carries_packets: true }
 }
 
 fn rename_services(map: &mut slice::load_balancer::UrlMap, n: usize) {
