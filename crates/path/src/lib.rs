@@ -23,6 +23,7 @@ mod cloud_run;
 mod expectations;
 mod load_balancer;
 mod network;
+mod network_lb;
 mod render;
 mod request;
 mod resolve;

@@ -1,6 +1,7 @@
 //! From the name to the load balancer: DNS, route, PSC endpoint, service attachment.
 
 use crate::caller::Caller;
+use crate::network_lb::Client;
 use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
@@ -72,6 +73,10 @@ impl Walk<'_> {
         }
         match verdict.reach {
             Reach::ForwardingRule { forwarding_rule, network } => {
+                if let Some(rule) = self.world.network_rule(&forwarding_rule) {
+                    let client = Client::Workload(caller.at_the_boundary());
+                    return self.pass(&network, rule, client, asked);
+                }
                 self.balance(&network, &forwarding_rule, &caller.region, asked, verifies)
             }
             Reach::Endpoint { endpoint } => {
@@ -230,7 +235,7 @@ impl Walk<'_> {
                     "nat",
                     json!({
                         "type": "PRIVATE_SERVICE_CONNECT",
-                        "protocol": "TCP",
+                        "protocol": attachment.target.protocol.to_string(),
                         "networkUri": network_uri(&attachment.network),
                         "oldSourceIp": client.map(|address| address.to_string()),
                         "newSourceIp": source.to_string(),
@@ -241,6 +246,9 @@ impl Walk<'_> {
                     }),
                 );
                 self.push(step);
+                if let Some(rule) = world.network_rule(rule) {
+                    return self.pass(&attachment.network, rule, Client::Nat(source), asked);
+                }
                 if attachment.enable_proxy_protocol {
                     return self.misread_proxy_header(attachment, asked);
                 }

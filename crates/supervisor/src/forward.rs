@@ -11,30 +11,203 @@
 //!   attachment that dials from a NAT address) go the same way.
 //! * What no rule takes is dropped: a wrong port of such an address is silent, as there.
 
-use balancing::passthrough::{Forward, slots};
+use crate::namespaces::{local, netlink, route};
+use crate::nft;
+use balancing::passthrough::{Forward, forwards, slots};
+use ipnet::Ipv4Net;
+use names::NetworkId;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::rule::RuleAction;
+use rtnetlink::{Handle, RouteNextHopBuilder};
 use slice::load_balancer::{PacketAffinity, Ports, RuleProtocol};
-use std::collections::BTreeMap;
+use slice::{BackendState, Purpose, Topology};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
+use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
 
 /// One number for all runs: the same packet gets to the same VM after a restart.
 const SEED: &str = "0x706f7374";
 
+/// A rule as the kernel carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    forward: Forward,
+    /// Without global access: ranges of other regions, which get no answer.
+    far: Vec<Ipv4Net>,
+}
+
+/// The passthrough rules of a network under these states.
+pub fn passed(
+    topology: &Topology,
+    network: &NetworkId,
+    states: Option<&[BackendState]>,
+) -> Vec<Passed> {
+    let balancing = &topology.load_balancing;
+    let rules = balancing.network_rules.iter();
+    let rules = rules.filter(|rule| rule.network == *network && rule.is_passthrough());
+    let own = topology.networks.iter().find(|own| own.id == *network);
+    let peers = own.into_iter().flat_map(|own| &own.peerings).filter(|peering| peering.active);
+    let peers: BTreeSet<&NetworkId> = peers.map(|peering| &peering.peer).collect();
+    let near = topology.networks.iter();
+    let near = near.filter(|other| other.id == *network || peers.contains(&other.id));
+    let near: Vec<_> = near.flat_map(|network| &network.subnetworks).collect();
+    // A rule whose backend service is missing was refused with the files.
+    rules
+        .zip(forwards(balancing, network, states))
+        .map(|(rule, forward)| {
+            let global = rule.allow_global_access;
+            let far = near.iter().filter(|subnetwork| {
+                subnetwork.purpose == Purpose::Private
+                    && names::region_admits(&rule.region, global, &subnetwork.region).is_err()
+            });
+            let far: Vec<Ipv4Net> = far.map(|subnetwork| subnetwork.range).collect();
+            Passed { forward, far: Ipv4Net::aggregate(&far) }
+        })
+        .collect()
+}
+
+/// The VMs that run: the router's end of their link, and their namespace.
+pub type Links<'a> = HashMap<Ipv4Addr, (u32, BorrowedFd<'a>)>;
+
+/// What is in force in one router.
+#[derive(Debug, Default)]
+pub struct Forwarding {
+    rules: Vec<Passed>,
+    /// Addresses with the links that their route leads to.
+    routed: BTreeMap<Ipv4Addr, BTreeSet<u32>>,
+    /// Links that have a routing rule and a table.
+    links: BTreeSet<u32>,
+    /// Addresses that a VM has: the VM's link and the address.
+    held: BTreeSet<(u32, Ipv4Addr)>,
+    text: String,
+}
+
+impl Forwarding {
+    /// Is this VM behind one of the rules?
+    pub fn concerns(&self, vm: &Ipv4Addr) -> bool {
+        self.rules.iter().any(|rule| rule.forward.all.contains(vm))
+    }
+
+    /// Brings the kernel to these rules, or with the ones in force to the VMs that run.
+    ///
+    /// # Errors
+    /// Those of netlink and of `nft`.
+    pub fn follow(
+        &mut self,
+        router: BorrowedFd<'_>,
+        rules: Option<Vec<Passed>>,
+        links: &Links<'_>,
+    ) -> io::Result<()> {
+        if let Some(rules) = rules {
+            self.rules = rules;
+        }
+        let mut routes: BTreeMap<Ipv4Addr, BTreeSet<u32>> = BTreeMap::new();
+        let mut held = BTreeSet::new();
+        for Passed { forward, .. } in &self.rules {
+            for vm in &forward.all {
+                let Some((index, namespace)) = links.get(vm) else { continue };
+                routes.entry(forward.address).or_default().insert(*index);
+                if held.insert((*index, forward.address))
+                    && !self.held.contains(&(*index, forward.address))
+                {
+                    let message = local(Ipv4Net::from(forward.address));
+                    netlink(*namespace, async |handle: Handle| {
+                        handle.route().add(message).replace().execute().await
+                    })?;
+                }
+            }
+        }
+        for (index, address) in self.held.difference(&held) {
+            let vm = links.values().find(|(link, _)| link == index);
+            if let Some((_, namespace)) = vm {
+                let message = local(Ipv4Net::from(*address));
+                let delete = async |handle: Handle| handle.route().del(message).execute().await;
+                // It may be gone already, by the VM's own doing.
+                let _ = netlink(*namespace, delete);
+            }
+        }
+        self.held = held;
+        self.route(router, routes)?;
+        let mark = |vm: &Ipv4Addr| links.get(vm).map(|(index, _)| *index);
+        let text = render(&self.rules, mark);
+        if text != self.text && !(self.rules.is_empty() && self.text.is_empty()) {
+            nft::start(router, &text)?.finish()?;
+            self.text = text;
+        }
+        Ok(())
+    }
+
+    /// Routes to addresses, and for each link a table that marked packets are sent to.
+    fn route(
+        &mut self,
+        router: BorrowedFd<'_>,
+        routes: BTreeMap<Ipv4Addr, BTreeSet<u32>>,
+    ) -> io::Result<()> {
+        if self.routed == routes {
+            return Ok(());
+        }
+        let wanted: BTreeSet<u32> = routes.values().flatten().copied().collect();
+        let fresh: Vec<u32> = wanted.difference(&self.links).copied().collect();
+        let gone = self.routed.keys().filter(|address| !routes.contains_key(address));
+        let gone: Vec<_> = gone.map(|address| route((*address).into()).build()).collect();
+        let to = |(address, links): (&Ipv4Addr, &BTreeSet<u32>)| {
+            let hop =
+                |link: &u32| RouteNextHopBuilder::new(AddressFamily::Inet).interface(*link).build();
+            let to = route(Ipv4Net::from(*address)).scope(RouteScope::Link);
+            match links.iter().collect::<Vec<_>>()[..] {
+                [only] => to.output_interface(*only).build(),
+                _ => to.multipath(links.iter().map(hop).collect()).build(),
+            }
+        };
+        let new: Vec<_> = routes.iter().map(to).collect();
+        netlink(router, async |handle: Handle| {
+            for message in gone {
+                // The route of a link goes away with it.
+                let _ = handle.route().del(message).execute().await;
+            }
+            for link in fresh {
+                let table = route(Ipv4Net::default()).table_id(link);
+                let table = table.scope(RouteScope::Link).output_interface(link).build();
+                handle.route().add(table).replace().execute().await?;
+                let rule = handle.rule().add().v4().fw_mark(link).table_id(link);
+                rule.priority(PRIORITY).action(RuleAction::ToTable).execute().await?;
+            }
+            for message in new {
+                handle.route().add(message).replace().execute().await?;
+            }
+            Ok(())
+        })?;
+        self.routed = routes;
+        self.links.extend(wanted);
+        Ok(())
+    }
+}
+
+/// Of the rules that send marked packets to VMs: before the main table.
+const PRIORITY: u32 = 1000;
+
 /// The commands for `nft -f -` that put these into force, in place of what was there before.
 /// `mark` is the number of a VM's link; one that does not run has none, and gets nothing.
-pub fn render(all: &[Forward], mark: impl Fn(&Ipv4Addr) -> Option<u32>) -> String {
+fn render(all: &[Passed], mark: impl Fn(&Ipv4Addr) -> Option<u32>) -> String {
     let mut text = String::from("table ip postern_forward\ndelete table ip postern_forward\n");
     if all.is_empty() {
         return text;
     }
     text.push_str("table ip postern_forward {\n");
     let mut jumps: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
-    for (number, forward) in all.iter().enumerate() {
+    for (number, Passed { forward, far }) in all.iter().enumerate() {
         let jumps = jumps.entry(forward.address).or_default();
         for (protocol, word) in protocols(forward.protocol) {
             let chain = format!("rule{number}_{word}");
             jumps.push(format!("{} goto {chain}", taken(forward, word)));
             let _ = writeln!(text, "chain {chain} {{");
+            if !far.is_empty() {
+                let far: Vec<String> = far.iter().map(Ipv4Net::to_string).collect();
+                let _ = writeln!(text, "ip saddr {{ {} }} drop", far.join(", "));
+            }
             let kept = &forward.kept[usize::from(protocol != Tcp)];
             let marks: Vec<String> =
                 kept.iter().filter_map(&mark).map(|mark| mark.to_string()).collect();
@@ -141,9 +314,10 @@ fn hashed(affinity: PacketAffinity, kind: Kind) -> &'static str {
 mod tests {
     use super::*;
 
-    fn forward(protocol: RuleProtocol, ports: Ports, affinity: PacketAffinity) -> Forward {
+    fn forward(protocol: RuleProtocol, ports: Ports, affinity: PacketAffinity) -> Passed {
         let [a, b] = [11, 12].map(|number| Ipv4Addr::new(10, 0, 0, number));
-        Forward {
+        let far = vec!["10.0.9.0/24".parse().expect("a range")];
+        let forward = Forward {
             address: Ipv4Addr::new(10, 0, 0, 5),
             protocol,
             ports,
@@ -151,7 +325,8 @@ mod tests {
             active: vec![a],
             kept: [vec![a, b], vec![a]],
             all: vec![a, b],
-        }
+        };
+        Passed { forward, far }
     }
 
     #[test]
@@ -163,6 +338,7 @@ mod tests {
             "ct mark { 1011, 1012 } meta mark set ct mark accept",
             "meta mark set jhash ip saddr . ip daddr . meta l4proto . th sport . th dport mod 128 seed 0x706f7374 map { 0 : 1011,",
             "ip daddr 10.0.0.5 tcp dport { 5432, 80 } goto rule0_tcp",
+            "ip saddr { 10.0.9.0/24 } drop",
             "ip daddr 10.0.0.5 drop",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
@@ -170,7 +346,10 @@ mod tests {
         let udp = forward(RuleProtocol::Udp, Ports::Range(5, 9), PacketAffinity::ClientIp);
         let text = render(&[udp], mark);
         assert!(text.contains("udp dport 5-9 goto rule0_udp"), "{text}");
-        assert!(text.contains("ct mark { 1011 } meta") && text.contains("jhash ip saddr . ip daddr mod"));
+        assert!(
+            text.contains("ct mark { 1011 } meta")
+                && text.contains("jhash ip saddr . ip daddr mod")
+        );
         let any = forward(RuleProtocol::L3Default, Ports::All, PacketAffinity::None);
         let text = render(&[any], mark);
         for chain in ["rule0_tcp {", "rule0_udp {", "rule0_other {"] {
@@ -182,7 +361,7 @@ mod tests {
     fn without_a_vm_that_runs_everything_is_dropped() {
         let tcp = forward(RuleProtocol::Tcp, Ports::All, PacketAffinity::None);
         let text = render(&[tcp], |_| None);
-        assert!(text.contains("chain rule0_tcp {\ndrop\n}"), "{text}");
+        assert!(text.contains("} drop\ndrop\n}"), "{text}");
         assert!(!render(&[], |_| None).contains("chain"));
     }
 }

@@ -12,6 +12,7 @@ mod collector;
 mod doctor;
 mod events;
 mod explain;
+mod forward;
 mod gateway;
 mod loopback;
 mod namespaces;

@@ -84,6 +84,10 @@ impl Loopback {
             wanted.push((rule.network.clone(), rule.address));
             wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
         }
+        for rule in &topology.load_balancing.network_rules {
+            wanted.push((rule.network.clone(), rule.address));
+            wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
+        }
         for endpoint in &topology.endpoints {
             wanted.push((endpoint.network.clone(), endpoint.address));
         }

@@ -10,6 +10,7 @@
 //! Everything goes over netlink from a thread that enters the namespace once and for life; nothing
 //! has a name on the host, so nothing is left when the last process is gone.
 
+use crate::forward::{Forwarding, Links, Passed};
 use crate::nft;
 use ipnet::Ipv4Net;
 use names::NetworkId;
@@ -52,6 +53,7 @@ struct Router {
     plan: Plan,
     peers: HashMap<NetworkId, u32>,
     leaves: BTreeMap<Ipv4Addr, Leaf>,
+    forwarding: Forwarding,
 }
 
 /// A workload behind a router.
@@ -61,6 +63,8 @@ struct Leaf {
     index: u32,
     /// The workload as the filter knows it.
     member: Member,
+    /// Its namespace, which gets the addresses of load balancers.
+    namespace: OwnedFd,
 }
 
 impl Namespaces {
@@ -172,21 +176,39 @@ impl Namespaces {
         let source = router.plan.proxy_address.unwrap_or(router.address);
         named(network, attach(router.namespace.as_fd(), leaf.as_fd(), number, address, source))?;
         router.tell(|filter| filter.joins(&member))?;
-        router.leaves.insert(address, Leaf { index, member });
+        let namespace = leaf.try_clone()?;
+        router.leaves.insert(address, Leaf { index, member, namespace });
+        if router.forwarding.concerns(&address) {
+            named(network, router.forward(None))?;
+        }
         Ok(leaf)
     }
 
     /// Takes a leaf's link away; its namespace ends with its last process.
     pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
         let Some(router) = self.routers.get_mut(network) else { return };
-        if let Some(Leaf { index, member }) = router.leaves.remove(&address) {
+        if let Some(Leaf { index, member, .. }) = router.leaves.remove(&address) {
             if let Err(error) = router.tell(|filter| filter.leaves(&member)) {
                 eprintln!("postern: {network}: {error}");
             }
             let delete = async |handle: Handle| handle.link().del(index).execute().await;
             // The kernel may have taken it away already, with the leaf's namespace.
             let _ = netlink(router.namespace.as_fd(), delete);
+            if router.forwarding.concerns(&address)
+                && let Err(error) = router.forward(None)
+            {
+                eprintln!("postern: {network}: {error}");
+            }
         }
+    }
+
+    /// Puts the passthrough rules of a network into force.
+    ///
+    /// # Errors
+    /// Those of netlink and of `nft`, with the network's name.
+    pub fn forward(&mut self, network: &NetworkId, all: Vec<Passed>) -> io::Result<()> {
+        let Some(router) = self.routers.get_mut(network) else { return Ok(()) };
+        named(network, router.forward(Some(all)))
     }
 }
 
@@ -199,7 +221,7 @@ fn named<T>(network: &NetworkId, result: io::Result<T>) -> io::Result<T> {
 }
 
 /// Runs netlink requests inside a namespace.
-fn netlink<T: Send>(
+pub(crate) fn netlink<T: Send>(
     namespace: BorrowedFd<'_>,
     work: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error> + Send,
 ) -> io::Result<T> {
@@ -241,16 +263,23 @@ fn new_router(forwards: bool, address: Ipv4Addr) -> io::Result<Router> {
         set("ipv4/ip_local_port_range", "1025 65535")
     })?;
     let (peers, leaves) = (HashMap::new(), BTreeMap::new());
-    Ok(Router { namespace, address, plan: Plan::default(), peers, leaves })
+    Ok(Router {
+        namespace,
+        address,
+        plan: Plan::default(),
+        peers,
+        leaves,
+        forwarding: Forwarding::default(),
+    })
 }
 
-fn route(to: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
+pub(crate) fn route(to: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
     RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(to.network(), to.prefix_len())
         .table_id(TABLE_MAIN)
 }
 
-fn local(to: Ipv4Net) -> RouteMessage {
+pub(crate) fn local(to: Ipv4Net) -> RouteMessage {
     route(to)
         .kind(RouteType::Local)
         .scope(RouteScope::Host)
@@ -276,6 +305,16 @@ impl Router {
             return Ok(());
         }
         nft::start(self.namespace.as_fd(), &commands)?.finish()
+    }
+
+    /// Puts these passthrough rules, or else those in force, into force for the VMs that run.
+    fn forward(&mut self, all: Option<Vec<Passed>>) -> io::Result<()> {
+        let links: Links<'_> = self
+            .leaves
+            .iter()
+            .map(|(at, leaf)| (*at, (leaf.index, leaf.namespace.as_fd())))
+            .collect();
+        self.forwarding.follow(self.namespace.as_fd(), all, &links)
     }
 
     /// Adds and deletes the routes in which the plans differ.

@@ -12,7 +12,7 @@ pub fn programs(topology: &Topology) -> Vec<ProgramId> {
 }
 
 /// A program's slice as JSON and the sockets that it serves. `northbound` publishes the API proxy's host
-/// elsewhere than the topology says.
+/// elsewhere than the topology says; `forwards`: the kernel carries the packets of passthrough rules.
 ///
 /// # Errors
 /// Keys that cannot be made.
@@ -21,6 +21,7 @@ pub fn cut(
     topology: &Topology,
     store: &keys::Store,
     northbound: Option<SocketAddr>,
+    forwards: bool,
 ) -> Result<(String, Vec<Listen>), String> {
     let outside = crate::surroundings::serverless();
     let network: &NetworkId = id.network.as_ref().unwrap_or(&outside);
@@ -30,6 +31,7 @@ pub fn cut(
         Role::InternalLb => {
             let mut slice = topology::internal_lb(topology, network);
             store.fill_internal_lb(&mut slice)?;
+            slice.carries_packets = !forwards;
             wire(&slice)
         }
         Role::PrivateDns => wire(&topology::private_dns(topology, network)),

@@ -261,6 +261,8 @@ impl Supervisor {
             FromProgram::Report(Report::Backends(states)) => {
                 if let Some(network) = &id.network {
                     self.backends.insert(network.clone(), states);
+                    let network = network.clone();
+                    self.forward(&network);
                 }
             }
             FromProgram::Report(Report::Connections(states)) => {
@@ -507,7 +509,13 @@ impl Supervisor {
             .map(|kept| (&kept.listen.bind, kept))
             .collect();
         for id in slices::programs(topology) {
-            let (slice, wanted) = slices::cut(&id, topology, &self.store, self.options.northbound)?;
+            let (slice, wanted) = slices::cut(
+                &id,
+                topology,
+                &self.store,
+                self.options.northbound,
+                self.surroundings.forwards(),
+            )?;
             let known = self.children.get(&id);
             let is = |key: &str, listen: &Listen| {
                 known
@@ -655,8 +663,19 @@ impl Supervisor {
         if let Err(error) = followed {
             eprintln!("postern: {error}");
         }
+        let networks: Vec<_> = self.topology.networks.iter().map(|own| own.id.clone()).collect();
+        networks.iter().for_each(|network| self.forward(network));
         self.show();
         self.tell_connections();
+    }
+
+    /// Passthrough rules of a network, by the health of their VMs as it is known.
+    fn forward(&mut self, network: &NetworkId) {
+        let states = self.backends.get(network).map(Vec::as_slice);
+        let all = crate::forward::passed(&self.topology, network, states);
+        if let Err(error) = self.surroundings.forward(network, all) {
+            eprintln!("postern: {error}");
+        }
     }
 
     /// Tells those who have endpoints how these stand, if it is not what they were told last.

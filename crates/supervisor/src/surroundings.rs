@@ -2,6 +2,7 @@
 //! 127.0.0.0/8. The one place that knows which.
 
 use crate::child::{Kept, ProgramId};
+use crate::forward::Passed;
 use crate::gateway::{Gateway, Gateways, View};
 use crate::loopback::Loopback;
 use crate::namespaces::Namespaces;
@@ -169,6 +170,25 @@ impl Surroundings {
             }
             Surroundings::Loopback { .. } => Ok(()),
         }
+    }
+
+    /// Puts the passthrough rules of a network into force, where the kernel carries their packets.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forward(&mut self, network: &NetworkId, all: Vec<Passed>) -> Result<(), String> {
+        match self {
+            Surroundings::Namespaces { namespaces, .. } => {
+                namespaces.forward(network, all).map_err(|error| error.to_string())
+            }
+            // `internal-lb` does.
+            Surroundings::Loopback { .. } => Ok(()),
+        }
+    }
+
+    /// Does the kernel carry the packets of passthrough rules?
+    pub fn forwards(&self) -> bool {
+        matches!(self, Surroundings::Namespaces { .. })
     }
 
     /// The namespace in which a program starts.

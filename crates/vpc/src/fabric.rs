@@ -54,6 +54,8 @@ pub(crate) enum Owner {
         ports: Ports,
         region: String,
         global: bool,
+        /// Packets go to a VM as they are; the router itself does not answer.
+        passed: bool,
     },
     Endpoint(Box<psc::Endpoint>),
     /// An inbound entry of the network's resolver.
@@ -112,6 +114,7 @@ impl Fabric {
                 ports: Ports::Listed(vec![rule.port]),
                 region: rule.region.clone(),
                 global: rule.allow_global_access,
+                passed: false,
             };
             if let Some(map) = networks.get_mut(&rule.network) {
                 map.addresses.entry(rule.address).or_default().push(owner);
@@ -124,6 +127,7 @@ impl Fabric {
                 ports: rule.ports.clone(),
                 region: rule.region.clone(),
                 global: rule.allow_global_access,
+                passed: rule.is_passthrough(),
             };
             if let Some(map) = networks.get_mut(&rule.network) {
                 map.addresses.entry(rule.address).or_default().push(owner);

@@ -72,6 +72,8 @@ impl Fabric {
         for (address, owners) in &map.addresses {
             for owner in owners {
                 match owner {
+                    // What is passed on has a route to VMs, which follows their health.
+                    Owner::ForwardingRule { passed: true, .. } => {}
                     Owner::ForwardingRule { .. } => add(host(*address), Target::Local),
                     Owner::Endpoint(endpoint) => {
                         let accepted = accepts(&endpoint.self_link);
@@ -148,7 +150,7 @@ impl Fabric {
         for (address, owners) in &map.addresses {
             for owner in owners {
                 let (sources, protocols, ports) = match owner {
-                    Owner::Workload { .. } => continue,
+                    Owner::Workload { .. } | Owner::ForwardingRule { passed: true, .. } => continue,
                     Owner::Resolver => (vec![everywhere], vec![tcp, udp], vec![(53, 53)]),
                     Owner::ForwardingRule { protocol, ports, region, global, .. } => {
                         let peers = map.active().filter_map(|p| self.networks.get(&p.network));

@@ -463,7 +463,7 @@ impl Owner {
                     ),
                 )),
             },
-            Owner::ForwardingRule { link, protocol: own, ports, region, global } => {
+            Owner::ForwardingRule { link, protocol: own, ports, region, global, .. } => {
                 let taken = packet.ip_protocol().is_some_and(|protocol| own.takes(protocol));
                 if !taken || !ports.contains(port) {
                     return Err(dropped(
