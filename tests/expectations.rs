@@ -36,6 +36,16 @@ fn hold(name: &str, isolation: &str) {
             // Declared VMs do not run there (`postern doctor` says so).
             continue;
         }
+        if let Some(expected) = expectation.connected {
+            let answer = knock(&up, expectation);
+            if answer.is_empty() == expected {
+                failures.push(format!(
+                    "{}: {} ({})\n{answer}",
+                    expectation.at, expectation.description, expectation.url
+                ));
+            }
+            continue;
+        }
         let (status, body) = ask(&up, &northbound, expectation);
         let expected = expectation.status.unwrap_or(0);
         let said = format!("{}: {} ({})", expectation.at, expectation.description, expectation.url);
@@ -50,6 +60,25 @@ fn hold(name: &str, isolation: &str) {
     }
     assert!(failures.is_empty(), "{}\n{}", failures.join("\n"), up.logs());
     assert!(!topology.expectations.is_empty(), "{name} expects nothing");
+}
+
+/// What comes back for a line, over TCP or UDP; nothing, if nobody answers in time.
+fn knock(up: &Up, expectation: &Expectation) -> String {
+    let (scheme, rest) = expectation.url.split_once("://").expect("a scheme");
+    let (host, port) = rest.rsplit_once(':').expect("a port");
+    let kind = if scheme == "udp" { "SOCK_DGRAM" } else { "SOCK_STREAM" };
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.{kind})\ns.settimeout({CONNECT_SECONDS})\ns.connect(('{host}', {port}))\ns.sendall(b'hello\\n')\nprint(s.recv(4096).decode())"
+    );
+    let mut parts = expectation.from.splitn(3, '/');
+    let (project, network) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let network = format!("{project}/{network}");
+    let mut options = vec!["--network", network.as_str()];
+    if let Some(instance) = parts.next() {
+        options.extend(["--instance", instance]);
+    }
+    let output = up.exec(&options, &format!("python3 -c \"{script}\""));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// The status (0: no answer) and the body.
@@ -152,6 +181,13 @@ fn dns() {
 fn url_map_tour() {
     if have(&["curl", "python3"]) && namespaces() {
         hold("url-map-tour", "netns");
+    }
+}
+
+#[test]
+fn psc_l4() {
+    if have(&["python3", "nft"]) && namespaces() {
+        hold("psc-l4", "netns");
     }
 }
 

@@ -87,6 +87,12 @@ fn failures(expectation: &Expectation, explanation: &Explanation) -> Vec<String>
         None => answer.seen.clone(),
     };
     let delivered = explanation.is_delivered();
+    if let Some(connected) = expectation.connected
+        && connected != delivered
+    {
+        let word = if connected { "a connection" } else { "no connection" };
+        failures.push(format!("expected {word}, but it is {because}"));
+    }
     match (expectation.status, answer.status) {
         (expected, status) if expected == status && !delivered => {}
         (Some(expected), status) if delivered => {
@@ -98,6 +104,7 @@ fn failures(expectation: &Expectation, explanation: &Explanation) -> Vec<String>
         (Some(expected), _) => {
             failures.push(format!("expected HTTP {expected}, but it is {because}"));
         }
+        (None, _) if expectation.connected.is_some() => {}
         (None, _) => failures.push(format!("expected no HTTP answer, but it is {because}")),
     }
     if let Some(expected) = &expectation.reason

@@ -212,8 +212,7 @@ impl Walk<'_> {
         let mut step = step;
         step.details.push(connection.evidence.to_string());
         self.push(step);
-        match psc::admit(connection, &attachment.target, slice::IpProtocol::Tcp, asked.port, |_| 0)
-        {
+        match psc::admit(connection, &attachment.target, asked.ip_protocol(), asked.port, |_| 0) {
             Admission::Refused(reason) => {
                 let step = Step::new(
                     State::Nat,

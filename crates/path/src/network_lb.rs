@@ -9,10 +9,9 @@ use balancing::Table;
 use balancing::passthrough::{PoolChoice, pool, slots};
 use names::{NetworkId, Reason, SelfLink};
 use serde_json::json;
-use slice::IpProtocol;
 use slice::load_balancer::{NetworkForwardingRule, NetworkTarget, TargetTcpProxy};
 use std::net::Ipv4Addr;
-use vpc::{Packet, Protocol};
+use vpc::Packet;
 
 /// Who connects to a forwarding rule.
 #[derive(Clone, Copy)]
@@ -55,10 +54,8 @@ impl Walk<'_> {
                 let all = &world.topology().load_balancing;
                 let mut services = all.passthrough_services.iter();
                 let service = services.find(|service| service.self_link == *link);
-                let protocol = asked.protocol();
-                let kind =
-                    if protocol == Protocol::Udp { IpProtocol::Udp } else { IpProtocol::Tcp };
-                let pool = service.map(|one| pool(one, all, world.backend_states(), kind));
+                let protocol = asked.ip_protocol();
+                let pool = service.map(|one| pool(one, all, world.backend_states(), protocol));
                 let shown = |list: &[Ipv4Addr]| {
                     let list: Vec<String> = list.iter().map(ToString::to_string).collect();
                     list.join(", ")

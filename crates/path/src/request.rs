@@ -2,6 +2,7 @@
 
 use crate::caller::From;
 use http::{HeaderName, HeaderValue, Method, Uri};
+use slice::IpProtocol;
 use url_map::Decision;
 use vpc::Protocol;
 
@@ -88,6 +89,14 @@ impl Asked {
             map.append(name, value);
         }
         map
+    }
+
+    /// The same, where it has ports.
+    pub(crate) fn ip_protocol(&self) -> IpProtocol {
+        match self.protocol() {
+            Protocol::Udp => IpProtocol::Udp,
+            _ => IpProtocol::Tcp,
+        }
     }
 
     /// The protocol of its packets.

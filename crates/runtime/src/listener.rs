@@ -3,7 +3,7 @@
 use net::Network;
 use slice::Bind;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -21,9 +21,14 @@ pub fn bind(bind: &Bind, network: &Network, channel: &Path, free: bool) -> io::R
         Bind::Tcp(_, declared) => tcp(network.real(*declared), free),
         Bind::Host(address) => tcp(*address, false),
         Bind::Udp(_, declared) => {
-            let socket = UdpSocket::bind(network.real(*declared))?;
+            let address = network.real(*declared);
+            let domain = socket2::Domain::for_address(address);
+            let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+            if free && address.is_ipv4() {
+                socket.set_freebind_v4(true)?;
+            }
+            socket.bind(&address.into())?;
             // A burst of queries must not be lost while the program is not scheduled.
-            let socket = socket2::Socket::from(socket);
             let _ = socket.set_recv_buffer_size(1 << 20);
             socket.set_nonblocking(true)?;
             Ok(socket.into())

@@ -285,6 +285,9 @@ pub struct Expectation {
     pub reason: Option<String>,
     /// The expected Cloud Run service that answers.
     pub service: Option<String>,
+    /// For `tcp://` and `udp://`: does somebody answer?
+    #[serde(default)]
+    pub connected: Option<bool>,
 }
 
 /// The programs that `up` starts.

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What a VM behind a Network Load Balancer sees, told to whoever asks.
 
-TCP: reads to the first newline, and answers one line: this VM's name, the peer's address, the
-address that was asked for, and all that was read, in hexadecimal (a PROXY header among it).
-UDP: answers every datagram with the same.
+TCP: for every `hello` it answers one line: this VM's name, the peer's address, the address that was
+asked for, and all that was read, in hexadecimal (a PROXY header among it). After `leave` nobody
+listens any more, and what is connected stays: a health check sees the VM fall ill.
+UDP: answers every datagram with the same line.
 """
 import socket
 import sys
@@ -20,13 +21,17 @@ def line(peer, own, read):
 def stream(connection, peer):
     with connection:
         read = b""
-        while not read.endswith(b"\n"):
+        while True:
             more = connection.recv(4096)
             if not more:
-                break
+                return
             read += more
-        if read:
+            if read.endswith(b"leave\n"):
+                listener.shutdown(socket.SHUT_RDWR)
+            elif not read.endswith(b"hello\n"):
+                continue
             connection.sendall(line(peer, connection.getsockname()[0], read))
+            read = b""
 
 
 def datagrams(address):
@@ -42,5 +47,10 @@ for one in BOUND:
     threading.Thread(target=datagrams, args=(one,), daemon=True).start()
 listener = socket.create_server(("0.0.0.0", PORT), backlog=128)
 while True:
-    accepted, other = listener.accept()
+    try:
+        accepted, other = listener.accept()
+    except OSError:
+        break
     threading.Thread(target=stream, args=(accepted, other), daemon=True).start()
+listener.close()
+threading.Event().wait()

@@ -311,6 +311,7 @@ fn expectations_are_held_against_the_static_run() {
         id_token_audience: audience.map(str::to_owned),
         status: Some(200),
         reason: None,
+        connected: None,
         service: None,
     };
     let orders = "https://internal.example.com/orders";

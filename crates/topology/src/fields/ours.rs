@@ -72,6 +72,7 @@ record! {
         opt status: Int<100, 599> = "status";
         opt reason: Text = "reason";
         opt service: Text = "service";
+        opt connected: bool = "connected";
     }
 }
 

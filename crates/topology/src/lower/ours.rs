@@ -116,12 +116,21 @@ impl Lowering<'_> {
                     );
                 }
             }
-            if !raw.url.starts_with("https://") && !raw.url.starts_with("http://") {
+            let bare = raw.url.starts_with("tcp://") || raw.url.starts_with("udp://");
+            if !bare && !raw.url.starts_with("https://") && !raw.url.starts_with("http://") {
                 findings.error(
                     Code::Expectation,
                     raw.url.at,
                     format!("`{}` is no http or https URL", raw.url.value),
-                    "write a URL such as https://internal.example.com/orders",
+                    "write a URL such as https://internal.example.com/orders, or tcp://10.0.0.5:5432",
+                );
+            }
+            if bare != raw.expect.connected.is_some() && !raw.expect.faulty {
+                findings.error(
+                    Code::Expectation,
+                    raw.expect.at,
+                    "`connected` goes with tcp:// and udp://, and these with nothing else",
+                    "write connected: true or false for tcp:// and udp://, and status for HTTP",
                 );
             }
             let account = raw.as_service_account.as_ref().map(|email| {
@@ -148,6 +157,7 @@ impl Lowering<'_> {
             if expected.status.is_none()
                 && expected.reason.is_none()
                 && expected.service.is_none()
+                && expected.connected.is_none()
                 && !expected.faulty
             {
                 findings.error(
@@ -191,6 +201,7 @@ impl Lowering<'_> {
                 status: raw.expect.status.and_then(|status| u16::try_from(status.0).ok()),
                 reason: text(&raw.expect.reason),
                 service: text(&raw.expect.service),
+                connected: raw.expect.connected,
             });
         }
     }

@@ -222,6 +222,21 @@ impl<'m> Lowering<'m> {
             );
         }
         let health_check = self.health_check_of(item, findings);
+        let mut lowered = self.topology.load_balancing.health_checks.iter();
+        let check = lowered.find(|check| Some(&check.self_link) == health_check.as_ref());
+        if let (Some(check), Some(references)) = (check, &raw.health_checks)
+            && check.port.is_none()
+        {
+            findings.error(
+                Code::HealthCheck,
+                references.at,
+                format!(
+                    "`{}` asks the serving port, and a passthrough load balancer has none",
+                    check.self_link.name()
+                ),
+                "write USE_FIXED_PORT with `port` in the health check",
+            );
+        }
         let checks = raw.health_checks.as_ref().is_none_or(|checks| checks.is_empty());
         if health_check.is_none() && checks && !raw.faulty {
             findings.warning(
