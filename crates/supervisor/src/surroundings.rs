@@ -88,14 +88,8 @@ impl Surroundings {
     /// What cannot, with what to do instead.
     pub fn can_run(&self, topology: &Topology) -> Result<(), String> {
         let Surroundings::Namespaces { .. } = self else { return Ok(()) };
-        let mut networks = topology.networks.iter();
-        let filtered =
-            networks.find(|network| !network.firewalls.is_empty() || !network.instances.is_empty());
-        if let (None, Some(network)) = (crate::nft::program(), filtered) {
-            return Err(format!(
-                "{} has firewall rules or instances, whose boundary needs the program nft, which is not installed; install the package nftables, or use --isolation loopback",
-                network.id
-            ));
+        if crate::nft::program().is_none() {
+            self.without_filter(topology)?;
         }
         let outside = topology.services.iter().find_map(|service| match &service.revision.run {
             Run::Url(url) => Some(format!(
@@ -105,6 +99,25 @@ impl Surroundings {
             Run::Command { .. } => None,
         });
         outside.map_or(Ok(()), Err)
+    }
+
+    /// Without `nft` no rule is enforced: what a topology denies in so many words is refused, and
+    /// that everything else is open is said.
+    fn without_filter(&self, topology: &Topology) -> Result<(), String> {
+        const WAY_OUT: &str = "install the package nftables, or use --isolation loopback";
+        let mut rules = topology.networks.iter().flat_map(|network| &network.firewalls);
+        if let Some(rule) = rules.find(|rule| rule.action == slice::vpc::Action::Deny) {
+            return Err(format!(
+                "{}: it denies traffic, and the program nft, which would enforce it, is not installed; {WAY_OUT}",
+                rule.self_link
+            ));
+        }
+        if topology.networks.iter().any(|network| !network.instances.is_empty()) {
+            eprintln!(
+                "postern: warning: the program nft is not installed, so the implied deny of firewall rules is not enforced: workloads reach each other on every port; {WAY_OUT}"
+            );
+        }
+        Ok(())
     }
 
     /// Makes room for a topology: what is new is added, nothing is taken away.
