@@ -61,7 +61,7 @@ pub struct Endpoint {
     /// none without `domainNames` of the service attachment, or with `noAutomateDnsZone`.
     #[serde(default)]
     pub automatic_dns_name: Option<String>,
-    /// What the project is below: `projects/ID`, `projects/NUMBER`, `folders/…`, `organizations/…`,
+    /// What the project is below, itself included: `projects/ID`, `folders/…`, `organizations/…`,
     /// nearest first. An organization policy of the producer names consumers by these.
     #[serde(default)]
     pub ancestry: Vec<String>,

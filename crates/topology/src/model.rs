@@ -3,7 +3,8 @@
 use crate::decode::{Decode, Text};
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::{
-    apigee, backends, cloud_run, dns, firewalls, iam, load_balancing, network, ours, psc, url_maps,
+    apigee, backends, cloud_run, dns, firewalls, hubs, iam, load_balancing, network, org_policy,
+    ours, psc, url_maps,
 };
 use crate::names_rules;
 use crate::reference::{Parts, Place, last_segment, parts};
@@ -49,6 +50,10 @@ pub(crate) trait Resource: Decode {
     fn zone(&self) -> Option<&Text> {
         None
     }
+    /// Is this one global, although most of its kind are regional?
+    fn is_global(&self) -> bool {
+        false
+    }
     /// A reference inside the resource whose project is most likely the resource's own: exports of
     /// managed zones do not say where they belong.
     fn neighbour(&self) -> Option<&Text> {
@@ -89,6 +94,21 @@ macro_rules! resource {
     (@self_link $level:ident) => { fn self_link(&self) -> Option<&Text> { self.self_link.as_ref() } };
     (@region) => { fn region(&self) -> Option<&Text> { self.region.as_ref() } };
     (@zone) => { fn zone(&self) -> Option<&Text> { self.zone.as_ref() } };
+    (@global_address) => {
+        /// One for Google APIs (1.6) is.
+        fn is_global(&self) -> bool {
+            let purpose = self.purpose.as_ref().map(|purpose| purpose.value);
+            purpose == Some(network::AddressPurpose::PrivateServiceConnect)
+                && self.region.is_none()
+        }
+    };
+    (@global_rule) => {
+        /// An endpoint for Google APIs (1.6) is.
+        fn is_global(&self) -> bool {
+            let target = self.target.as_ref().map(|target| target.as_str());
+            matches!(target, Some("all-apis" | "vpc-sc")) && self.region.is_none()
+        }
+    };
     (@neighbour) => {
         fn neighbour(&self) -> Option<&Text> {
             let networks = &self.private_visibility_config.as_ref()?.networks;
@@ -106,9 +126,9 @@ resource!(network::Network, "networks", "a network", Global);
 resource!(network::Subnetwork, "subnetworks", "a subnetwork", Region, region);
 resource!(firewalls::Firewall, "firewalls", "a firewall rule", Global);
 resource!(firewalls::Route, "routes", "a route", Global);
-resource!(network::Address, "addresses", "an address", Region, region);
+resource!(network::Address, "addresses", "an address", Region, region, global_address);
 resource!(network::Instance, "instances", "an instance", ZoneOrRegion, zone);
-resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region);
+resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region, global_rule);
 resource!(psc::ServiceAttachment, "serviceAttachments", "a service attachment", Region, region);
 resource!(url_maps::UrlMap, "urlMaps", "a URL map", Region, region);
 resource!(
@@ -232,6 +252,8 @@ pub(crate) struct ImageItem {
 pub(crate) struct ProjectItem {
     pub(crate) number: Option<(u64, Mark)>,
     pub(crate) region: Option<Arc<str>>,
+    /// `organizations/1` or `folders/2`.
+    pub(crate) parent: Option<Text>,
 }
 
 /// Everything that was read.
@@ -275,6 +297,11 @@ pub(crate) struct Model {
     pub(crate) xpn_hosts: Vec<Scoped<(Mark, Vec<firewalls::XpnResource>)>>,
     pub(crate) iam_policies: Vec<Scoped<iam::IamPolicy>>,
     pub(crate) service_accounts: Vec<Scoped<iam::ServiceAccount>>,
+    /// What each folder is in.
+    pub(crate) folders: HashMap<String, Text>,
+    pub(crate) org_policies: Vec<org_policy::OrgPolicy>,
+    pub(crate) hubs: Vec<Scoped<hubs::Hub>>,
+    pub(crate) spokes: Vec<Scoped<hubs::Spoke>>,
     pub(crate) organizations: Vec<OrganizationItem>,
     pub(crate) images: HashMap<String, ImageItem>,
     pub(crate) placements: Vec<Scoped<ours::Placement>>,
@@ -352,7 +379,7 @@ impl Model {
         let place = match (T::LEVEL, zone, region) {
             (Level::Global, ..) => Place::Global,
             (Level::Project, ..) => Place::Project,
-            _ if own.global => Place::Global,
+            _ if own.global || raw.is_global() => Place::Global,
             (Level::ZoneOrRegion, Some(zone), _) => Place::Zone(zone),
             (_, _, Some(region)) => Place::Region(region),
             _ => {

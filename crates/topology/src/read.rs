@@ -194,6 +194,9 @@ fn projects(pending: &[Pending], model: &mut Model, findings: &mut Findings) -> 
             if let Some(region) = &document.region {
                 project.region.get_or_insert_with(|| region.as_str().into());
             }
+            if let Some(parent) = &document.parent {
+                project.parent = Some(parent.clone());
+            }
             if let Some(At { at, value }) = &document.project_number {
                 let number = value.0.unsigned_abs();
                 match project.number {
@@ -284,6 +287,11 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         services,
         iam_policies,
         service_accounts,
+        parent: _,
+        folders,
+        org_policies,
+        hubs,
+        spokes,
         organizations,
         organization,
         environments,
@@ -351,6 +359,14 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     m.iam_policies.extend(iam_policies.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.service_accounts.extend(service_accounts.into_iter().map(scoped));
+    for folder in folders {
+        m.folders.insert(folder.name.value, folder.parent);
+    }
+    m.org_policies.extend(org_policies);
+    let scoped = |raw| Scoped { scope: scope.clone(), raw };
+    m.hubs.extend(hubs.into_iter().map(scoped));
+    let scoped = |raw| Scoped { scope: scope.clone(), raw };
+    m.spokes.extend(spokes.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.placements.extend(placements.0.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };

@@ -1,7 +1,8 @@
 //! A topology document: a project's resources under the collection names of the REST API.
 
 use super::{
-    apigee, backends, cloud_run, dns, firewalls, iam, load_balancing, network, ours, psc, url_maps,
+    apigee, backends, cloud_run, dns, firewalls, hubs, iam, load_balancing, network, org_policy,
+    ours, psc, url_maps,
 };
 use crate::decode::{At, Decode, Int, Mapping, Text, record};
 use crate::diagnostic::{Code, Findings};
@@ -45,6 +46,11 @@ record! {
         def services: Items<cloud_run::Service> = "services";
         def iam_policies: Vec<iam::IamPolicy> = "iamPolicies";
         def service_accounts: Vec<iam::ServiceAccount> = "serviceAccounts";
+        opt parent: Text = "parent";
+        def folders: Vec<org_policy::Folder> = "folders";
+        def org_policies: Vec<org_policy::OrgPolicy> = "orgPolicies";
+        def hubs: Vec<hubs::Hub> = "hubs";
+        def spokes: Vec<hubs::Spoke> = "spokes";
 
         def organizations: Vec<apigee::Organization> = "organizations";
         opt organization: OrganizationName = "organization";

@@ -1,6 +1,6 @@
 //! Forwarding rules and service attachments (private-connectivity 1.1, 1.6, 2.1).
 
-use crate::decode::{At, Int, Text, TextOrNumber, record, words};
+use crate::decode::{At, Int, Mapping, Text, TextOrNumber, record, words};
 
 words! {
     /// How a forwarding rule is used.
@@ -32,19 +32,22 @@ record! {
         opt subnetwork: Text = "subnetwork";
         opt allow_global_access: bool = "allowGlobalAccess";
         opt allow_psc_global_access: bool = "allowPscGlobalAccess";
+        opt no_automate_dns_zone: bool = "noAutomateDnsZone";
+        def service_directory_registrations: Vec<ServiceDirectoryRegistration> = "serviceDirectoryRegistrations";
+        opt id: TextOrNumber = "id";
         opt backend_service: Text = "backendService";
     }
     descriptive ["description", "labels", "networkTier"]
     not_yet [
         // Makes an internal DNS name.
         "serviceLabel",
-        "noAutomateDnsZone", "isMirroringCollector" ("false"), "sourceIpRanges",
+        "isMirroringCollector" ("false"), "sourceIpRanges",
         "ipVersion" ("IPV4", "UNSPECIFIED_VERSION"), "metadataFilters", "allowPscPacketInjection" ("false"),
         "ipCollection", "externalManagedBackendBucketMigrationState", "externalManagedBackendBucketMigrationTestingPercentage"
     ]
     output_only [
-        "id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "labelFingerprint", "pscConnectionId",
-        "pscConnectionStatus", "serviceName", "serviceDirectoryRegistrations", "baseForwardingRule"
+        "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "labelFingerprint", "pscConnectionId",
+        "pscConnectionStatus", "serviceName", "baseForwardingRule"
     ]
 }
 
@@ -70,13 +73,38 @@ record! {
         req nat_subnets: At<Vec<Text>> = "natSubnets";
         opt enable_proxy_protocol: At<bool> = "enableProxyProtocol";
         opt reconcile_connections: bool = "reconcileConnections";
+        opt nat_ips_per_endpoint: Int<1, 64> = "natIpsPerEndpoint";
+        opt propagated_connection_limit: Int<0, 4294967295> = "propagatedConnectionLimit";
+        opt domain_names: At<Vec<Text>> = "domainNames";
+        opt description: Text = "description";
+        def metadata: Mapping<Text> = "metadata";
+        opt postern: ServiceAttachmentPostern = "postern";
     }
-    descriptive ["description", "metadata"]
-    not_yet ["natIpsPerEndpoint" ("1"), "domainNames", "propagatedConnectionLimit" ("0", "250"), "tunnelingConfig"]
+    refused ["tunnelingConfig": "packets would go to the target without the tunnel that it expects"]
     output_only [
         "id", "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "connectedEndpoints",
         "pscServiceAttachmentId"
     ]
+}
+
+record! {
+    /// Ours: when idle connections end, in seconds. The product's timers are fixed (1.4); the names
+    /// are those that Cloud NAT has for the same timers.
+    ServiceAttachmentPostern {
+        opt tcp_established: Int<1, 604800> = "tcpEstablishedIdleTimeoutSec";
+        opt tcp_transitory: Int<1, 604800> = "tcpTransitoryIdleTimeoutSec";
+        opt udp: Int<1, 604800> = "udpIdleTimeoutSec";
+    }
+}
+
+record! {
+    /// Where the endpoint is registered in Service Directory, which is not simulated: what comes of
+    /// it, names in the DNS, the endpoint gets without it (1.6).
+    ServiceDirectoryRegistration {
+        opt namespace: Text = "namespace";
+        opt service: Text = "service";
+        opt service_directory_region: Text = "serviceDirectoryRegion";
+    }
 }
 
 record! {

@@ -362,6 +362,10 @@ fn reserve<'m>(
     findings: &mut Findings,
 ) {
     let raw = &item.raw;
+    let purpose = raw.purpose.as_ref().map(|purpose| purpose.value);
+    if purpose == Some(AddressPurpose::PrivateServiceConnect) {
+        return; // in no subnetwork: an endpoint for Google APIs takes it (1.6)
+    }
     if !is_internal(item) {
         findings.warning(
             Code::NotYetHonoured,

@@ -244,6 +244,7 @@ impl Lowering<'_> {
             address,
             target: &attachment.service_attachment,
             allow_psc_global_access: false,
+            automate_dns: false,
             at: attachment.at,
         };
         self.endpoint(new, findings);

@@ -270,6 +270,7 @@ impl Lowering<'_> {
                     target,
                     scope: item.scope(),
                     allow_psc_global_access: false,
+                    automate_dns: false,
                     at: raw.at,
                 },
                 findings,

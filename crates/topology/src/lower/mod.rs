@@ -7,13 +7,16 @@ mod apigee;
 mod backends;
 mod balancing;
 mod certificates;
+mod consumer_policy;
 mod containers;
 mod dns;
 pub(crate) mod fabric;
 mod firewalls;
+mod google_apis;
 mod groups;
 mod health_checks;
 mod hosts;
+mod hubs;
 mod iam;
 mod network_rules;
 mod ours;
@@ -61,6 +64,7 @@ pub(crate) struct Lowering<'m> {
     near_projects: RefCell<HashMap<String, Option<String>>>,
     /// Service accounts by email, in the order in which they were met.
     accounts: BTreeMap<String, slice::run::ServiceAccount>,
+    consumer_policies: consumer_policy::Policies<'m>,
 }
 
 /// Validates everything and builds the topology; it is to be used only if no error was found.
@@ -74,19 +78,20 @@ pub(crate) fn lower(
     let (rules, idle_rules) = rules::sort(model, findings);
     let with_address: Vec<_> = rules
         .iter()
-        .map(|rule| match rule {
+        .filter_map(|rule| match rule {
             Rule::LoadBalancer { item, port, .. } => {
-                (*item, Some(vec![(slice::IpProtocol::Tcp, *port)]))
+                Some((*item, Some(vec![(slice::IpProtocol::Tcp, *port)])))
             }
-            Rule::Network(rule) => (rule.item, rule.claims()),
-            Rule::Endpoint { item, .. } => (*item, None),
+            Rule::Network(rule) => Some((rule.item, rule.claims())),
+            Rule::Endpoint { item, .. } => Some((*item, None)),
+            Rule::GoogleApis { .. } => None,
         })
         .collect();
     let endpoint_rules = rules
         .iter()
         .filter_map(|rule| match rule {
             Rule::Endpoint { item, .. } => Some(item.link.clone()),
-            Rule::LoadBalancer { .. } | Rule::Network(_) => None,
+            Rule::LoadBalancer { .. } | Rule::Network(_) | Rule::GoogleApis { .. } => None,
         })
         .collect();
     let addresses = addresses::place(model, &mut fabric, &with_address, findings);
@@ -107,6 +112,7 @@ pub(crate) fn lower(
         attachment_index: HashMap::new(),
         near_projects: RefCell::default(),
         accounts: BTreeMap::new(),
+        consumer_policies: consumer_policy::policies(model, findings),
     };
     lowering.projects();
     lowering.service_accounts(findings);
@@ -127,6 +133,8 @@ pub(crate) fn lower(
     lowering.services(findings);
     lowering.iam_policies(findings);
     lowering.organizations(&mut bound, bundle_exists, findings);
+    lowering.google_apis_endpoints(&rules, findings);
+    lowering.propagate(findings);
     lowering.response_policies(findings);
     lowering.server_policies(findings);
     lowering.automatic_zones(&mut bound, findings);

@@ -3,7 +3,7 @@
 use super::Lowering;
 use super::fabric::network_id;
 use super::rules::Rule;
-use crate::decode::Text;
+use crate::decode::{Int, Text};
 use crate::derive;
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::psc::{ConnectionPreference, ConsumerAccept, ServiceAttachment};
@@ -18,6 +18,8 @@ use std::net::Ipv4Addr;
 /// Most entries of the accept and of the reject list (1.1).
 const ACCEPT_MAX: usize = 5000;
 const REJECT_MAX: usize = 64;
+/// Most NAT subnetworks of an attachment (1.1, (unconfirmed)).
+const NAT_SUBNETS_MAX: usize = 10;
 
 impl Lowering<'_> {
     /// All service attachments.
@@ -53,6 +55,18 @@ impl Lowering<'_> {
                 "add a subnetwork with purpose PRIVATE_SERVICE_CONNECT",
             );
         }
+        if raw.nat_subnets.len() > NAT_SUBNETS_MAX && !self.model.limits_lifted {
+            findings.error(
+                Code::ListTooLong,
+                raw.nat_subnets.at,
+                format!(
+                    "`natSubnets` has {} entries; at most {NAT_SUBNETS_MAX} are taken",
+                    raw.nat_subnets.len()
+                ),
+                "use fewer and larger subnetworks",
+            );
+        }
+        let domain_names = domain_names(raw, findings);
         for reference in raw.nat_subnets.iter() {
             let network = target.as_ref().map(|(network, _)| network);
             nat_subnets.extend(self.nat_subnet(item, reference, network, owners, findings));
@@ -87,13 +101,18 @@ impl Lowering<'_> {
             nat_subnets,
             enable_proxy_protocol: raw.enable_proxy_protocol.as_ref().is_some_and(|e| e.value),
             reconcile_connections: raw.reconcile_connections.unwrap_or(false),
-            nat_ips_per_endpoint: 1,
-            propagated_connection_limit: 250,
-            domain_names: Vec::new(),
-            description: None,
-            metadata: Default::default(),
-            idle_timeouts: psc::IdleTimeouts::default(),
-            consumer_policy: None,
+            nat_ips_per_endpoint: number(raw.nat_ips_per_endpoint.as_ref(), 1),
+            propagated_connection_limit: number(raw.propagated_connection_limit.as_ref(), 250),
+            domain_names,
+            description: raw.description.as_ref().map(|text| text.value.clone()),
+            metadata: raw
+                .metadata
+                .0
+                .iter()
+                .map(|(key, value)| (key.value.clone(), value.value.clone()))
+                .collect(),
+            idle_timeouts: idle_timeouts(raw),
+            consumer_policy: self.consumer_policy(&item.project),
         })
     }
 
@@ -364,6 +383,17 @@ impl Lowering<'_> {
         if let Ok(item) = self.model.seek(rules, text, scope) {
             return item.link.clone();
         }
+        // The product's own form names the endpoint by its id (1.1).
+        let parts = parts(text).unwrap_or_default();
+        let project = parts.project.map(|project| self.model.project_id(project));
+        let by_id = rules.items.iter().find(|item| {
+            item.raw.id.as_ref().is_some_and(|id| id.0 == parts.name)
+                && project.as_ref().is_none_or(|project| item.project == *project)
+                && parts.region.is_none_or(|region| item.region() == region)
+        });
+        if let Some(item) = by_id {
+            return item.link.clone();
+        }
         let path = text.find("projects/").or_else(|| text.find("organizations/"));
         SelfLink::new(path.map_or(text, |start| &text[start..]))
     }
@@ -394,6 +424,19 @@ impl Lowering<'_> {
         for rule in rules {
             let Rule::Endpoint { item, target } = rule else { continue };
             let Some(placed) = self.addresses.placed.get(&item.link).cloned() else { continue };
+            for registration in &item.raw.service_directory_registrations {
+                let own = |text: &Option<Text>| {
+                    text.as_ref().is_some_and(|text| text.as_str() != "goog-psc-default")
+                };
+                if own(&registration.namespace) || own(&registration.service) {
+                    findings.warning(
+                        Code::NotYetHonoured,
+                        registration.at,
+                        "Service Directory is not simulated; nobody can look the endpoint up there",
+                        "remove it to silence this warning",
+                    );
+                }
+            }
             let endpoint = NewEndpoint {
                 self_link: item.link.clone(),
                 kind: psc::EndpointKind::ForwardingRule,
@@ -404,6 +447,7 @@ impl Lowering<'_> {
                 target,
                 scope: item.scope(),
                 allow_psc_global_access: item.raw.allow_psc_global_access.unwrap_or(false),
+                automate_dns: item.raw.no_automate_dns_zone != Some(true),
                 at: item.raw.at,
             };
             self.endpoint(endpoint, findings);
@@ -454,9 +498,15 @@ impl Lowering<'_> {
             }
         }
         let id = derive::psc_connection_id(&new.network, new.address);
+        // (unconfirmed): the form of the name (1.6).
+        let domain = published.and_then(|published| published.domain_names.first());
+        let automatic_dns_name = domain
+            .filter(|_| new.automate_dns)
+            .map(|domain| format!("{}.{domain}", new.self_link.name()));
         let endpoint = psc::Endpoint {
             self_link: new.self_link,
             kind: new.kind,
+            ancestry: self.ancestry(&new.project),
             project_number: model.project_number(&new.project),
             project: new.project,
             network: new.network,
@@ -471,8 +521,7 @@ impl Lowering<'_> {
             allow_psc_global_access: new.allow_psc_global_access,
             producer_allows_global_access: published
                 .is_none_or(|published| published.target.allow_global_access),
-            automatic_dns_name: None,
-            ancestry: Vec::new(),
+            automatic_dns_name,
             propagated_from: None,
         };
         self.endpoints.push((new.at, endpoint));
@@ -490,7 +539,51 @@ pub(crate) struct NewEndpoint<'t> {
     pub(crate) target: &'t Text,
     pub(crate) scope: Scope,
     pub(crate) allow_psc_global_access: bool,
+    /// Does it get a name in the DNS by itself, if the service has a domain?
+    pub(crate) automate_dns: bool,
     pub(crate) at: Mark,
+}
+
+/// At most one domain, with its trailing dot (1.1).
+fn domain_names(raw: &ServiceAttachment, findings: &mut Findings) -> Vec<String> {
+    let Some(names) = &raw.domain_names else { return Vec::new() };
+    if names.len() > 1 {
+        findings.error(
+            Code::ListTooLong,
+            names.at,
+            format!("`domainNames` has {} entries; at most one is taken", names.len()),
+            "keep one",
+        );
+    }
+    let mut all = Vec::new();
+    for name in &names.value {
+        match name.strip_suffix('.') {
+            Some(bare) if crate::names_rules::is_hostname(bare) => {
+                all.push(name.to_ascii_lowercase());
+            }
+            _ => findings.error(
+                Code::DnsName,
+                name.at,
+                format!("`{}` is no domain name with a trailing dot", name.value),
+                "write a name such as europe-west1.p.example.com.",
+            ),
+        }
+    }
+    all
+}
+
+fn number<const LOW: i64, const HIGH: i64>(value: Option<&Int<LOW, HIGH>>, default: u32) -> u32 {
+    value.map_or(default, |value| u32::try_from(value.0).unwrap_or(u32::MAX))
+}
+
+fn idle_timeouts(raw: &ServiceAttachment) -> psc::IdleTimeouts {
+    let default = psc::IdleTimeouts::default();
+    let Some(ours) = &raw.postern else { return default };
+    psc::IdleTimeouts {
+        tcp_established: number(ours.tcp_established.as_ref(), default.tcp_established),
+        tcp_transitory: number(ours.tcp_transitory.as_ref(), default.tcp_transitory),
+        udp: number(ours.udp.as_ref(), default.udp),
+    }
 }
 
 fn duplicate(at: Mark, list: &str, findings: &mut Findings) {

@@ -23,7 +23,9 @@ pub(crate) enum Rule<'m> {
     LoadBalancer { item: &'m Item<ForwardingRule>, target: &'m Text, port: u16 },
     /// Of a Network Load Balancer or a target instance.
     Network(NetworkRule<'m>),
-    /// A PSC endpoint.
+    /// A PSC endpoint for Google APIs.
+    GoogleApis { item: &'m Item<ForwardingRule>, bundle: slice::psc::ApiBundle },
+    /// A PSC endpoint for a published service.
     Endpoint { item: &'m Item<ForwardingRule>, target: &'m Text },
 }
 
@@ -105,8 +107,8 @@ fn classify<'m>(
     };
     let collection = parts(target).and_then(|parts| parts.collection);
     let managed = scheme.map(|scheme| scheme.value) == Some(LoadBalancingScheme::InternalManaged);
-    if matches!(target.as_str(), "all-apis" | "vpc-sc") {
-        return not_yet("Private Service Connect for Google APIs comes later", findings);
+    if let Some(bundle) = super::google_apis::bundle(target) {
+        return Some(Rule::GoogleApis { item, bundle });
     }
     let is_attachment = match collection {
         Some("serviceAttachments") => true,
