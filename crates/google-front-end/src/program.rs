@@ -41,7 +41,7 @@ impl Program for GoogleFrontEnd {
     }
 
     fn compile(&self, slice: GoogleFrontEndSlice) -> Result<Snapshot, String> {
-        let GoogleFrontEndSlice { network, endpoints: _ } = slice;
+        let GoogleFrontEndSlice { network, endpoints: _listened_on } = slice;
         Ok(Snapshot { network })
     }
 
@@ -103,7 +103,8 @@ fn front_end(key: &str) -> Option<FrontEnd> {
         "private" => Some(FrontEnd::Private),
         "restricted" => Some(FrontEnd::Restricted),
         "public" => Some(FrontEnd::Public),
-        _ => None,
+        // Any other listener is a PSC endpoint's, keyed by its self link.
+        _ => key.contains("/forwardingRules/").then_some(FrontEnd::PrivateServiceConnect),
     }
 }
 

@@ -41,6 +41,8 @@ pub enum FrontEnd {
     Restricted,
     /// The public addresses of `*.run.app`.
     Public,
+    /// A PSC endpoint for Google APIs (1.6), whose address the network chose itself.
+    PrivateServiceConnect,
 }
 
 /// Is this the name of a Cloud Run service (or of none, but in Cloud Run's domain)? In lower case;

@@ -157,6 +157,7 @@ fn describe(origin: &Origin) -> String {
                 FrontEnd::Private => "private.googleapis.com",
                 FrontEnd::Restricted => "restricted.googleapis.com",
                 FrontEnd::Public => "the public address of run.app",
+                FrontEnd::PrivateServiceConnect => "a PSC endpoint for Google APIs",
             };
             format!("from network {network} by {front_end}")
         }

@@ -134,7 +134,8 @@ impl Slice for MetadataSlice {
 
 impl Slice for GoogleFrontEndSlice {
     /// `private`, `restricted` and `public` on port 443 of the front-end addresses: the first two
-    /// are four addresses each, the other three keyed `private ADDRESS` and so on.
+    /// are four addresses each, the other three keyed `private ADDRESS` and so on; and that
+    /// port of every PSC endpoint for Google APIs, keyed by its self link.
     fn listens(&self) -> Vec<Listen> {
         let four = |key: &'static str, first: Ipv4Addr| {
             let all = (0..4).map(move |number| Ipv4Addr::from(u32::from(first) + number));
@@ -145,7 +146,11 @@ impl Slice for GoogleFrontEndSlice {
             .chain([("public", PUBLIC_VIP, None)])
             .map(|(key, vip, other)| {
                 let key = other.map_or_else(|| key.to_owned(), |vip| format!("{key} {vip}"));
-                listen(key, Bind::Tcp(self.network.clone(), SocketAddrV4::new(vip, 443)))
+                (key, vip)
+            })
+            .chain(self.endpoints.iter().map(|one| (one.self_link.to_string(), one.address)))
+            .map(|(key, address)| {
+                listen(key, Bind::Tcp(self.network.clone(), SocketAddrV4::new(address, 443)))
             })
             .collect()
     }
