@@ -191,6 +191,20 @@ fn psc_l4() {
     }
 }
 
+#[test]
+fn psc_admission() {
+    if have(&["curl"]) && namespaces() {
+        hold("psc-admission", "netns");
+    }
+}
+
+#[test]
+fn psc_admission_in_loopback_isolation() {
+    if have(&["curl"]) {
+        hold("psc-admission", "loopback");
+    }
+}
+
 /// Loopback isolation needs no namespaces, and has the same verdicts.
 #[test]
 fn apigee_psc_cloud_run_in_loopback_isolation() {

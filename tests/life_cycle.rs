@@ -126,7 +126,9 @@ fn the_printed_curl_line_works_when_pasted() {
     }
     assert!(up.down().status.success());
     wait_until_gone(&up.state_dir);
-    assert_eq!(left(&up.state_dir), ["keys"]);
+    // The history of PSC connections is for the next `up` of this topology.
+    let left = left(&up.state_dir);
+    assert!(left.iter().all(|name| name == "keys" || name.starts_with("psc-")), "{left:?}");
 }
 
 #[test]

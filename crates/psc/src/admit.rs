@@ -2,7 +2,7 @@
 
 use crate::connection::Connection;
 use names::{NetworkId, Reason};
-use slice::psc::{Endpoint, Target};
+use slice::psc::{ConnectionStatus, Endpoint, Target};
 use slice::{ConnectionState, IpProtocol};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -24,7 +24,11 @@ pub fn enter(
     state: Option<&ConnectionState>,
 ) -> Option<Reason> {
     if endpoint.producer_network.is_none() {
-        return Some(Reason::PscServiceAttachmentNotFound);
+        // It was deleted, or never was.
+        let closed = state.filter(|state| state.status == ConnectionStatus::Closed);
+        return Some(
+            closed.and_then(|state| state.reason).unwrap_or(Reason::PscServiceAttachmentNotFound),
+        );
     }
     if let Some(reason) = reach(endpoint, client_region) {
         return Some(reason);

@@ -443,4 +443,9 @@ fn an_endpoint_lets_in_what_is_accepted_or_not_yet_known() {
     let mut lost = accepted.clone();
     lost.producer_network = None;
     assert_eq!(enter(&lost, None, None), Some(Reason::PscServiceAttachmentNotFound));
+    let mut deleted = four_consumers();
+    deleted.slice.attachments.clear();
+    deleted.apply();
+    let closed = enter(&lost, None, Some(&deleted.states[0]));
+    assert_eq!(closed, Some(Reason::PscConnectionNotAccepted), "CLOSED, and known to be");
 }

@@ -1,8 +1,8 @@
 //! The states of a producer network's connections, on disk.
 
 use names::NetworkId;
-use serde::{Deserialize, Serialize};
 use slice::ConnectionState;
+use slice::psc::{ConnectionHistory, history_file};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,20 +14,9 @@ pub(crate) struct History {
     path: PathBuf,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    network: NetworkId,
-    connections: Vec<ConnectionState>,
-}
-
 impl History {
     pub(crate) fn new(state_dir: &Path, network: &NetworkId) -> Self {
-        // FNV-1a: a short stable name; `Stored::network` tells two networks of one hash apart.
-        let hash = network.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let path = state_dir.join(format!("psc-{hash:016x}.json"));
-        History { network: network.clone(), path }
+        History { network: network.clone(), path: state_dir.join(history_file(network)) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -44,7 +33,7 @@ impl History {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let stored: Stored = serde_json::from_slice(&text)?;
+        let stored: ConnectionHistory = serde_json::from_slice(&text)?;
         if stored.network != self.network {
             let message = format!("the history is that of {}", stored.network);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -57,7 +46,8 @@ impl History {
     /// # Errors
     /// Those of the file system.
     pub(crate) fn store(&self, connections: &[ConnectionState]) -> io::Result<()> {
-        let stored = Stored { network: self.network.clone(), connections: connections.to_vec() };
+        let connections = connections.to_vec();
+        let stored = ConnectionHistory { network: self.network.clone(), connections };
         let aside = self.path.with_extension("tmp");
         let mut file: File =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;

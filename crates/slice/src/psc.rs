@@ -339,6 +339,24 @@ pub enum Consumer {
     EndpointUrl(SelfLink),
 }
 
+/// The states of a producer network's connections, as they are kept in the state directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionHistory {
+    /// The producer network.
+    pub network: NetworkId,
+    /// Oldest first.
+    pub connections: Vec<crate::ConnectionState>,
+}
+
+/// The name of the file of a network's [`ConnectionHistory`] in the state directory.
+pub fn history_file(network: &NetworkId) -> String {
+    // FNV-1a: a short stable name; the content tells two networks of one hash apart.
+    let hash = network.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("psc-{hash:016x}.json")
+}
+
 /// A NAT subnetwork.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatSubnet {

@@ -107,6 +107,10 @@ struct UpOptions {
     /// Worker threads of each program
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// Forget the history of PSC connections that an earlier run of this topology left: all
+    /// consumers are new
+    #[arg(long)]
+    forget_connections: bool,
 }
 
 /// How networks are kept apart.
@@ -135,6 +139,8 @@ pub struct UpArgs {
     pub northbound: Option<SocketAddr>,
     /// Worker threads of each program.
     pub workers: u16,
+    /// Forget what an earlier run left of PSC connections.
+    pub forget: bool,
 }
 
 #[derive(Debug, Args)]
@@ -270,6 +276,7 @@ pub fn main() -> ExitCode {
             state_dir: cli.state_dir,
             northbound: options.northbound,
             workers: options.workers,
+            forget: options.forget_connections,
         }),
         Command::Down => client::down(&state_dir),
         Command::Status { json } => client::status(&state_dir, json),

@@ -9,6 +9,7 @@ mod child;
 mod cli;
 mod client;
 mod collector;
+mod connected;
 mod doctor;
 mod events;
 mod explain;

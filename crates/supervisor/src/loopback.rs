@@ -88,6 +88,9 @@ impl Loopback {
             wanted.push((rule.network.clone(), rule.address));
             wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
         }
+        for endpoint in &topology.google_apis_endpoints {
+            wanted.push((endpoint.network.clone(), endpoint.address));
+        }
         for endpoint in &topology.endpoints {
             wanted.push((endpoint.network.clone(), endpoint.address));
         }

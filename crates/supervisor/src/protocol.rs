@@ -2,6 +2,7 @@
 //! of the state directory: one question, one answer, then (for `exec`) the connection stands for
 //! the session.
 
+use crate::connected::{EndpointAttachmentStatus, ServiceAttachmentStatus};
 use names::NetworkId;
 use serde::{Deserialize, Serialize};
 use slice::{BackendState, ConnectionState, ServiceState, Topology, Workload};
@@ -121,8 +122,12 @@ pub struct Status {
     pub programs: Vec<ProgramStatus>,
     /// Workloads: declared VMs, sessions, instances, the API proxy's runtime.
     pub workloads: Vec<WorkloadStatus>,
-    /// PSC connections.
+    /// PSC connections, with what became of each.
     pub connections: Vec<ConnectionState>,
+    /// Service attachments with their `connectedEndpoints`, in Google's shape.
+    pub service_attachments: Vec<ServiceAttachmentStatus>,
+    /// Apigee endpoint attachments, in Google's shape.
+    pub endpoint_attachments: Vec<EndpointAttachmentStatus>,
     /// Cloud Run services.
     pub services: Vec<ServiceState>,
     /// The endpoints of backend services.

@@ -1,7 +1,11 @@
 //! Tables for people.
 
 use crate::protocol::Status;
+use runtime::log::civil;
 use std::fmt::Write;
+
+/// How many changes of a connection are shown; `--json` has all that are remembered.
+const HISTORY_SHOWN: usize = 4;
 
 /// `status`, and what `up` prints.
 pub fn status(status: &Status) -> String {
@@ -104,6 +108,15 @@ pub fn status(status: &Status) -> String {
         }
         let _ = writeln!(text);
         text.push_str(&table(&rows));
+        // What became of those that are not as they were at first, the latest changes last.
+        for connection in status.connections.iter().filter(|one| one.history.len() > 1) {
+            let _ = writeln!(text, "{}:", connection.endpoint);
+            let from = connection.history.len().saturating_sub(HISTORY_SHOWN);
+            for change in &connection.history[from..] {
+                let (time, to, why) = (civil(change.time), change.to, &change.why);
+                let _ = writeln!(text, "  {time}  {to}: {why}");
+            }
+        }
     }
     let _ = writeln!(text, "\nCA certificate: {}", status.ca.display());
     if let Some(line) = &status.try_it {

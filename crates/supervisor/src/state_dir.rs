@@ -1,6 +1,8 @@
 //! The state directory: where it is, who holds it, what is left in it.
 
+use names::NetworkId;
 use nix::fcntl::{Flock, FlockArg};
+use slice::psc::ConnectionHistory;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -16,11 +18,16 @@ pub fn default() -> PathBuf {
 /// Longer state directories leave no room for a socket's name: a Unix path ends at 107 bytes.
 const LENGTH_MAX: usize = 90;
 
-/// Makes the state directory, private, and takes its lock.
+/// What is kept of PSC connections: their history, by network, and whose it is.
+const HISTORY: &str = "psc-";
+const HISTORY_OF: &str = "psc-topology";
+
+/// Makes the state directory, private, and takes its lock. The history of PSC connections that is
+/// in it is taken up again, unless it is another topology's or `forget` says not to.
 ///
 /// # Errors
 /// A sentence: it belongs to somebody else, it is in use, its path is too long.
-pub fn take(dir: &Path) -> Result<Flock<File>, String> {
+pub fn take(dir: &Path, topology: &Path, forget: bool) -> Result<Flock<File>, String> {
     if dir.as_os_str().len() > LENGTH_MAX {
         return Err(format!(
             "the state directory {} is longer than {LENGTH_MAX} bytes; give a shorter --state-dir",
@@ -41,24 +48,51 @@ pub fn take(dir: &Path) -> Result<Flock<File>, String> {
             dir.display()
         )
     })?;
-    // What a killed supervisor left behind; the history of PSC connections is taken up again.
-    clear_but(dir, |name| name.starts_with("psc-"));
+    // What a killed supervisor left behind.
+    let topology = std::fs::canonicalize(topology).unwrap_or_else(|_| topology.to_owned());
+    let of = std::fs::read(dir.join(HISTORY_OF)).ok();
+    let own = of.is_some_and(|of| of == topology.as_os_str().as_encoded_bytes());
+    clear_but(dir, |name| own && !forget && name.starts_with(HISTORY));
+    std::fs::write(dir.join(HISTORY_OF), topology.as_os_str().as_encoded_bytes())
+        .map_err(|error| format!("{}: {error}", dir.display()))?;
     let logs = dir.join("logs");
     keys::make_private(&logs)?;
     Ok(lock)
 }
 
-/// Leaves the state directory with keys and nothing else; without even that if it has none. Only
+/// Leaves the state directory with keys, the history of PSC connections if there is any, and nothing
+/// else; without even that if it has none. Only
 /// for the holder of the lock: `down` waits for the lock, so nothing may be left to do after it.
 pub fn tidy(dir: &Path) {
     clear(dir);
+    if histories(dir).is_empty() {
+        let _ = std::fs::remove_file(dir.join(HISTORY_OF));
+    }
     let _ = std::fs::remove_file(dir.join("lock"));
     let _ = std::fs::remove_dir(dir);
 }
 
-/// Removes everything but keys and the lock.
+/// Removes everything but keys, the history of PSC connections and the lock.
 pub fn clear(dir: &Path) {
-    clear_but(dir, |_| false);
+    clear_but(dir, |name| name.starts_with(HISTORY));
+}
+
+/// The histories of PSC connections that are kept, by producer network; those that cannot be read
+/// are their program's to complain of.
+pub fn histories(dir: &Path) -> Vec<ConnectionHistory> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let kept = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with(HISTORY) && name.ends_with(".json")
+    });
+    let read = |entry: std::fs::DirEntry| std::fs::read(entry.path()).ok();
+    kept.filter_map(read).filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+}
+
+/// Removes the history of a network.
+pub fn forget(dir: &Path, network: &NetworkId) {
+    let _ = std::fs::remove_file(dir.join(slice::psc::history_file(network)));
 }
 
 fn clear_but(dir: &Path, keep: impl Fn(&str) -> bool) {

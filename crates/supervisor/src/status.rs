@@ -14,7 +14,11 @@ pub fn of(supervisor: &Supervisor) -> Status {
         pid: running.pid.map(host_pid),
         actual: running.actual,
     });
+    let connections: Vec<_> = supervisor.connections.values().flatten().cloned().collect();
+    let topology = &supervisor.topology;
     Status {
+        service_attachments: crate::connected::service_attachments(topology, &connections),
+        endpoint_attachments: crate::connected::endpoint_attachments(topology, &connections),
         topology: supervisor.options.topology.clone(),
         isolation: supervisor.surroundings.name().to_owned(),
         generation: supervisor.generation,
@@ -25,7 +29,7 @@ pub fn of(supervisor: &Supervisor) -> Status {
         ca,
         programs: supervisor.children.values().map(program).collect(),
         workloads: workloads.collect(),
-        connections: supervisor.connections.values().flatten().cloned().collect(),
+        connections,
         services: supervisor.services.clone(),
         backends: supervisor.backends.values().flatten().cloned().collect(),
     }

@@ -69,6 +69,8 @@ pub struct Supervisor {
     pub(crate) workloads: Workloads,
     /// Connection states by producer network.
     pub(crate) connections: BTreeMap<NetworkId, Vec<ConnectionState>>,
+    /// What an earlier run left of PSC connections, until the first generation is in force.
+    remembered: BTreeMap<NetworkId, Vec<ConnectionState>>,
     pub(crate) services: Vec<slice::ServiceState>,
     /// The endpoints of load balancers, by network.
     pub(crate) backends: BTreeMap<NetworkId, Vec<slice::BackendState>>,
@@ -100,7 +102,6 @@ impl Supervisor {
     ) -> Result<Self, String> {
         Ok(Supervisor {
             store: keys::Store::open(&options.state_dir)?,
-            options,
             topology: Topology::default(),
             fabric: Fabric::default(),
             generation: 0,
@@ -108,6 +109,11 @@ impl Supervisor {
             surroundings,
             children: BTreeMap::new(),
             workloads: Workloads::default(),
+            remembered: crate::state_dir::histories(&options.state_dir)
+                .into_iter()
+                .map(|kept| (kept.network, kept.connections))
+                .collect(),
+            options,
             connections: BTreeMap::new(),
             services: Vec::new(),
             backends: BTreeMap::new(),
@@ -422,8 +428,20 @@ impl Supervisor {
             self.abort(generation, &aside);
             return Err(error);
         }
-        let gone: BTreeSet<ProgramId> =
-            self.children.keys().filter(|id| !aside.contains_key(*id)).cloned().collect();
+        let there = |id: &ProgramId| match &id.network {
+            Some(network) => topology.networks.iter().any(|own| own.id == *network),
+            None => true,
+        };
+        // Service attachments whose network is gone have committed that their connections are
+        // CLOSED when they end.
+        let serverless = crate::surroundings::serverless();
+        let last_word = |id: &ProgramId| !there(id) && id.network.as_ref() != Some(&serverless);
+        let gone: BTreeSet<ProgramId> = self
+            .children
+            .keys()
+            .filter(|id| !aside.contains_key(*id) || last_word(id))
+            .cloned()
+            .collect();
         self.topology = topology;
         self.fabric = fabric;
         self.generation = generation;
@@ -477,13 +495,11 @@ impl Supervisor {
             if let Some(child) = self.children.remove(id) {
                 child.send(&ToProgram::Stop, &[]);
             }
-            if let (Role::ServiceAttachment, Some(network)) = (id.role, &id.network) {
-                self.connections.remove(network);
-            }
             if let (Role::InternalLb, Some(network)) = (id.role, &id.network) {
                 self.backends.remove(network);
             }
         }
+        self.forget_connections();
         self.settle_workloads();
         self.installing = false;
         let plans = self.plans(&self.fabric, &self.topology);
@@ -493,6 +509,46 @@ impl Supervisor {
         }
         self.connections_changed();
         Ok(())
+    }
+
+    /// The programs of a topology, and the service attachments of networks that have none any more
+    /// but endpoints that were connected: they have to say that those are CLOSED, and to remember it.
+    fn programs(&self, topology: &Topology) -> Vec<ProgramId> {
+        let mut all = slices::programs(topology);
+        let endpoints: BTreeSet<&str> =
+            topology.endpoints.iter().map(|endpoint| endpoint.self_link.as_str()).collect();
+        let known = self.connections.iter().chain(&self.remembered);
+        for (network, states) in known {
+            let id = ProgramId { role: Role::ServiceAttachment, network: Some(network.clone()) };
+            let still = states.iter().any(|state| endpoints.contains(state.endpoint.as_str()));
+            let possible = self.children.contains_key(&id)
+                || topology.networks.iter().any(|own| own.id == *network);
+            if still && possible && !all.contains(&id) {
+                all.push(id);
+            }
+        }
+        all
+    }
+
+    /// Forgets the connections of networks without a service attachment whose endpoints are gone:
+    /// nobody else would.
+    fn forget_connections(&mut self) {
+        self.remembered.clear();
+        let endpoints: BTreeSet<&str> =
+            self.topology.endpoints.iter().map(|endpoint| endpoint.self_link.as_str()).collect();
+        let children = &self.children;
+        let state_dir = &self.options.state_dir;
+        self.connections.retain(|network, states| {
+            let id = ProgramId { role: Role::ServiceAttachment, network: Some(network.clone()) };
+            if children.contains_key(&id) {
+                return true;
+            }
+            states.retain(|state| endpoints.contains(state.endpoint.as_str()));
+            if states.is_empty() {
+                crate::state_dir::forget(state_dir, network);
+            }
+            !states.is_empty()
+        });
     }
 
     /// Starts what is new and lets every program build the generation aside.
@@ -508,7 +564,7 @@ impl Supervisor {
             .flat_map(|child| child.listeners.values())
             .map(|kept| (&kept.listen.bind, kept))
             .collect();
-        for id in slices::programs(topology) {
+        for id in self.programs(topology) {
             let (slice, wanted) = slices::cut(
                 &id,
                 topology,
@@ -795,7 +851,8 @@ impl Supervisor {
         self.stop();
     }
 
-    /// Leaves the state directory as it was found: with keys, and nothing else.
+    /// Leaves the state directory as it was found: with keys, the history of PSC connections, and
+    /// nothing else.
     fn tidy(&self) {
         crate::state_dir::clear(&self.options.state_dir);
     }

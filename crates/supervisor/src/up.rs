@@ -49,7 +49,7 @@ fn up(args: UpArgs) -> Result<ExitCode, String> {
     sys::release_free_memory();
     keys::make_private(&state_dir)?;
     let state_dir = absolute(&state_dir)?;
-    let lock = state_dir::take(&state_dir)?;
+    let lock = state_dir::take(&state_dir, &args.topology, args.forget)?;
     let isolation = match args.isolation {
         Some(chosen) => chosen,
         None if doctor::namespaces_work() => Isolation::Netns,

@@ -140,11 +140,7 @@ impl Fabric {
         }
         for endpoint in &topology.google_apis_endpoints {
             if let Some(map) = networks.get_mut(&endpoint.network) {
-                let front_end = match endpoint.bundle {
-                    psc::ApiBundle::AllApis => FrontEnd::Private,
-                    psc::ApiBundle::VpcSc => FrontEnd::Restricted,
-                };
-                map.google_apis.insert(endpoint.address, front_end);
+                map.google_apis.insert(endpoint.address, FrontEnd::PrivateServiceConnect);
             }
         }
         for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.listens()) {

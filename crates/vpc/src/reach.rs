@@ -214,6 +214,13 @@ impl Fabric {
             own.arrive(caller, caller.network, range, packet, verdict);
             return;
         }
+        // An endpoint of another VPC spoke, whose connection a hub propagates, has an address that
+        // is in no subnetwork here (1.4).
+        if let Some([owner @ Owner::Endpoint(_)]) = own.addresses.get(&to).map(Vec::as_slice) {
+            let reach = owner.admits(caller, caller.network, false, packet);
+            verdict.reach = reach.unwrap_or_else(|dropped| dropped);
+            return;
+        }
         let mut inactive = None;
         for peer in &own.peers {
             let Some(map) = self.networks.get(&peer.network) else { continue };
@@ -496,8 +503,10 @@ impl Owner {
                         ),
                     ));
                 }
+                // Where the target does not exist there are no ports, and that is the reason.
+                let absent = endpoint.producer_network.is_none() && endpoint.ports.is_empty();
                 let protocol = packet.ip_protocol();
-                if !protocol.is_some_and(|protocol| endpoint.serves(protocol, port)) {
+                if !absent && !protocol.is_some_and(|protocol| endpoint.serves(protocol, port)) {
                     let own: Vec<String> = endpoint.ports.iter().map(ToString::to_string).collect();
                     return Err(dropped(
                         Reason::ForwardingRuleMismatch,
