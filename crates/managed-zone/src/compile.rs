@@ -15,10 +15,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-/// What Cloud DNS puts at the apex of a new private zone (private-connectivity 4.1, 4.2; the name
-/// server is unconfirmed there, observed in exports).
+/// What Cloud DNS puts at the apex of a new private zone (private-connectivity 4.1, 4.2).
 const APEX_TTL: u32 = 21600;
-const APEX_NS: &str = "ns-gcp-private.googledomains.com.";
+/// The primary name server of private zones (4.1, unconfirmed there, observed in exports).
+pub const PRIMARY_NAME_SERVER: &str = "ns-gcp-private.googledomains.com.";
 const APEX_SOA: &str =
     "ns-gcp-private.googledomains.com. cloud-dns-hostmaster.google.com. 1 21600 3600 259200 300";
 
@@ -253,7 +253,7 @@ fn build(
         }
     }
     let added = match holds {
-        Holds::Zone => &[("NS", APEX_NS), ("SOA", APEX_SOA)][..],
+        Holds::Zone => &[("NS", PRIMARY_NAME_SERVER), ("SOA", APEX_SOA)][..],
         Holds::LocalData => &[],
     };
     for (record_type, data) in added.iter().copied() {

@@ -44,7 +44,7 @@ mod zone;
 
 pub use answer::{Answered, Outcome, Scratch, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
 pub use circumstances::{Circumstances, FairWeather};
-pub use compile::{Problem, ZoneError};
+pub use compile::{PRIMARY_NAME_SERVER, Problem, ZoneError};
 pub use forward::{Forward, Upstream};
 pub use name::{Name, NameError};
 pub use query::question;

@@ -215,6 +215,12 @@ impl Findings {
         Findings { files, ..Findings::default() }
     }
 
+    /// One more file; its number for marks.
+    pub(crate) fn file(&mut self, path: &Path) -> u32 {
+        self.files.push(path.into());
+        u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
+    }
+
     /// A mark as people read it.
     pub(crate) fn position(&self, at: Mark) -> Position {
         let file = self.files.get(at.file as usize).cloned();

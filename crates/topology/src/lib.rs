@@ -26,6 +26,7 @@ mod scalars;
 mod schema;
 mod similar;
 mod x509;
+mod zone_file;
 mod zones;
 
 pub use cut::{
@@ -86,16 +87,16 @@ pub fn load(path: &Path) -> Loaded {
         let inner = path.file_name().is_some_and(|name| name == "apiproxy") && path.is_dir();
         path.join("apiproxy").is_dir() || inner || path.is_file()
     };
-    let mut loaded = load_all(path, sources, &base, &is_bundle);
+    let mut loaded = load_all(path, sources, &base, &is_bundle, &read_file);
     loaded.files = files;
     loaded
 }
 
 /// Reads texts as if they were files; relative folders count from `base`. No I/O: bundles are not
-/// looked for.
+/// looked for, and zone files are empty.
 pub fn load_sources(sources: Vec<(PathBuf, String)>, base: &Path) -> Loaded {
     let sources = sources.into_iter().map(|(path, text)| (path, Ok(text))).collect();
-    load_all(base, sources, base, &|_| true)
+    load_all(base, sources, base, &|_| true, &|_| Ok(String::new()))
 }
 
 fn read_file(path: &Path) -> Result<String, (Code, String)> {
@@ -120,6 +121,7 @@ fn load_all(
     sources: Vec<Source>,
     base: &Path,
     bundle_exists: &dyn Fn(&Path) -> bool,
+    zone_file: zone_file::ReadFile<'_>,
 ) -> Loaded {
     let json = |text: &str| text.trim_start().starts_with(['{', '[']);
     let mend = |text: String| if json(&text) { node::without_surrogates(text) } else { text };
@@ -160,7 +162,8 @@ fn load_all(
             "write a document with `project:` and collections such as `networks:`",
         );
     }
-    let model = read::read(parsed, model, &mut findings);
+    let mut model = read::read(parsed, model, &mut findings);
+    zone_file::import(&mut model, zone_file, &mut findings);
     let topology = lower::lower(&model, bundle_exists, &mut findings);
     let good = findings.errors() == 0;
     Loaded {

@@ -20,6 +20,7 @@ record! {
         opt reverse_lookup_config: ReverseLookupConfig = "reverseLookupConfig";
         def rrsets: Vec<ResourceRecordSet> = "rrsets";
         opt cloud_logging_config: CloudLoggingConfig = "cloudLoggingConfig";
+        opt postern: ManagedZonePostern = "postern";
     }
     descriptive ["description", "labels"]
     not_yet ["dnssecConfig", "nameServerSet"]
@@ -27,6 +28,13 @@ record! {
         "serviceDirectoryConfig": "without it names would be resolved otherwise",
     ]
     output_only ["id", "kind", "creationTime", "nameServers"]
+}
+
+record! {
+    /// Ours: records in a zone file (RFC 1035, 5.1), by its path relative to the topology file.
+    ManagedZonePostern {
+        opt zone_file: Text = "zoneFile";
+    }
 }
 
 record! {
