@@ -7,10 +7,11 @@ use managed_zone::{Answered, ResponseCode, Snapshot};
 use metrics::Counter;
 use names::{Reason, SelfLink};
 use runtime::{Accepted, Context, Program, UdpListener, Worker};
-use slice::Role;
 use slice::dns::{HealthCheckedTarget, PrivateDnsSlice};
+use slice::{Notice, Role};
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 /// The program `private-dns`.
@@ -46,6 +47,12 @@ impl Program for PrivateDns {
 
     fn local(&self) -> Local {
         Local::new()
+    }
+
+    fn notice(&self, notice: Notice) {
+        if let Notice::Unhealthy(rules) = notice {
+            self.unhealthy.store(Arc::new(rules.into_iter().collect()));
+        }
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {

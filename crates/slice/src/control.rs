@@ -29,6 +29,9 @@ pub enum Notice {
     Workloads(Vec<Workload>),
     /// `endpoint-attachment`, `internal-lb`: the connection states of the network's endpoints.
     Connections(Vec<ConnectionState>),
+    /// `private-dns`: the forwarding rules whose load balancers are ill, all of them, after each
+    /// change; routing policies answer others.
+    Unhealthy(Vec<SelfLink>),
     /// `cloud-run`: an instance's process has ended.
     #[serde(rename_all = "camelCase")]
     InstanceExited {

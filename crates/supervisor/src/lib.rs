@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod forward;
 mod gateway;
+mod health;
 mod loopback;
 mod namespaces;
 mod nft;

@@ -5,7 +5,7 @@ use crate::events::Event;
 use crate::protocol::{Ask, Reply};
 use crate::surroundings::{Places, Surroundings, within_reach};
 use crate::workloads::Workloads;
-use crate::{slices, status};
+use crate::{health, slices, status};
 use names::{NetworkId, SelfLink};
 use runtime::wire::{FromProgram, ToProgram};
 use slice::{Bind, ConnectionState, Listen, Notice, Report, Role, Topology};
@@ -74,6 +74,8 @@ pub struct Supervisor {
     pub(crate) services: Vec<slice::ServiceState>,
     /// The endpoints of load balancers, by network.
     pub(crate) backends: BTreeMap<NetworkId, Vec<slice::BackendState>>,
+    /// Forwarding rules whose load balancers are ill.
+    unhealthy: BTreeSet<SelfLink>,
     pub(crate) events: Sender<Event>,
     queue: Receiver<Event>,
     /// Questions that came in the middle of a transaction.
@@ -117,6 +119,7 @@ impl Supervisor {
             connections: BTreeMap::new(),
             services: Vec::new(),
             backends: BTreeMap::new(),
+            unhealthy: BTreeSet::new(),
             events,
             queue,
             deferred: VecDeque::new(),
@@ -269,6 +272,7 @@ impl Supervisor {
                     self.backends.insert(network.clone(), states);
                     let network = network.clone();
                     self.forward(&network);
+                    self.health_changed();
                 }
             }
             FromProgram::Report(Report::Connections(states)) => {
@@ -508,6 +512,7 @@ impl Supervisor {
             eprintln!("postern: {error}");
         }
         self.connections_changed();
+        self.health_changed();
         Ok(())
     }
 
@@ -758,6 +763,23 @@ impl Supervisor {
         }
     }
 
+    /// Tells the resolvers which load balancers are ill, if that is news.
+    fn health_changed(&mut self) {
+        let states: Vec<_> = self.backends.values().flatten().cloned().collect();
+        let unhealthy = health::unhealthy(&self.topology.load_balancing, &states);
+        if unhealthy == self.unhealthy {
+            return;
+        }
+        self.unhealthy = unhealthy;
+        for child in self.children.values().filter(|child| child.id.role == Role::PrivateDns) {
+            child.send(&ToProgram::Notice(self.unhealthy_notice()), &[]);
+        }
+    }
+
+    fn unhealthy_notice(&self) -> Notice {
+        Notice::Unhealthy(self.unhealthy.iter().cloned().collect())
+    }
+
     /// Tells every program the workloads of its network, and waits until they know.
     pub(crate) fn tell_workloads(&mut self) {
         self.show();
@@ -789,6 +811,9 @@ impl Supervisor {
         let networks = within_reach(child.id.network.as_ref(), &self.topology);
         let workloads = networks.iter().flat_map(|network| self.workloads.of(network)).collect();
         child.send(&ToProgram::Notice(Notice::Workloads(workloads)), &[]);
+        if child.id.role == Role::PrivateDns && !self.unhealthy.is_empty() {
+            child.send(&ToProgram::Notice(self.unhealthy_notice()), &[]);
+        }
     }
 
     fn asked(&mut self, ask: Ask, connection: &UnixStream) {
