@@ -1,12 +1,18 @@
 //! Any datagram or TCP message to the resolver: answered or dropped, never a panic, and an answer is
-//! one to this query, within its limits, that the parser itself takes for no query.
+//! one to this query, within the client's limits, that hickory reads whole and that the parser
+//! itself takes for no query.
 
 #![no_main]
 
+use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
-use managed_zone::{FairWeather, Outcome, Scratch, Snapshot, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX};
+use managed_zone::{
+    FairWeather, Outcome, Scratch, Snapshot, TCP_SIZE_MAX, Transport, UDP_SIZE_MAX, Upstream,
+};
 use names::{NetworkId, SelfLink};
-use slice::dns::{ManagedZone, PrivateDnsSlice, ResourceRecordSet, ZoneKind};
+use slice::dns::{
+    ForwardingPath, ManagedZone, NameServer, PrivateDnsSlice, ResourceRecordSet, ZoneKind,
+};
 use std::sync::LazyLock;
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
@@ -27,6 +33,8 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         networks: vec![network.clone()],
         kind,
     };
+    let address = [10, 0, 0, 53].into();
+    let name_server = NameServer { address, forwarding_path: ForwardingPath::Default };
     let zones = vec![
         zone(
             "x",
@@ -40,6 +48,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
             ]),
         ),
         zone("y", "y.", &own, ZoneKind::Peering(other.clone())),
+        zone("f", "f.", &own, ZoneKind::Forwarding(vec![name_server])),
         zone(
             "z",
             "y.",
@@ -51,6 +60,15 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     Snapshot::compile(&slice).unwrap_or_else(|errors| panic!("{errors:?}"))
 });
 
+/// The most octets that this client takes in a datagram, as hickory understands it; where it cannot
+/// read the query, what nobody is sent more of.
+fn datagram_limit(message: &[u8]) -> usize {
+    match Message::from_vec(message) {
+        Ok(query) => query.edns.map_or(512, |edns| usize::from(edns.max_payload()).clamp(512, UDP_SIZE_MAX)),
+        Err(_) => UDP_SIZE_MAX,
+    }
+}
+
 fuzz_target!(|message: &[u8]| {
     let view = SNAPSHOT.own_view();
     let mut scratch = Scratch::new();
@@ -58,10 +76,24 @@ fuzz_target!(|message: &[u8]| {
     for (transport, limit) in [(Transport::Udp, UDP_SIZE_MAX), (Transport::Tcp, TCP_SIZE_MAX)] {
         let now = FairWeather::default();
         let outcome = view.answer(message, transport, &now, &mut scratch, &mut out[..limit]);
-        let Some(answered) = outcome.and_then(Outcome::finished) else { continue };
-        let answer = &out[..answered.length];
+        let answered = match outcome {
+            Some(Outcome::Finished(answered)) => answered,
+            Some(Outcome::Forward(forward)) => {
+                let resumed =
+                    SNAPSHOT.resume(*forward, Upstream::Silent, &now, &mut scratch, &mut out[..limit]);
+                resumed.and_then(Outcome::finished).expect("silence is answered")
+            }
+            None => continue,
+        };
+        let answer = out[..answered.length].to_vec();
         assert!(answer[..2] == message[..2] && answer[2] & 0x80 != 0);
-        let answer = answer.to_vec();
+        let whole = Message::from_vec(&answer).expect("hickory reads the answer");
+        assert_eq!(answer[4], 0);
+        if answer[5] == 1 {
+            let asked = whole.queries[0].name().len() + 5;
+            assert_eq!(answer[12..12 + asked], message[12..12 + asked], "the question as it came");
+        }
+        assert!(transport == Transport::Tcp || answer.len() <= datagram_limit(message));
         assert!(view.answer(&answer, transport, &now, &mut scratch, &mut out[..limit]).is_none());
     }
     if let Some((name, record_type)) = managed_zone::question(message) {
