@@ -1,5 +1,5 @@
 """Foreign clients against a running topology: Google's own Python libraries, grpcio, websockets, curl,
-wrk, h2load, nghttp, testssl.sh.
+wrk, h2load, nghttp, testssl.sh, and DNS clients.
 
     python tests/foreign/run.py PATH_TO_POSTERN
 
@@ -36,6 +36,8 @@ def main():
                 (TENANT, "websocket_client.py"),
                 (TENANT, "websocket_h2_client.py"),
                 (TENANT, "http_client.py"),
+                (TENANT, "dns_client.py"),
+                (PRODUCER, "dns_client.py"),
                 (TENANT, "load_clients.py"),
                 (PRODUCER, "load_clients.py"),
                 (PRODUCER, "testssl_client.py"),
