@@ -1,5 +1,5 @@
-//! Forwarding to a real unbound inside of the simulated networks: in its own network, and
-//! from a network that peers to it.
+//! Forwarding to a real unbound inside of the simulated networks: in its own network, and from a
+//! network that peers to it; and in at an inbound entry.
 
 mod common;
 
@@ -33,6 +33,8 @@ managedZones:
   privateVisibilityConfig: {networks: [{networkUrl: hub}]}
   rrsets:
   - {name: www.own.example., type: A, rrdatas: [10.0.0.7]}
+policies:
+- {name: in, enableInboundForwarding: true, networks: [{networkUrl: hub}]}
 firewalls:
 - name: name-servers
   network: hub
@@ -120,6 +122,15 @@ fn a_real_unbound_is_asked_in_its_network_and_from_a_peering_one() {
     // What is not the resolver is refused by the name server itself, or does not get there.
     let direct = dig(SPOKE, "@10.0.0.53 www.corp.example");
     assert!(!direct.contains("10.1.1.1"), "{direct}");
+    // Who asks at an inbound entry is answered as the network's own.
+    let status = up.status();
+    let programs = status["programs"].as_array().expect("programs").iter();
+    let mut keys = programs
+        .flat_map(|program| program["listeners"].as_array().expect("listeners"))
+        .filter_map(|listener| listener["key"].as_str()?.strip_prefix("udp "));
+    let entry = keys.next().unwrap_or_else(|| panic!("no inbound entry: {status:#}"));
+    has(HUB, &format!("@{entry} www.own.example"), &["www.own.example. 300 IN A 10.0.0.7"]);
+    has(HUB, &format!("@{entry} +tcp www.corp.example"), &["10.1.1.1"]);
     let logs = String::from_utf8_lossy(&up.run(&["logs"]).stdout).into_owned();
     let line = logs.lines().find(|line| {
         line.contains("\"queryName\":\"www.corp.example.\"") && line.contains("destinationIP")
