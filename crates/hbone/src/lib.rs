@@ -3,8 +3,9 @@
 //!
 //! **On the wire.** One TLS 1.3 connection (ALPN `h2`, port 15008 by convention) carries many TCP
 //! connections, each a CONNECT stream (RFC 9113 8.5). `:authority` is what the client dialled: the
-//! endpoint's address and port. `forwarded` (RFC 7239) and `baggage` (W3C) are sent as Istio's
-//! ztunnel does, for whoever looks at them on the way; nothing is decided by them. The first DATA
+//! endpoint's address and port. `forwarded` (RFC 7239) is sent as Istio's ztunnel does, for whoever
+//! looks at it on the way; nothing is decided by it. `baggage` is not: its keys are those of
+//! Kubernetes. The first DATA
 //! bytes are a PROXY v2 header with the same TLVs as in the hand-over on one machine, as any proxy
 //! writes it in front of the byte stream that it forwards: no header field of our own. The answer
 //! is 200 once the target has accepted, or a status with the reason as `proxy-status` (RFC 9209)
