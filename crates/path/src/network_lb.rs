@@ -47,7 +47,7 @@ impl Walk<'_> {
                     format!("target instance {}: {}", target.self_link.name(), target.instance),
                 );
                 self.push(step.on(&target.self_link));
-                self.into_vm(network, rule, target.address, client, asked)
+                self.enter_vm(network, rule, target.address, client, asked)
             }
             NetworkTarget::PassthroughService(link) => {
                 let world = self.world;
@@ -86,13 +86,13 @@ impl Walk<'_> {
                         rule.self_link.name()
                     ));
                 }
-                self.into_vm(network, rule, vm, client, asked)
+                self.enter_vm(network, rule, vm, client, asked)
             }
         }
     }
 
     /// The packet as it is, into a VM: its firewall is asked for the client's own source.
-    fn into_vm(
+    fn enter_vm(
         &mut self,
         network: &NetworkId,
         rule: &NetworkForwardingRule,
