@@ -4,6 +4,7 @@ mod common;
 
 use common::{Up, have, namespaces, scratch};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +60,10 @@ impl Capture {
         let theirs = std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let mut command = Command::new("nsenter");
         command.args(["--target", &pid.to_string(), "--net"]);
-        if own != theirs {
+        // Root has its rights in every network below, and tcpdump's change of groups is refused to
+        // it inside of a user namespace.
+        let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+        if own != theirs && !root {
             command.args(["--user", "--preserve-credentials"]);
         }
         let mut child = command
