@@ -101,11 +101,15 @@ impl Walk<'_> {
         asked: &Asked,
     ) -> End {
         let world = self.world;
-        let packet = Packet { protocol: asked.protocol(), to: vm, port: asked.port };
-        let ingress = match client {
-            Client::Workload(caller) if caller.address == vm => None,
-            Client::Workload(caller) => world.fabric.reach(caller, packet).ingress,
-            Client::Nat(source) => world.fabric.from_proxy(network, source, packet),
+        let packet = Packet { protocol: asked.protocol(), to: rule.address, port: asked.port };
+        let (source, caller) = match client {
+            Client::Workload(caller) => (caller.address, Some(caller)),
+            Client::Nat(source) => (source, None),
+        };
+        // A VM's packets to itself do not leave it.
+        let ingress = match source == vm {
+            true => None,
+            false => world.fabric.passed_on(network, source, caller, vm, packet),
         };
         if let Some(ingress) = ingress {
             let step = ruled(&ingress, network);

@@ -170,6 +170,7 @@ impl Namespaces {
         let address = member.address;
         self.links += 1;
         let number = self.links;
+        let member = Member { link: format!("leaf{number}"), ..member };
         let index = 1000 + number;
         let router = self.routers.get_mut(network).ok_or(io::ErrorKind::NotFound)?;
         let leaf = sys::new_network_namespace()?;
@@ -445,6 +446,6 @@ pub fn trial() -> io::Result<()> {
     let plans = BTreeMap::from([(network.clone(), (Plan::default(), true))]);
     namespaces.apply(&plans)?;
     let address = Ipv4Addr::new(10, 0, 0, 2);
-    let member = Member { address, tags: Vec::new(), service_account: None };
+    let member = Member { address, tags: Vec::new(), service_account: None, link: String::new() };
     namespaces.add_leaf(&network, member).map(|_| ())
 }

@@ -306,6 +306,7 @@ impl Surroundings {
                     address,
                     tags: workload.tags.clone(),
                     service_account: workload.service_account.clone(),
+                    link: String::new(), // has none yet
                 };
                 let leaf = namespaces.add_leaf(network, member)?;
                 Ok(Leaf { namespace: Some(leaf), actual: None })

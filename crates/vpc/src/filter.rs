@@ -41,6 +41,9 @@ pub struct Member {
     pub tags: Vec<String>,
     /// The email of its service account.
     pub service_account: Option<String>,
+    /// The router's end of its link. Rules find their targets by it: a VM behind a passthrough
+    /// load balancer takes packets for other addresses than its own.
+    pub link: String,
 }
 
 impl Group {
@@ -84,9 +87,11 @@ impl Filter {
         let mut text =
             String::from("table ip postern\ndelete table ip postern\ntable ip postern {\n");
         for (number, group) in groups.iter().enumerate() {
-            let of = workloads.iter().filter(|workload| group.has(workload));
-            let of: Vec<String> = of.map(|workload| workload.address.to_string()).collect();
-            set(&mut text, &format!("g{number}"), "ipv4_addr", "", &of);
+            let of: Vec<&Member> = workloads.iter().filter(|own| group.has(own)).collect();
+            let addresses: Vec<String> = of.iter().map(|own| own.address.to_string()).collect();
+            set(&mut text, &format!("g{number}"), "ipv4_addr", "", &addresses);
+            let links: Vec<String> = of.iter().map(|own| format!("\"{}\"", own.link)).collect();
+            set(&mut text, &format!("l{number}"), "ifname", "", &links);
         }
         let everywhere = |door: &&Door| door.0.prefix_len() == 0;
         let open = self.doors.iter().filter(everywhere);
@@ -125,8 +130,8 @@ iifname \"leaf*\" jump egress
 oifname \"leaf*\" goto ingress
 iifname \"leaf*\" accept
 }}
-chain output {{
-type filter hook output priority filter; policy accept;
+chain own {{
+type filter hook postrouting priority filter; policy accept;
 ct state established,related accept
 oifname \"leaf*\" goto ingress
 }}
@@ -150,7 +155,11 @@ oifname \"leaf*\" goto ingress
         let groups = self.groups();
         let of = groups.iter().enumerate().filter(|(_, group)| group.has(workload));
         let line = |(number, _): (usize, &Group)| {
-            format!("{verb} element ip postern g{number} {{ {} }}\n", workload.address)
+            let Member { address, link, .. } = workload;
+            format!(
+                "{verb} element ip postern g{number} {{ {address} }}\n\
+                 {verb} element ip postern l{number} {{ \"{link}\" }}\n"
+            )
         };
         of.map(line).collect()
     }
@@ -174,18 +183,16 @@ fn source(rule: &Firewall) -> Option<Group> {
 
 /// One rule: a line for each protocol and each kind of source.
 fn lines(text: &mut String, rule: &Firewall, groups: &[Group]) {
-    let in_group = |field: &str, group: &Group| {
-        let number = groups.iter().position(|known| known == group).unwrap_or_default();
-        format!("ip {field} @g{number} ")
-    };
+    let number = |group: &Group| groups.iter().position(|known| known == group).unwrap_or_default();
     let egress = rule.direction == Direction::Egress;
-    let own = target(rule)
-        .map_or(String::new(), |group| in_group(if egress { "saddr" } else { "daddr" }, &group));
+    let own = target(rule).map_or(String::new(), |group| {
+        format!("{} @l{} ", if egress { "iifname" } else { "oifname" }, number(&group))
+    });
     let destinations = ranges("daddr", &rule.destination_ranges);
     let mut sources = Vec::new();
     let group = source(rule);
     if let Some(group) = &group {
-        sources.push(in_group("saddr", group));
+        sources.push(format!("ip saddr @g{} ", number(group)));
     }
     if group.is_none() || !rule.source_ranges.is_empty() {
         sources.push(ranges("saddr", &rule.source_ranges));

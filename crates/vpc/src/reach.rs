@@ -325,7 +325,26 @@ impl Fabric {
         packet: Packet,
     ) -> Option<Ruling> {
         let map = self.networks.get(network)?;
-        map.ingress(source, &[], None, packet)
+        map.ingress(source, &[], None, packet.to, packet)
+    }
+
+    /// The ingress rule for a packet that a passthrough load balancer sends into a VM of the
+    /// network as it is: source and destination stay. `caller`: the workload whose packet it is;
+    /// none where it comes from a NAT address.
+    pub fn passed_on(
+        &self,
+        network: &NetworkId,
+        source: Ipv4Addr,
+        caller: Option<Caller<'_>>,
+        vm: Ipv4Addr,
+        packet: Packet,
+    ) -> Option<Ruling> {
+        let (tags, account) = match caller {
+            // Tags and accounts mean nothing in a peer's rules.
+            Some(caller) if caller.network == network => (caller.tags, caller.service_account),
+            _ => (&[][..], None),
+        };
+        self.networks.get(network)?.ingress(source, tags, account, vm, packet)
     }
 
     /// Which other network has the address: said as a hint, never used to route.
@@ -399,7 +418,7 @@ impl Map {
                 // Tags and accounts mean nothing in a peer's rules.
                 let (tags, account) =
                     if peered { (&[][..], None) } else { (caller.tags, caller.service_account) };
-                let ruling = self.ingress(caller.address, tags, account, packet);
+                let ruling = self.ingress(caller.address, tags, account, to, packet);
                 verdict.reach = match &ruling {
                     Some(ruling) if !ruling.allowed => {
                         dropped(Reason::FirewallRule, format!("{ruling} of {network} denies it"))
@@ -422,16 +441,17 @@ impl Map {
         });
     }
 
-    /// The ingress rule for a packet to a workload; none where nothing that is known has the
-    /// address.
+    /// The ingress rule for a packet that goes into the workload with the address `into`; none
+    /// where nothing that is known has it.
     fn ingress(
         &self,
         source: Ipv4Addr,
         tags: &[String],
         service_account: Option<&str>,
+        into: Ipv4Addr,
         packet: Packet,
     ) -> Option<Ruling> {
-        let owner = self.addresses.get(&packet.to)?.iter().find_map(|owner| match owner {
+        let owner = self.addresses.get(&into)?.iter().find_map(|owner| match owner {
             Owner::Workload { tags, service_account, .. } => Some((tags, service_account)),
             _ => None,
         });

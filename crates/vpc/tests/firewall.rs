@@ -250,6 +250,7 @@ fn the_filter_has_the_rules_in_their_order_and_the_workloads_in_their_groups() {
         address: address.parse().expect("an address"),
         tags: tags(own),
         service_account: None,
+        link: format!("leaf{}", address.rsplit('.').next().unwrap_or_default()),
     };
     let web = member("10.0.0.9", &["web"]);
     let text = filter.render(&[web.clone(), member("10.0.0.20", &["client", "other"])]);
@@ -261,8 +262,8 @@ fn the_filter_has_the_rules_in_their_order_and_the_workloads_in_their_groups() {
 ip daddr { 10.1.0.0/24 } drop comment \"out\"
 }
 chain ingress {
-ip daddr @g1 ip saddr @g0 meta l4proto 6 th dport { 80-95, 443 } accept comment \"x\"
-ip daddr @g1 ip saddr { 10.0.0.0/24 } meta l4proto 6 th dport { 80-95, 443 } accept comment \"x\"
+oifname @l1 ip saddr @g0 meta l4proto 6 th dport { 80-95, 443 } accept comment \"x\"
+oifname @l1 ip saddr { 10.0.0.0/24 } meta l4proto 6 th dport { 80-95, 443 } accept comment \"x\"
 drop comment \"y\"
 drop
 }
@@ -270,7 +271,13 @@ drop
     );
     assert!(text.contains("set g0 { type ipv4_addr; elements = { 10.0.0.20 } }"), "{text}");
     assert!(text.contains("set g1 { type ipv4_addr; elements = { 10.0.0.9 } }"), "{text}");
-    assert_eq!(filter.joins(&web), "add element ip postern g1 { 10.0.0.9 }\n");
-    assert_eq!(filter.leaves(&web), "delete element ip postern g1 { 10.0.0.9 }\n");
+    assert!(text.contains("set l1 { type ifname; elements = { \"leaf9\" } }"), "{text}");
+    let elements = |verb: &str| {
+        format!(
+            "{verb} element ip postern g1 {{ 10.0.0.9 }}\n{verb} element ip postern l1 {{ \"leaf9\" }}\n"
+        )
+    };
+    assert_eq!(filter.joins(&web), elements("add"));
+    assert_eq!(filter.leaves(&web), elements("delete"));
     assert_eq!(filter.joins(&member("10.0.0.30", &[])), "");
 }
