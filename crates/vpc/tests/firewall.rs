@@ -281,3 +281,21 @@ drop
     assert_eq!(filter.leaves(&web), elements("delete"));
     assert_eq!(filter.joins(&member("10.0.0.30", &[])), "");
 }
+
+#[test]
+fn a_packet_that_is_passed_on_meets_the_rules_of_the_vm_with_the_destination_it_has() {
+    let mut own = allow("x", 1000);
+    own.target_tags = tags(&["web"]);
+    own.destination_ranges = vec!["10.0.0.100/32".parse().expect("a range")];
+    let fabric = Fabric::compile(&topology(vec![own], Vec::new()));
+    let asked = |vm: [u8; 4], to: [u8; 4]| {
+        let packet = Packet::tcp(Ipv4Addr::from(to), 80);
+        let nat = Ipv4Addr::new(10, 9, 9, 9);
+        let network = NetworkId::new("p", "a");
+        let ruling = fabric.passed_on(&network, nat, None, Ipv4Addr::from(vm), packet);
+        ruling.map(|ruling| ruling.allowed)
+    };
+    assert_eq!(asked([10, 0, 0, 9], [10, 0, 0, 100]), Some(true));
+    assert_eq!(asked([10, 0, 0, 9], [10, 0, 0, 9]), Some(false));
+    assert_eq!(asked([10, 0, 0, 8], [10, 0, 0, 100]), None); // nobody's address
+}
