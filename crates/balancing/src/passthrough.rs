@@ -267,7 +267,6 @@ mod tests {
             session_affinity: PacketAffinity::None,
             connection_tracking: ConnectionTracking::default(),
             failover_policy: policy,
-            draining_timeout_sec: 0,
         };
         let all = LoadBalancing {
             network_endpoint_groups: vec![

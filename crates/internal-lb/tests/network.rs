@@ -211,7 +211,6 @@ fn passed(protocol: RuleProtocol, members: &[u8]) -> InternalLbSlice {
         session_affinity: PacketAffinity::None,
         connection_tracking: ConnectionTracking::default(),
         failover_policy: FailoverPolicy::default(),
-        draining_timeout_sec: 0,
     };
     let to = NetworkTarget::PassthroughService(service.self_link.clone());
     InternalLbSlice {

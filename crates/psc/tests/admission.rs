@@ -449,3 +449,13 @@ fn an_endpoint_lets_in_what_is_accepted_or_not_yet_known() {
     let closed = enter(&lost, None, Some(&deleted.states[0]));
     assert_eq!(closed, Some(Reason::PscConnectionNotAccepted), "CLOSED, and known to be");
 }
+
+/// Between hosts: the identity of who dials names a network, the header a connection.
+#[test]
+fn a_consumer_speaks_for_endpoints_of_its_own_network_only() {
+    let world = World::new(attachment(), vec![endpoint("stranger", "a")]);
+    let connection = &world.connections[0];
+    assert_eq!(psc::speak(connection, &connection.consumer_network), None);
+    let other = NetworkId::new("someone", "else");
+    assert_eq!(psc::speak(connection, &other), Some(Reason::PeerIdentityMismatch));
+}

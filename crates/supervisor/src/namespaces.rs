@@ -260,8 +260,8 @@ fn new_router(forwards: bool, address: Ipv4Addr) -> io::Result<Router> {
         let _ = set("netfilter/nf_conntrack_tcp_be_liberal", "1");
         // Real ports for unprivileged programs: 53, 80 and 443 are theirs by the topology.
         set("ipv4/ip_unprivileged_port_start", "0")?;
-        // A service attachment's NAT address needs all the ports that Google's has.
-        set("ipv4/ip_local_port_range", "1025 65535")
+        // A service attachment's NAT address needs all the 64,512 ports that Google's has (1.4).
+        set("ipv4/ip_local_port_range", "1024 65535")
     })?;
     let (peers, leaves) = (HashMap::new(), BTreeMap::new());
     Ok(Router {

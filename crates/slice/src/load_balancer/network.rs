@@ -184,8 +184,6 @@ pub struct PassthroughService {
     pub connection_tracking: ConnectionTracking,
     /// When backups take over.
     pub failover_policy: FailoverPolicy,
-    /// How long connections to a removed VM may go on, seconds, 0 to 3600.
-    pub draining_timeout_sec: u32,
 }
 
 /// `protocol` of a [`PassthroughService`].

@@ -158,6 +158,7 @@ impl<'m> Lowering<'m> {
             }
         };
         not_for_passthrough(raw, findings);
+        not_drained(raw, findings);
         let mut backends: Vec<lb::PassthroughBackend> = Vec::with_capacity(raw.backends.len());
         for backend in &raw.backends {
             let Some(group) = self.group_of(&backend.group, &item.scope(), findings) else {
@@ -290,11 +291,6 @@ impl<'m> Lowering<'m> {
                     .and_then(|policy| policy.disable_connection_drain_on_failover)
                     .unwrap_or(false),
             },
-            draining_timeout_sec: raw
-                .connection_draining
-                .as_ref()
-                .and_then(|raw| raw.draining_timeout_sec)
-                .map_or(0, |seconds| seconds.0.unsigned_abs() as u32),
         }
     }
 
@@ -448,5 +444,18 @@ pub(crate) fn only_for_passthrough(raw: &BackendService, findings: &mut Findings
                 format!("remove `{name}`, or write loadBalancingScheme: INTERNAL"),
             );
         }
+    }
+}
+
+/// Packets are not drained.
+fn not_drained(raw: &BackendService, findings: &mut Findings) {
+    let Some(draining) = &raw.connection_draining else { return };
+    if draining.draining_timeout_sec.is_some_and(|seconds| seconds.0 > 0) {
+        findings.warning(
+            Code::NotYetHonoured,
+            draining.at,
+            "`drainingTimeoutSec` has no effect on a passthrough load balancer in this release; connections of a removed VM end at once",
+            "write drainingTimeoutSec: 0 to silence this warning",
+        );
     }
 }

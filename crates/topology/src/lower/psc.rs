@@ -11,7 +11,7 @@ use crate::model::{Item, Scope};
 use crate::reference::parts;
 use crate::similar;
 use names::{NetworkId, SelfLink};
-use slice::{Purpose, psc};
+use slice::{IpProtocol, Purpose, psc};
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
@@ -87,6 +87,16 @@ impl Lowering<'_> {
             );
         }
         let (network, target) = target?;
+        if let Some(enabled) = raw.enable_proxy_protocol.as_ref().filter(|enabled| enabled.value)
+            && target.protocol == IpProtocol::Udp
+        {
+            findings.warning(
+                Code::NoEffect,
+                enabled.at,
+                "the target is UDP; a PROXY header stands before TCP connections only",
+                "write enableProxyProtocol: false",
+            );
+        }
         Some(psc::ServiceAttachment {
             self_link: item.link.clone(),
             region: item.region().to_owned(),
@@ -486,6 +496,16 @@ impl Lowering<'_> {
                     new.target.at,
                     format!("the endpoint is in {}, like the service that it targets; an endpoint is in another VPC network than the service", new.network),
                     "create the endpoint in the consumer's network, or call the forwarding rule itself",
+                );
+            }
+            // A load balancer connects by itself, to the port that its group says.
+            let listens = new.kind != psc::EndpointKind::NetworkEndpointGroup;
+            if listens && published.target.all_ports {
+                findings.error(
+                    Code::NotYetSupported,
+                    new.target.at,
+                    format!("`{}` publishes all ports, or a range of them that is too long; an endpoint here listens on ports that are listed", published.target.forwarding_rule.name()),
+                    "publish a forwarding rule with `ports`",
                 );
             }
             if published.region != new.region {
