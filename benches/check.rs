@@ -6,9 +6,11 @@
 //! than that times a unit of the smallest: something has become quadratic. 20 units are the figures
 //! of the README. Without Valgrind nothing is counted, and that is said.
 
+#[path = "common/callgrind.rs"]
+mod callgrind;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use topology::Loaded;
 use xtask::big_topology::{Size, documents};
 
@@ -26,11 +28,7 @@ fn main() {
         // `cargo test --benches`: does it still work?
         return run(1);
     }
-    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
-    if !found.is_ok_and(|status| status.success()) {
-        println!(
-            "SKIPPED: valgrind is not installed (apt-get install valgrind); nothing is counted"
-        );
+    if !callgrind::is_here() {
         return;
     }
     let at = arguments.iter().position(|argument| argument == "--growth");
@@ -55,35 +53,12 @@ fn main() {
     }
 }
 
-/// Instructions of each phase for one unit; callgrind writes a file for each phase.
+/// Instructions of each phase for one unit.
 fn count(units: usize) -> Vec<u64> {
-    let dir = std::env::temp_dir().join(format!("postern-check-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory for callgrind's files");
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "-q"]);
-    for phase in PHASES {
-        let function = format!("check::{phase}");
-        command.arg(format!("--toggle-collect={function}"));
-        command.arg(format!("--dump-after={function}"));
-    }
-    let status = command
-        .arg(format!("--callgrind-out-file={}", dir.join("out").display()))
-        .arg(std::env::current_exe().expect("this program"))
-        .env(VARIABLE, units.to_string())
-        .status()
-        .expect("valgrind starts");
-    assert!(status.success(), "valgrind: {status}");
-    let counts =
-        (1..=PHASES.len()).map(|n| total(&dir.join(format!("out.{n}"))) / units as u64).collect();
-    std::fs::remove_dir_all(&dir).expect("callgrind's files go");
-    counts
-}
-
-fn total(file: &Path) -> u64 {
-    let text =
-        std::fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-    total.unwrap_or_else(|| panic!("{} has no total", file.display()))
+    let functions = PHASES.map(|phase| format!("check::{phase}"));
+    let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
+    let counts = callgrind::count(&functions, PHASES.len(), (VARIABLE, units));
+    counts.into_iter().map(|count| count / units as u64).collect()
 }
 
 fn run(units: usize) {

@@ -5,13 +5,13 @@
 //! rules of each kind, and prints instructions per decision. `--max N` fails where one takes more than
 //! N. Without Valgrind nothing is counted, and that is said.
 
+#[path = "common/callgrind.rs"]
+mod callgrind;
 #[path = "common/maps.rs"]
 mod maps;
 
 use maps::{FRONT, Kind, SIZES, decide, kinds, load_balancing};
 use std::hint::black_box;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use url_map::{Front, Snapshot};
 
 /// Decisions per kind.
@@ -29,11 +29,7 @@ fn main() {
         // `cargo test --benches`: does it still work?
         return run(SIZES[0], 16);
     }
-    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
-    if !found.is_ok_and(|status| status.success()) {
-        println!(
-            "SKIPPED: valgrind is not installed (apt-get install valgrind); nothing is counted"
-        );
+    if !callgrind::is_here() {
         return;
     }
     let at = arguments.iter().position(|argument| argument == "--max");
@@ -58,36 +54,11 @@ fn main() {
     }
 }
 
-/// Instructions per decision of each kind: what callgrind collects inside of [`measured`], which it
-/// writes to a file of its own for each call.
+/// Instructions per decision of each kind.
 fn count(size: usize) -> Vec<u64> {
-    let dir = std::env::temp_dir().join(format!("postern-instructions-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory for callgrind's files");
-    let status = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--toggle-collect=instructions::measured",
-            "--dump-after=instructions::measured",
-            "-q",
-        ])
-        .arg(format!("--callgrind-out-file={}", dir.join("out").display()))
-        .arg(std::env::current_exe().expect("this program"))
-        .env(SIZE, size.to_string())
-        .status()
-        .expect("valgrind starts");
-    assert!(status.success(), "valgrind: {status}");
-    let counts =
-        (1..=kinds(SIZES[0]).len()).map(|n| total(&dir.join(format!("out.{n}")))).collect();
-    std::fs::remove_dir_all(&dir).expect("callgrind's files go");
-    counts
-}
-
-fn total(file: &Path) -> u64 {
-    let text =
-        std::fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-    let total: u64 = total.unwrap_or_else(|| panic!("{} has no total", file.display()));
-    total / ROUNDS as u64
+    let calls = kinds(SIZES[0]).len();
+    let counts = callgrind::count(&["instructions::measured"], calls, (SIZE, size));
+    counts.into_iter().map(|count| count / ROUNDS as u64).collect()
 }
 
 fn run(size: usize, rounds: usize) {
