@@ -253,7 +253,10 @@ impl Batch {
 }
 
 /// Answers one datagram after name servers were asked.
-#[allow(clippy::too_many_arguments)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a task of its own, which has to own all that it needs"
+)]
 async fn later(
     worker: Shared,
     listener: UdpListener,

@@ -1,5 +1,5 @@
 //! Builders for slices, used by all tests of this crate.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "shared by tests, each of which uses a part")]
 
 use names::{NetworkId, SelfLink};
 use slice::dns::{

@@ -1,5 +1,5 @@
 //! Starting the program, asking it, and name servers for it to ask.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "shared by tests, each of which uses a part")]
 
 pub mod foreign;
 
