@@ -129,7 +129,7 @@ impl Program for ServiceAttachment {
         let near_only: HashSet<u64> = slice
             .endpoints
             .iter()
-            .filter(|one| !(one.allow_psc_global_access && one.producer_allows_global_access))
+            .filter(|one| !one.has_global_access())
             .map(|one| one.psc_connection_id)
             .collect();
         let publish = |one: slice::psc::ServiceAttachment| {

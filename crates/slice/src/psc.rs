@@ -97,14 +97,19 @@ impl Endpoint {
         self.kind != EndpointKind::NetworkEndpointGroup
     }
 
+    /// Does it serve all regions: with `allowPscGlobalAccess`, where the producer allows global
+    /// access too (1.6)?
+    pub fn has_global_access(&self) -> bool {
+        self.allow_psc_global_access && self.producer_allows_global_access
+    }
+
     /// May a client of this region use it? An endpoint serves its own region, and all regions with
-    /// `allowPscGlobalAccess` where the producer allows global access too (1.6).
+    /// global access.
     ///
     /// # Errors
     /// Why not.
     pub fn admits_region(&self, client: &str) -> Result<(), Reason> {
-        let global = self.allow_psc_global_access && self.producer_allows_global_access;
-        names::region_admits(&self.region, global, client).map_err(|reason| {
+        names::region_admits(&self.region, self.has_global_access(), client).map_err(|reason| {
             match self.allow_psc_global_access {
                 true => Reason::PscProducerEndpointNoGlobalAccess,
                 false => reason,
