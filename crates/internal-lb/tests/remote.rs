@@ -62,34 +62,25 @@ fn published(target: SocketAddrV4) -> ServiceAttachmentSlice {
     ServiceAttachmentSlice {
         network: producer(),
         attachments: vec![Attachment {
-            self_link: endpoint().target,
-            region: "europe-west1".to_owned(),
-            network: producer(),
-            target: Target {
-                forwarding_rule: regional("forwardingRules", "target"),
-                address: *target.ip(),
-                ports: vec![target.port()],
-                protocol: Default::default(),
-                all_ports: false,
-                allow_global_access: false,
-            },
             connection_preference: ConnectionPreference::AcceptAutomatic,
-            consumer_accept_lists: Vec::new(),
-            consumer_reject_lists: Vec::new(),
             // Of the host's loopback, so that it can be bound without a namespace.
             nat_subnets: vec![NatSubnet {
                 self_link: regional("subnetworks", "nat"),
                 range: "127.9.0.0/28".parse().expect("a range"),
             }],
-            enable_proxy_protocol: false,
-            reconcile_connections: false,
-            nat_ips_per_endpoint: 1,
-            propagated_connection_limit: 250,
-            domain_names: Vec::new(),
-            description: None,
-            metadata: Default::default(),
-            idle_timeouts: Default::default(),
-            consumer_policy: None,
+            ..Attachment::new(
+                endpoint().target,
+                "europe-west1",
+                producer(),
+                Target {
+                    forwarding_rule: regional("forwardingRules", "target"),
+                    address: *target.ip(),
+                    ports: vec![target.port()],
+                    protocol: Default::default(),
+                    all_ports: false,
+                    allow_global_access: false,
+                },
+            )
         }],
         endpoints: vec![endpoint()],
         nat_subnetworks: Vec::new(),

@@ -228,6 +228,31 @@ pub struct ServiceAttachment {
     pub consumer_policy: Option<ConsumerPolicy>,
 }
 
+impl ServiceAttachment {
+    /// One that admits nobody yet, with the API's defaults.
+    pub fn new(self_link: SelfLink, region: &str, network: NetworkId, target: Target) -> Self {
+        ServiceAttachment {
+            self_link,
+            region: region.to_owned(),
+            network,
+            target,
+            connection_preference: ConnectionPreference::AcceptManual,
+            consumer_accept_lists: Vec::new(),
+            consumer_reject_lists: Vec::new(),
+            nat_subnets: Vec::new(),
+            enable_proxy_protocol: false,
+            reconcile_connections: false,
+            nat_ips_per_endpoint: one(),
+            propagated_connection_limit: propagated_connection_limit(),
+            domain_names: Vec::new(),
+            description: None,
+            metadata: BTreeMap::new(),
+            idle_timeouts: IdleTimeouts::default(),
+            consumer_policy: None,
+        }
+    }
+}
+
 const fn one() -> u32 {
     1
 }

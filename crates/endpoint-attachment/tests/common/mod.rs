@@ -8,8 +8,8 @@ use names::{NetworkId, SelfLink};
 use runtime::testing::{Place, Started};
 use service_attachment::ServiceAttachment;
 use slice::psc::{
-    Accept, ConnectionPreference, Consumer, Endpoint, EndpointAttachmentSlice, EndpointKind,
-    NatSubnet, ServiceAttachmentSlice, Target,
+    Accept, Consumer, Endpoint, EndpointAttachmentSlice, EndpointKind, NatSubnet,
+    ServiceAttachmentSlice, Target,
 };
 use slice::{Notice, Placement};
 use std::io::ErrorKind;
@@ -55,37 +55,29 @@ pub fn endpoint() -> Endpoint {
 pub fn service() -> ServiceAttachmentSlice {
     let link = |collection, name| SelfLink::regional("producer", REGION, collection, name);
     let attachment = slice::psc::ServiceAttachment {
-        self_link: link("serviceAttachments", "apps"),
-        region: REGION.to_owned(),
-        network: producer(),
-        target: Target {
-            forwarding_rule: link("forwardingRules", "ilb"),
-            address: Ipv4Addr::new(10, 0, 0, 5),
-            ports: vec![443],
-            protocol: Default::default(),
-            all_ports: false,
-            allow_global_access: false,
-        },
-        connection_preference: ConnectionPreference::AcceptManual,
         consumer_accept_lists: vec![Accept {
             consumer: Consumer::ProjectIdOrNum("tenant".to_owned()),
             connection_limit: 4,
         }],
-        consumer_reject_lists: Vec::new(),
         // Any address of 127/8 can be bound, so NAT is as real as in a namespace.
         nat_subnets: vec![NatSubnet {
             self_link: link("subnetworks", "nat"),
             range: "127.10.2.0/28".parse().expect("a range"),
         }],
-        enable_proxy_protocol: false,
         reconcile_connections: true,
-        nat_ips_per_endpoint: 1,
-        propagated_connection_limit: 250,
-        domain_names: Vec::new(),
-        description: None,
-        metadata: Default::default(),
-        idle_timeouts: Default::default(),
-        consumer_policy: None,
+        ..slice::psc::ServiceAttachment::new(
+            link("serviceAttachments", "apps"),
+            REGION,
+            producer(),
+            Target {
+                forwarding_rule: link("forwardingRules", "ilb"),
+                address: Ipv4Addr::new(10, 0, 0, 5),
+                ports: vec![443],
+                protocol: Default::default(),
+                all_ports: false,
+                allow_global_access: false,
+            },
+        )
     };
     ServiceAttachmentSlice {
         network: producer(),

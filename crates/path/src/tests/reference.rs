@@ -134,36 +134,27 @@ pub fn reference() -> Topology {
         propagated_from: None,
     };
     let service_attachment = ServiceAttachment {
-        self_link: attachment,
-        region: REGION.to_owned(),
-        network: producer.id.clone(),
-        target: Target {
-            forwarding_rule: link("forwardingRules", "ilb-https"),
-            address: "10.0.0.5".parse().expect("an address"),
-            ports: vec![443],
-            protocol: Default::default(),
-            all_ports: false,
-            allow_global_access: false,
-        },
-        connection_preference: ConnectionPreference::AcceptManual,
         consumer_accept_lists: vec![Accept {
             consumer: Consumer::ProjectIdOrNum("tenant".to_owned()),
             connection_limit: 4,
         }],
-        consumer_reject_lists: Vec::new(),
         nat_subnets: vec![NatSubnet {
             self_link: link("subnetworks", "psc-nat"),
             range: "10.0.2.0/28".parse().expect("a range"),
         }],
-        enable_proxy_protocol: false,
-        reconcile_connections: false,
-        nat_ips_per_endpoint: 1,
-        propagated_connection_limit: 250,
-        domain_names: Vec::new(),
-        description: None,
-        metadata: Default::default(),
-        idle_timeouts: Default::default(),
-        consumer_policy: None,
+        ..ServiceAttachment::new(
+            attachment,
+            REGION,
+            producer.id.clone(),
+            Target {
+                forwarding_rule: link("forwardingRules", "ilb-https"),
+                address: "10.0.0.5".parse().expect("an address"),
+                ports: vec![443],
+                protocol: Default::default(),
+                all_ports: false,
+                allow_global_access: false,
+            },
+        )
     };
     let services = vec![service("orders"), service("stock")];
     let load_balancing = load_balancing(&producer.id, &services);

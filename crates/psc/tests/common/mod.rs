@@ -5,8 +5,8 @@ use names::{NetworkId, SelfLink};
 use psc::{Connection, reconcile};
 use slice::ConnectionState;
 use slice::psc::{
-    Accept, ConnectionPreference, ConnectionStatus, Consumer, Endpoint, EndpointKind, NatSubnet,
-    ServiceAttachment, ServiceAttachmentSlice, Target,
+    Accept, ConnectionStatus, Consumer, Endpoint, EndpointKind, NatSubnet, ServiceAttachment,
+    ServiceAttachmentSlice, Target,
 };
 use std::net::Ipv4Addr;
 
@@ -15,30 +15,20 @@ pub const REGION: &str = "europe-west1";
 pub fn attachment() -> ServiceAttachment {
     let link = |collection, name| SelfLink::regional("producer", REGION, collection, name);
     ServiceAttachment {
-        self_link: link("serviceAttachments", "apps"),
-        region: REGION.to_owned(),
-        network: NetworkId::new("producer", "ilb-network"),
-        target: Target {
-            forwarding_rule: link("forwardingRules", "ilb"),
-            address: Ipv4Addr::new(10, 0, 0, 5),
-            ports: vec![443],
-            protocol: Default::default(),
-            all_ports: false,
-            allow_global_access: false,
-        },
-        connection_preference: ConnectionPreference::AcceptManual,
-        consumer_accept_lists: Vec::new(),
-        consumer_reject_lists: Vec::new(),
         nat_subnets: vec![nat_subnet("10.0.2.0/28")],
-        enable_proxy_protocol: false,
-        reconcile_connections: false,
-        nat_ips_per_endpoint: 1,
-        propagated_connection_limit: 250,
-        domain_names: Vec::new(),
-        description: None,
-        metadata: Default::default(),
-        idle_timeouts: Default::default(),
-        consumer_policy: None,
+        ..ServiceAttachment::new(
+            link("serviceAttachments", "apps"),
+            REGION,
+            NetworkId::new("producer", "ilb-network"),
+            Target {
+                forwarding_rule: link("forwardingRules", "ilb"),
+                address: Ipv4Addr::new(10, 0, 0, 5),
+                ports: vec![443],
+                protocol: Default::default(),
+                all_ports: false,
+                allow_global_access: false,
+            },
+        )
     }
 }
 
