@@ -2,16 +2,16 @@
 //! compiling the world, walking the expectations, cutting every program's slice; at three sizes, for
 //! each unit of 15 networks, 50 service attachments, 250 zones and 5,000 record sets.
 //!
-//! `cargo bench --bench check`; `--growth 1.3` fails where a unit of the largest topology costs more
-//! than that times a unit of the smallest: something has become quadratic. 20 units are the figures
-//! of the README. Without Valgrind nothing is counted, and that is said.
+//! `cargo bench --bench check`; `--growth 3` fails where a unit of the largest topology costs more
+//! than that times a unit of the smallest: something has become quadratic (slices are: each cut
+//! looks through the whole topology). 20 units are the figures of the README. Without Valgrind
+//! nothing is counted, and that is said.
 
 #[path = "common/callgrind.rs"]
 mod callgrind;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use topology::Loaded;
 use xtask::big_topology::{Size, documents};
 
 const UNITS: [usize; 3] = [1, 5, 20];
@@ -55,9 +55,7 @@ fn main() {
 
 /// Instructions of each phase for one unit.
 fn count(units: usize) -> Vec<u64> {
-    let functions = PHASES.map(|phase| format!("check::{phase}"));
-    let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
-    let counts = callgrind::count(&functions, PHASES.len(), (VARIABLE, units));
+    let counts = callgrind::count("check::measured", PHASES.len(), (VARIABLE, units));
     counts.into_iter().map(|count| count / units as u64).collect()
 }
 
@@ -69,31 +67,34 @@ fn run(units: usize) {
         records: 5_000 * units,
     };
     let files = documents(size, 1).expect("a size that has a topology").into_iter();
-    let loaded = read(files.map(|(name, text)| (PathBuf::from(name), text)).collect());
-    let topology = loaded.topology.expect("the generated topology is valid");
-    let world = compile(&topology);
-    let results = expectations(&world);
-    assert!(results.iter().all(path::ExpectationResult::holds), "the expectations hold");
-    slices(&topology);
+    let mut files = Some(files.map(|(name, text)| (PathBuf::from(name), text)).collect());
+    let (mut topology, mut world) = (None, None);
+    // As many calls as there are phases, in their order.
+    measured(&mut || {
+        let loaded =
+            topology::load_sources(files.take().unwrap_or_default(), Path::new("/nowhere"));
+        topology = Some(loaded.topology.expect("the generated topology is valid"));
+    });
+    let topology = topology.expect("it was read");
+    measured(&mut || {
+        world = Some(path::World::compile(&topology, None).expect("a topology that compiles"));
+    });
+    let world = world.expect("it was compiled");
+    measured(&mut || {
+        let results = path::check_expectations(&world, &world.topology().expectations, 0);
+        assert!(results.iter().all(path::ExpectationResult::holds), "the expectations hold");
+    });
+    measured(&mut || slices(&topology));
 }
 
+/// What callgrind collects inside of; it writes a file for each call.
 #[inline(never)]
-fn read(files: Vec<(PathBuf, String)>) -> Loaded {
-    topology::load_sources(files, Path::new("/nowhere"))
-}
-
-#[inline(never)]
-fn compile(topology: &slice::Topology) -> path::World {
-    path::World::compile(topology, None).expect("a topology that compiles")
-}
-
-#[inline(never)]
-fn expectations(world: &path::World) -> Vec<path::ExpectationResult> {
-    path::check_expectations(world, &world.topology().expectations, 0)
+fn measured(work: &mut dyn FnMut()) {
+    work();
+    black_box(());
 }
 
 /// The slices that differ from network to network.
-#[inline(never)]
 fn slices(topology: &slice::Topology) {
     for (role, network) in topology::programs(topology) {
         let Some(network) = network else { continue };

@@ -57,7 +57,7 @@ fn main() {
 /// Instructions per decision of each kind.
 fn count(size: usize) -> Vec<u64> {
     let calls = kinds(SIZES[0]).len();
-    let counts = callgrind::count(&["instructions::measured"], calls, (SIZE, size));
+    let counts = callgrind::count("instructions::measured", calls, (SIZE, size));
     counts.into_iter().map(|count| count / ROUNDS as u64).collect()
 }
 

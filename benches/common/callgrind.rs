@@ -15,18 +15,15 @@ pub fn is_here() -> bool {
     here
 }
 
-/// Runs this program with a variable set, and returns the instructions inside of these functions,
-/// one number for each of the `calls` calls to any of them, in order.
-pub fn count(functions: &[&str], calls: usize, (variable, value): (&str, usize)) -> Vec<u64> {
+/// Runs this program with a variable set, and returns the instructions inside of a function, one
+/// number for each of its `calls` calls.
+pub fn count(function: &str, calls: usize, (variable, value): (&str, usize)) -> Vec<u64> {
     let dir = std::env::temp_dir().join(format!("postern-callgrind-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory for callgrind's files");
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "-q"]);
-    for function in functions {
-        command.arg(format!("--toggle-collect={function}"));
-        command.arg(format!("--dump-after={function}"));
-    }
-    let status = command
+    let status = Command::new("valgrind")
+        .args(["--tool=callgrind", "-q"])
+        .arg(format!("--toggle-collect={function}"))
+        .arg(format!("--dump-after={function}"))
         .arg(format!("--callgrind-out-file={}", dir.join("out").display()))
         .arg(std::env::current_exe().expect("this program"))
         .env(variable, value.to_string())
