@@ -112,11 +112,7 @@ fn front_end(key: &str) -> Option<FrontEnd> {
 /// vouches for him.
 fn origin(network: &NetworkId, workload: Option<&Workload>, front_end: FrontEnd) -> Origin {
     match workload {
-        Some(workload) => Origin::Network {
-            network: network.clone(),
-            project: workload.project.as_str().into(),
-            front_end,
-        },
+        Some(workload) => Origin::through(front_end, network, &workload.project),
         None => Origin::Internet,
     }
 }

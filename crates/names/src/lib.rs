@@ -16,11 +16,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A VPC network: project and name. Written `PROJECT/NETWORK` on the command line, in logs and in
-/// `status`.
+/// A VPC network: project and name, written `PROJECT/NETWORK` on the command line, in logs and in
+/// `status`; or what is in none, written `internet`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetworkId {
-    /// The project that holds the network.
+    /// The project that holds the network; empty: none does.
     pub project: Arc<str>,
     /// The network's short name.
     pub name: Arc<str>,
@@ -31,11 +31,28 @@ impl NetworkId {
     pub fn new(project: &str, name: &str) -> Self {
         NetworkId { project: project.into(), name: name.into() }
     }
+
+    /// All that is in no VPC network, as if it were one: clients with public addresses, Google's
+    /// front ends and external load balancers as these see them, and Cloud Run instances, which
+    /// reach the world as the internet does.
+    pub fn internet() -> Self {
+        NetworkId::new("", INTERNET)
+    }
+
+    /// Is it no VPC network?
+    pub fn is_internet(&self) -> bool {
+        self.project.is_empty()
+    }
 }
+
+const INTERNET: &str = "internet";
 
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.project, self.name)
+        match self.is_internet() {
+            true => f.write_str(&self.name),
+            false => write!(f, "{}/{}", self.project, self.name),
+        }
     }
 }
 
@@ -45,7 +62,7 @@ pub struct NotANetwork(pub String);
 
 impl fmt::Display for NotANetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not of the form PROJECT/NETWORK", self.0)
+        write!(f, "`{}` is not of the form PROJECT/NETWORK, nor `internet`", self.0)
     }
 }
 
@@ -56,6 +73,7 @@ impl FromStr for NetworkId {
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
         match text.split_once('/') {
+            None if text == INTERNET => Ok(NetworkId::internet()),
             Some((project, name))
                 if !project.is_empty() && !name.is_empty() && !name.contains('/') =>
             {
@@ -175,7 +193,11 @@ mod tests {
     #[test]
     fn a_network_is_written_project_slash_name() {
         assert_eq!("p/n".parse::<NetworkId>().map(|n| n.to_string()).as_deref(), Ok("p/n"));
-        for bad in ["", "p", "/n", "p/", "p/n/x"] {
+        let internet = NetworkId::internet();
+        assert_eq!("internet".parse(), Ok(internet.clone()));
+        assert_eq!((internet.to_string().as_str(), internet.is_internet()), ("internet", true));
+        assert!(!NetworkId::new("p", "internet").is_internet());
+        for bad in ["", "p", "/n", "/internet", "p/", "p/n/x"] {
             assert_eq!(bad.parse::<NetworkId>(), Err(NotANetwork(bad.to_owned())));
         }
     }

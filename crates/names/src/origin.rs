@@ -31,6 +31,19 @@ pub enum Origin {
     Internet,
 }
 
+impl Origin {
+    /// Where a connection to a Google front end comes from: from a workload of this project in this
+    /// network.
+    pub fn through(front_end: FrontEnd, network: &NetworkId, project: &str) -> Origin {
+        match network.is_internet() {
+            true => Origin::Internet,
+            false => {
+                Origin::Network { network: network.clone(), project: project.into(), front_end }
+            }
+        }
+    }
+}
+
 /// The addresses under which a network reaches Google's front ends (private-connectivity 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -56,6 +56,13 @@ impl Walk<'_> {
         self.refuse(step, refusal, End::Answered { status: fault.status, location: None })
     }
 
+    /// Does an API proxy take the request?
+    pub(crate) fn is_routed(&self, asked: &Asked) -> bool {
+        let path = asked.target.split('?').next().unwrap_or_default();
+        let mut runtimes = self.world.runtimes.iter();
+        runtimes.any(|runtime| runtime.platform.route(&asked.authority, path).is_ok())
+    }
+
     /// The client's request as the interpreter takes it.
     fn northbound(&self, asked: &Asked) -> Result<Message, String> {
         let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));

@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// Where the client is, as the command line and expectations write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
-    /// `internet`: outside of every network; a client of the API proxy's northbound host.
+    /// `internet`: outside of every network.
     Internet,
     /// `PROJECT/NETWORK[/WORKLOAD]`.
     Network {
@@ -35,6 +35,24 @@ impl FromStr for From {
         match parts.next() {
             Some("") => Err(names::NotANetwork(text.to_owned())),
             workload => Ok(From::Network { network, workload: workload.map(str::to_owned) }),
+        }
+    }
+}
+
+impl From {
+    /// The network that the client is in.
+    pub fn network(&self) -> NetworkId {
+        match self {
+            From::Internet => NetworkId::internet(),
+            From::Network { network, .. } => network.clone(),
+        }
+    }
+
+    /// The workload that it is, where that is said.
+    pub fn workload(&self) -> Option<&str> {
+        match self {
+            From::Internet => None,
+            From::Network { workload, .. } => workload.as_deref(),
         }
     }
 }
@@ -170,6 +188,25 @@ impl World {
         service_account: Option<&str>,
     ) -> Result<Caller, CallerError> {
         let topology = self.topology();
+        if network.is_internet() {
+            let taken = |address| {
+                let mut running = self.workloads().iter();
+                vpc::is_declared(topology, network, address)
+                    || running.any(|w| w.network == *network && w.address == address)
+            };
+            let source = vpc::internet_address(taken).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            return Ok(Caller {
+                network: network.clone(),
+                project: String::new(),
+                region: region.unwrap_or_default().to_owned(),
+                address: None,
+                name: "exec".to_owned(),
+                is_instance: false,
+                service_account: service_account.map(str::to_owned),
+                tags: Vec::new(),
+                source,
+            });
+        }
         let Some(declared) = topology.networks.iter().find(|other| other.id == *network) else {
             let known = topology.networks.iter().map(|other| other.id.to_string()).collect();
             return Err(CallerError::Network { network: network.clone(), known });

@@ -86,11 +86,7 @@ impl Walk<'_> {
                 End::Delivered { service: None, to: format!("{front_end:?}") }
             }
             Reach::FrontEnd(front_end) => {
-                let origin = Origin::Network {
-                    network: caller.network.clone(),
-                    project: caller.project.as_str().into(),
-                    front_end,
-                };
+                let origin = Origin::through(front_end, &caller.network, &caller.project);
                 self.front_end(asked, origin)
             }
             Reach::Metadata => {

@@ -4,8 +4,11 @@ use crate::caller::{Caller, From};
 use crate::request::{Asked, ExplainRequest, Token};
 use crate::trace::{Answer, Explanation, Reachability, Refusal, State, Step};
 use crate::world::World;
-use names::{Origin, Reason, SelfLink};
+use managed_zone::RecordType;
+use names::{Reason, SelfLink};
 use serde_json::{Map, Value, json};
+use std::net::Ipv4Addr;
+use vpc::{Packet, Reach};
 
 /// How a request ends on the network path.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,27 +105,24 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
     };
     walk.endpoint_info.insert("protocol".to_owned(), json!(asked.protocol().name()));
     walk.endpoint_info.insert("destinationPort".to_owned(), json!(asked.port));
+    let caller = world.caller(
+        &request.from.network(),
+        request.from.workload(),
+        request.region.as_deref(),
+        request.service_account.as_deref(),
+    );
+    let mut caller = match caller {
+        Ok(caller) => caller,
+        Err(problem) => return undetermined(question, problem.to_string()),
+    };
+    if !request.tags.is_empty() {
+        caller.tags.clone_from(&request.tags);
+    }
+    walk.identity = caller.service_account.clone();
+    walk.start(&caller);
     let end = match &request.from {
-        From::Internet => walk.call_from_internet(&asked),
-        From::Network { network, workload } => {
-            let caller = world.caller(
-                network,
-                workload.as_deref(),
-                request.region.as_deref(),
-                request.service_account.as_deref(),
-            );
-            match caller {
-                Ok(mut caller) => {
-                    if !request.tags.is_empty() {
-                        caller.tags.clone_from(&request.tags);
-                    }
-                    walk.identity = caller.service_account.clone();
-                    walk.start(&caller);
-                    walk.call_from_network(&caller, &asked, true)
-                }
-                Err(problem) => return undetermined(question, problem.to_string()),
-            }
-        }
+        From::Internet if walk.is_published(&caller, &asked) => walk.api_proxy(&asked),
+        _ => walk.call_from_network(&caller, &asked, true),
     };
     finish(question, walk, end)
 }
@@ -230,6 +230,10 @@ fn assumptions(world: &World, steps: &[Step], answer: &Answer) -> Vec<String> {
 impl Walk<'_> {
     /// The first step of a workload.
     fn start(&mut self, caller: &Caller) {
+        if caller.network.is_internet() {
+            let text = "a client outside of every network";
+            return self.push(Step::new(State::StartFromInternet, text));
+        }
         let network = SelfLink::global(&caller.network.project, "networks", &caller.network.name);
         self.endpoint_info.insert("sourceNetworkUri".to_owned(), json!(network.as_str()));
         if let Some(address) = caller.address {
@@ -246,12 +250,21 @@ impl Walk<'_> {
         self.push(Step::new(state, text).on(&network));
     }
 
-    /// A client outside of every network: the API proxy's northbound host, or `*.run.app`.
-    fn call_from_internet(&mut self, asked: &Asked) -> End {
-        self.push(Step::new(State::StartFromInternet, "a client outside of every network"));
-        if names::is_run_app(&asked.host) {
-            return self.front_end(asked, Origin::Internet);
-        }
-        self.api_proxy(asked)
+    /// Is it an API proxy's northbound host that a client on the internet means? `up` publishes
+    /// these on the host's own loopback, so no resolver knows their names; and a name that nobody
+    /// knows may be one of theirs, mistyped.
+    fn is_published(&self, caller: &Caller, asked: &Asked) -> bool {
+        let address = match asked.host.parse::<Ipv4Addr>() {
+            Ok(address) => Some(address),
+            Err(_) => self
+                .world
+                .resolve_here(&caller.network, None, &asked.host, RecordType::A)
+                .ok()
+                .and_then(|resolution| resolution.addresses().first().copied()),
+        };
+        let Some(to) = address else { return true };
+        let packet = Packet { protocol: asked.protocol(), to, port: asked.port };
+        let reach = self.world.fabric.reach(caller.at_the_boundary(), packet).reach;
+        matches!(reach, Reach::Dropped { .. }) && self.is_routed(asked)
     }
 }

@@ -183,7 +183,7 @@ pub struct Placement {
 pub struct Workload {
     /// What people call it: `exec-3`, `vm/legacy`, `api-proxy`, `orders-00001-abc/2`.
     pub name: String,
-    /// The network it is in.
+    /// The network it is in; `internet`: it is in none.
     pub network: NetworkId,
     /// Its address there, as declared or given out.
     pub address: Ipv4Addr,
@@ -262,7 +262,7 @@ pub struct Expectation {
     pub at: String,
     /// What people call it.
     pub description: String,
-    /// `PROJECT/NETWORK[/WORKLOAD]`, or `internet` for a client of the API proxy's northbound host.
+    /// `PROJECT/NETWORK[/WORKLOAD]`, or `internet` for a client outside of every network.
     pub from: String,
     /// Identity of the caller (`exec --as`).
     pub as_service_account: Option<String>,
@@ -328,10 +328,11 @@ impl Role {
     }
 }
 
-/// The network in which Cloud Run instances sit: not a VPC. `cloud-run` runs in its router
-/// namespace; it does not forward, so an instance reaches its metadata server and nothing else,
-/// and nobody but `cloud-run` reaches an instance.
-pub const SERVERLESS_NETWORK: (&str, &str) = ("google", "serverless");
+/// The addresses of clients outside of every VPC network (TEST-NET-2 of RFC 5737).
+pub const INTERNET_CLIENTS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24);
+/// The addresses of Cloud Run instances: link-local, as first-generation containers see them
+/// (cloud-run 1.4).
+pub const INSTANCE_ADDRESSES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 32, 0), 19);
 
 /// The resolver's and the metadata server's address in every network.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

@@ -135,14 +135,16 @@ impl Slice for MetadataSlice {
 impl Slice for GoogleFrontEndSlice {
     /// `private`, `restricted` and `public` on port 443 of the front-end addresses: the first two
     /// are four addresses each, the other three keyed `private ADDRESS` and so on; and that
-    /// port of every PSC endpoint for Google APIs, keyed by its self link.
+    /// port of every PSC endpoint for Google APIs, keyed by its self link. The internet has the
+    /// public one.
     fn listens(&self) -> Vec<Listen> {
         let four = |key: &'static str, first: Ipv4Addr| {
             let all = (0..4).map(move |number| Ipv4Addr::from(u32::from(first) + number));
             all.map(move |vip| (key, vip, if vip == first { None } else { Some(vip) }))
         };
-        four("restricted", RESTRICTED_VIP)
-            .chain(four("private", PRIVATE_VIP))
+        let private = four("restricted", RESTRICTED_VIP).chain(four("private", PRIVATE_VIP));
+        let private = private.filter(|_| !self.network.is_internet());
+        private
             .chain([("public", PUBLIC_VIP, None)])
             .map(|(key, vip, other)| {
                 let key = other.map_or_else(|| key.to_owned(), |vip| format!("{key} {vip}"));

@@ -145,7 +145,7 @@ pub struct UpArgs {
 
 #[derive(Debug, Args)]
 struct ExecOptions {
-    /// The network
+    /// The network, or `internet`: none
     #[arg(long, value_name = "PROJECT/NETWORK", required_unless_present = "instance")]
     network: Option<NetworkId>,
     /// The service account that the metadata server speaks for
@@ -201,7 +201,7 @@ struct ExplainOptions {
 
 #[derive(Debug, Args)]
 struct ResolveOptions {
-    /// The network that asks, or a declared VM in it: PROJECT/NETWORK[/WORKLOAD]
+    /// The network that asks, or a declared VM in it: PROJECT/NETWORK[/WORKLOAD], or `internet`
     #[arg(long)]
     from: path::From,
     /// The client's region, for geolocation routing policies

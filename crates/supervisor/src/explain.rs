@@ -187,10 +187,7 @@ pub fn resolve(
     record_type: &str,
     json: bool,
 ) -> ExitCode {
-    let path::From::Network { network, workload } = from else {
-        eprintln!("postern: --from internet has no private zones; name a network");
-        return ExitCode::from(2);
-    };
+    let network = &from.network();
     let (topology, _) = match world(state_dir, topology) {
         Ok(found) => found,
         Err(code) => return code,
@@ -203,7 +200,7 @@ pub fn resolve(
         }
     };
     // A network without subnetworks has no clients of its own, and names even so.
-    let region = match world.caller(network, workload.as_deref(), region, None) {
+    let region = match world.caller(network, from.workload(), region, None) {
         Ok(caller) => Some(caller.region),
         Err(path::CallerError::Region { region: None, .. }) => None,
         Err(problem) => {

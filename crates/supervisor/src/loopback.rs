@@ -74,8 +74,8 @@ impl Loopback {
     pub fn place(&mut self, topology: &Topology) -> Result<(), String> {
         self.declared = topology.placements.clone();
         let mut wanted: Vec<(NetworkId, Ipv4Addr)> = Vec::new();
-        let own = crate::surroundings::serverless();
-        for network in topology.networks.iter().map(|network| &network.id).chain([&own]) {
+        let internet = NetworkId::internet();
+        for network in topology.networks.iter().map(|network| &network.id).chain([&internet]) {
             for fixed in [METADATA_ADDRESS, PRIVATE_VIP, RESTRICTED_VIP, PUBLIC_VIP] {
                 wanted.push((network.clone(), fixed));
             }

@@ -31,8 +31,8 @@ const LEAF_INTERFACE: u32 = 2;
 /// The kernel's table of local addresses, and the one for everything else.
 const TABLE_LOCAL: u32 = 255;
 const TABLE_MAIN: u32 = 254;
-/// The router of Cloud Run instances: the peer that containers see (cloud-run 1.4).
-const SERVERLESS_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The router outside of VPC networks: the peer that containers see (cloud-run 1.4).
+const INTERNET_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The first address of the other routers. Each needs one of its own: it is the sender of its ARP
 /// requests, and a peer takes no request from an address that is its own.
 const FIRST_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 2, 1);
@@ -73,11 +73,9 @@ impl Namespaces {
         Some(self.routers.get(network)?.namespace.as_fd())
     }
 
-    /// The plans in force of VPC networks.
+    /// The plans in force.
     pub fn in_force(&self) -> impl Iterator<Item = (&NetworkId, &Plan)> {
-        let own = crate::surroundings::serverless();
-        let networks = self.routers.iter().filter(move |(network, _)| **network != own);
-        networks.map(|(network, router)| (network, &router.plan))
+        self.routers.iter().map(|(network, router)| (network, &router.plan))
     }
 
     /// Brings the kernel from the plans in force to these: namespaces and routes that are new
@@ -85,24 +83,24 @@ impl Namespaces {
     ///
     /// # Errors
     /// Those of netlink, with the network's name.
-    pub fn apply(&mut self, plans: &BTreeMap<NetworkId, (Plan, bool)>) -> io::Result<()> {
-        for (network, (_, forwards)) in plans {
+    pub fn apply(&mut self, plans: &BTreeMap<NetworkId, Plan>) -> io::Result<()> {
+        for (network, plan) in plans {
             if !self.routers.contains_key(network) {
-                let address = match *forwards {
-                    false => SERVERLESS_ROUTER,
-                    true => {
+                let address = match network.is_internet() {
+                    true => INTERNET_ROUTER,
+                    false => {
                         self.made += 1;
                         Ipv4Addr::from(u32::from(FIRST_ROUTER) + self.made - 1)
                     }
                 };
-                let router = named(network, new_router(*forwards, address))?;
+                let router = named(network, new_router(plan.forwards, address))?;
                 self.routers.insert(network.clone(), router);
             }
         }
         self.join_peers(plans)?;
         // All filters are made at once; each is put into force as a whole.
         let mut filters = Vec::new();
-        for (network, (plan, _)) in plans {
+        for (network, plan) in plans {
             let Some(router) = self.routers.get(network) else { continue };
             if let Some(run) = named(network, router.filter(plan))? {
                 filters.push((network, run));
@@ -111,7 +109,7 @@ impl Namespaces {
         for (network, run) in filters {
             named(network, run.finish())?;
         }
-        for (network, (plan, _)) in plans {
+        for (network, plan) in plans {
             let Some(router) = self.routers.get_mut(network) else { continue };
             named(network, router.follow(plan))?;
         }
@@ -120,12 +118,10 @@ impl Namespaces {
     }
 
     /// Veth pairs for new peerings, and the end of those that are no more.
-    fn join_peers(&mut self, plans: &BTreeMap<NetworkId, (Plan, bool)>) -> io::Result<()> {
+    fn join_peers(&mut self, plans: &BTreeMap<NetworkId, Plan>) -> io::Result<()> {
         let wanted: BTreeSet<(NetworkId, NetworkId)> = plans
             .iter()
-            .flat_map(|(network, (plan, _))| {
-                plan.peers.iter().map(move |peer| ordered(network, peer))
-            })
+            .flat_map(|(network, plan)| plan.peers.iter().map(move |peer| ordered(network, peer)))
             .collect();
         let present: BTreeSet<(NetworkId, NetworkId)> = self
             .routers
@@ -443,7 +439,7 @@ fn attach(
 pub fn trial() -> io::Result<()> {
     let mut namespaces = Namespaces::default();
     let network = NetworkId::new("doctor", "trial");
-    let plans = BTreeMap::from([(network.clone(), (Plan::default(), true))]);
+    let plans = BTreeMap::from([(network.clone(), Plan::default())]);
     namespaces.apply(&plans)?;
     let address = Ipv4Addr::new(10, 0, 0, 2);
     let member = Member { address, tags: Vec::new(), service_account: None, link: String::new() };

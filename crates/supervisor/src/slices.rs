@@ -23,7 +23,7 @@ pub fn cut(
     northbound: Option<SocketAddr>,
     forwards: bool,
 ) -> Result<(String, Vec<Listen>), String> {
-    let outside = crate::surroundings::serverless();
+    let outside = NetworkId::internet();
     let network: &NetworkId = id.network.as_ref().unwrap_or(&outside);
     match id.role {
         Role::EndpointAttachment => wire(&topology::endpoint_attachment(topology, network)),

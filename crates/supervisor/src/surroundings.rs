@@ -11,7 +11,7 @@ use names::{NetworkId, SelfLink};
 use net::Network;
 use runtime::{listener, wire};
 use slice::run::Run;
-use slice::{Bind, Listen, Placement, Role, SERVERLESS_NETWORK, Topology, Workload};
+use slice::{Bind, Listen, Placement, Role, Topology, Workload};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,14 +59,9 @@ pub struct Leaf {
     pub actual: Option<Ipv4Addr>,
 }
 
-/// The network of Cloud Run instances.
-pub fn serverless() -> NetworkId {
-    NetworkId::new(SERVERLESS_NETWORK.0, SERVERLESS_NETWORK.1)
-}
-
 /// A network and its active peers, whose addresses do not overlap with its own.
 pub fn within_reach(network: Option<&NetworkId>, topology: &Topology) -> Vec<NetworkId> {
-    let own = network.cloned().unwrap_or_else(serverless);
+    let own = network.cloned().unwrap_or_else(NetworkId::internet);
     let declared = topology.networks.iter().find(|known| known.id == own);
     let peerings = declared.into_iter().flat_map(|known| &known.peerings);
     let peers = peerings.filter(|peering| peering.active).map(|peering| peering.peer.clone());
@@ -150,7 +145,7 @@ impl Surroundings {
                 for (network, plan) in plans {
                     all.entry(network.clone()).or_insert_with(|| plan.clone());
                 }
-                namespaces.apply(&with_serverless(all)).map_err(|error| error.to_string())
+                namespaces.apply(&all).map_err(|error| error.to_string())
             }
             Surroundings::Loopback { loopback, .. } => loopback.place(topology),
         }
@@ -179,7 +174,7 @@ impl Surroundings {
     pub fn follow(&mut self, plans: &BTreeMap<NetworkId, Plan>) -> Result<(), String> {
         match self {
             Surroundings::Namespaces { namespaces, .. } => {
-                namespaces.apply(&with_serverless(plans.clone())).map_err(|error| error.to_string())
+                namespaces.apply(plans).map_err(|error| error.to_string())
             }
             Surroundings::Loopback { .. } => Ok(()),
         }
@@ -210,7 +205,7 @@ impl Surroundings {
     /// `NotFound` where the network has none.
     pub fn namespace_of(&self, id: &ProgramId) -> io::Result<Option<OwnedFd>> {
         let Surroundings::Namespaces { namespaces, runtimes } = self else { return Ok(None) };
-        let outside = serverless();
+        let outside = NetworkId::internet();
         let network = id.network.as_ref().unwrap_or(&outside);
         if id.role == Role::ApiProxy {
             let leaf = runtimes.get(network).ok_or(io::ErrorKind::NotFound)?;
@@ -371,14 +366,4 @@ impl Surroundings {
     pub fn share(namespace: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
         namespace.map(|namespace| namespace.as_fd().try_clone_to_owned()).transpose()
     }
-}
-
-/// The plans with whether each router forwards: VPC networks do, the network of Cloud Run
-/// instances does not, so that an instance reaches its metadata server and nobody reaches it.
-fn with_serverless(plans: BTreeMap<NetworkId, Plan>) -> BTreeMap<NetworkId, (Plan, bool)> {
-    let mut all: BTreeMap<NetworkId, (Plan, bool)> =
-        plans.into_iter().map(|(network, plan)| (network, (plan, true))).collect();
-    let own = vpc::Fabric::default().plan(&serverless(), |_| false);
-    all.insert(serverless(), (own, false));
-    all
 }

@@ -62,7 +62,13 @@ impl Identity {
         Identity {
             name: own.to_owned(),
             address: *address,
-            search: format!("{zone}.c.{project}.internal c.{project}.internal google.internal"),
+            search: match zone.is_empty() {
+                // It is in no network.
+                true => "google.internal".to_owned(),
+                false => {
+                    format!("{zone}.c.{project}.internal c.{project}.internal google.internal")
+                }
+            },
         }
     }
 }

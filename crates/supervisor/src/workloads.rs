@@ -6,7 +6,7 @@ use crate::events::Event;
 use crate::gateway::{self, Gateway};
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
-use crate::surroundings::{Leaf, Surroundings, serverless};
+use crate::surroundings::{Leaf, Surroundings};
 use crate::workload::{CA_FILE, Identity, Spec, trust_environment};
 use names::NetworkId;
 use nix::sys::signal::{Signal, kill};
@@ -60,9 +60,6 @@ pub struct Running {
     /// Its way into the network, where it has no namespace.
     pub gateway: Option<Gateway>,
 }
-
-/// A first-generation address pool for Cloud Run instances: link-local, as containers see it.
-const INSTANCE_POOL: ([u8; 4], u32) = ([169, 254, 32, 1], 8190);
 
 impl Workloads {
     /// The workloads of a network.
@@ -175,24 +172,30 @@ impl Workloads {
         name: &str,
         project: &str,
     ) -> Result<Workload, String> {
-        let declared =
-            topology.networks.iter().find(|known| known.id == *network).ok_or_else(|| {
-                format!("there is no network {network}; there are {}", names_of(topology))
-            })?;
         let taken = |address| {
             self.is_running(network, address) || vpc::is_declared(topology, network, address)
         };
-        let place = region.map_or_else(String::new, |region| format!(" in {region}"));
-        let (subnetwork, address) = vpc::session_address(declared, region, taken)
-            .ok_or_else(|| format!("{network} has no subnetwork with a free address{place}"))?;
+        let (region, address) = if network.is_internet() {
+            let address = vpc::internet_address(taken).ok_or("no public address is free")?;
+            (region.unwrap_or_default(), address)
+        } else {
+            let declared = topology.networks.iter().find(|known| known.id == *network);
+            let declared = declared.ok_or_else(|| {
+                format!("there is no network {network}; there are {}", names_of(topology))
+            })?;
+            let place = region.map_or_else(String::new, |region| format!(" in {region}"));
+            let (subnetwork, address) = vpc::session_address(declared, region, taken)
+                .ok_or_else(|| format!("{network} has no subnetwork with a free address{place}"))?;
+            (subnetwork.region.as_str(), address)
+        };
         Ok(Workload {
             name: format!("{name}-{}", self.next + 1),
             network: network.clone(),
             address,
             project: project.to_owned(),
             project_number: topology.projects.get(project).map_or(0, |p| p.number),
-            region: subnetwork.region.clone(),
-            zone: format!("{}-b", subnetwork.region),
+            region: region.to_owned(),
+            zone: if region.is_empty() { String::new() } else { format!("{region}-b") },
             tags: Vec::new(),
             service_account: None,
             instance_id: instance_id(network, self.next + 1),
@@ -399,14 +402,13 @@ impl Supervisor {
         for child in self.children.values().filter(|child| child.id.role == Role::CloudRun) {
             child.send(&ToProgram::Notice(notice.clone()), &[]);
         }
-        self.tell_serverless();
+        self.tell_network(&NetworkId::internet());
     }
 
-    /// The metadata server of the instances learns of them; nobody else needs to.
-    fn tell_serverless(&self) {
-        let network = serverless();
+    /// The programs of one network learn of its workloads.
+    fn tell_network(&self, network: &NetworkId) {
         for child in self.children.values() {
-            if child.id.network.as_ref() == Some(&network) {
+            if child.id.network.as_ref() == Some(network) {
                 self.tell_workloads_to(child);
             }
         }
@@ -438,11 +440,8 @@ impl Supervisor {
     }
 
     fn spawn_instance(&mut self, spawn: SpawnInstance) -> Result<SpawnedInstance, String> {
-        let network = serverless();
-        let first = u32::from(Ipv4Addr::from(INSTANCE_POOL.0));
-        let address = (first..first + INSTANCE_POOL.1)
-            .map(Ipv4Addr::from)
-            .find(|address| !self.workloads.is_running(&network, *address))
+        let network = NetworkId::internet();
+        let address = vpc::instance_address(|address| self.workloads.is_running(&network, address))
             .ok_or("no instance address is free")?;
         let failed = |error: std::io::Error| format!("{}: {error}", spawn.name);
         let reached =
@@ -473,7 +472,7 @@ impl Supervisor {
             actual,
             gateway: None,
         });
-        self.tell_serverless();
+        self.tell_network(&NetworkId::internet());
         let mut environment = spawn.env;
         environment.insert("PORT".to_owned(), reached.port().to_string());
         let started = self.start_workload(
@@ -558,20 +557,24 @@ impl Supervisor {
             return Ok((*number, false));
         }
         let network = request.network.as_ref().ok_or("give --network PROJECT/NETWORK")?;
-        let mut workload = self.workloads.describe(
-            network,
-            &self.topology,
-            request.region.as_deref(),
-            "exec",
-            &network.project,
-        )?;
-        if let Some(email) = &request.service_account {
-            let known = self.topology.service_accounts.iter().any(|a| a.email == *email);
-            if !known {
-                return Err(format!("there is no service account `{email}` in the topology"));
+        let account = match &request.service_account {
+            None => None,
+            Some(email) => {
+                let known = self.topology.service_accounts.iter().find(|a| a.email == *email);
+                Some(known.ok_or_else(|| {
+                    format!("there is no service account `{email}` in the topology")
+                })?)
             }
-            workload.service_account = Some(email.clone());
-        }
+        };
+        // Whoever is in no network is in the project of his account, or in none.
+        let project = match (network.is_internet(), account) {
+            (true, Some(account)) => &account.project,
+            _ => &*network.project,
+        };
+        let region = request.region.as_deref();
+        let mut workload =
+            self.workloads.describe(network, &self.topology, region, "exec", project)?;
+        workload.service_account = account.map(|account| account.email.clone());
         workload.tags = request.tags.clone();
         let leaf =
             self.surroundings.add_leaf(&workload).map_err(|error| format!("{network}: {error}"))?;

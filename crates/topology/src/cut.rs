@@ -12,23 +12,10 @@ use slice::load_balancer::{
 };
 use slice::psc::{Endpoint, EndpointAttachmentSlice, ServiceAttachmentSlice};
 use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice, Service};
-use slice::{Placement, Purpose, Role, SERVERLESS_NETWORK, Topology};
+use slice::{Placement, Purpose, Role, Topology};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// The network in which Cloud Run instances sit.
-pub fn serverless_network() -> NetworkId {
-    NetworkId::new(SERVERLESS_NETWORK.0, SERVERLESS_NETWORK.1)
-}
-
-/// The network whose `metadata` program mints tokens for all.
-pub fn token_issuer(topology: &Topology) -> Option<NetworkId> {
-    if topology.services.is_empty() {
-        return topology.networks.first().map(|network| network.id.clone());
-    }
-    Some(serverless_network())
-}
 
 /// The programs that `up` starts, each with the network in which it runs.
 pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
@@ -54,11 +41,9 @@ pub fn programs(topology: &Topology) -> Vec<(Role, Option<NetworkId>)> {
         topology.organizations.iter().map(|organization| &organization.network).collect();
     if !topology.services.is_empty() {
         all.push((Role::CloudRun, None));
-        all.push((Role::PrivateDns, Some(serverless_network())));
-        all.push((Role::Metadata, Some(serverless_network())));
     }
-    for network in &topology.networks {
-        let id = &network.id;
+    let internet = NetworkId::internet();
+    for id in topology.networks.iter().map(|network| &network.id).chain([&internet]) {
         for role in [Role::PrivateDns, Role::Metadata, Role::GoogleFrontEnd] {
             all.push((role, Some(id.clone())));
         }
@@ -263,7 +248,7 @@ pub fn private_dns(topology: &Topology, network: &NetworkId) -> PrivateDnsSlice 
 /// What all networks see: one slice to resolve as any of them.
 pub fn every_private_dns(topology: &Topology) -> PrivateDnsSlice {
     let networks = topology.networks.iter().map(|network| &network.id);
-    private_dns_of(topology, &serverless_network(), networks)
+    private_dns_of(topology, &NetworkId::internet(), networks)
 }
 
 fn private_dns_of<'t>(
@@ -336,12 +321,13 @@ pub fn metadata(topology: &Topology, network: &NetworkId) -> MetadataSlice {
     let own = topology.networks.iter().find(|own| own.id == *network);
     MetadataSlice {
         network: network.clone(),
-        // The network of Cloud Run instances is nobody's project.
+        // The internet is nobody's project.
         network_project_number: own.map_or(0, |own| own.project_number),
         subnetworks: own.map(|own| own.subnetworks.clone()).unwrap_or_default(),
         service_accounts: topology.service_accounts.clone(),
         signing_keys: Vec::new(),
-        issues_tokens: token_issuer(topology).as_ref() == Some(network),
+        // One mints for all.
+        issues_tokens: network.is_internet(),
     }
 }
 

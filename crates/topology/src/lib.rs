@@ -31,7 +31,7 @@ mod zones;
 
 pub use cut::{
     api_proxy, cloud_run, endpoint_attachment, every_private_dns, google_front_end, internal_lb,
-    metadata, private_dns, programs, serverless_network, service_attachment, token_issuer,
+    metadata, private_dns, programs, service_attachment,
 };
 pub use diagnostic::{CODES, Diagnostic, Position, Severity};
 pub use schema::json_schema;

@@ -37,11 +37,11 @@ fn programs_run_where_their_resources_are() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
     let vpcs =
         ["apigee-project/apigee-network", "apigee-tenant/runtime", "ilb-project/ilb-network"];
-    let with_serverless = [&vpcs[..], &["google/serverless"]].concat();
+    let everywhere = [&vpcs[..], &["internet"]].concat();
     assert_eq!(of(Role::CloudRun), set(&["-"]));
-    assert_eq!(of(Role::GoogleFrontEnd), set(&vpcs));
-    assert_eq!(of(Role::PrivateDns), set(&with_serverless));
-    assert_eq!(of(Role::Metadata), set(&with_serverless));
+    assert_eq!(of(Role::GoogleFrontEnd), set(&everywhere));
+    assert_eq!(of(Role::PrivateDns), set(&everywhere));
+    assert_eq!(of(Role::Metadata), set(&everywhere));
     assert_eq!(of(Role::EndpointAttachment), set(&["apigee-tenant/runtime"]));
     assert_eq!(of(Role::ServiceAttachment), set(&["ilb-project/ilb-network"]));
     assert_eq!(of(Role::InternalLb), set(&["ilb-project/ilb-network"]));
@@ -118,7 +118,7 @@ fn one_metadata_server_issues_the_tokens_for_all() {
         programs.filter(|(role, _)| *role == Role::Metadata).filter_map(|(_, network)| network);
     let issuers: Vec<_> =
         metadata.filter(|network| topology::metadata(&topology, network).issues_tokens).collect();
-    assert_eq!(issuers, [topology::serverless_network()]);
+    assert_eq!(issuers, [NetworkId::internet()]);
 }
 
 #[test]

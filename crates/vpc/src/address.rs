@@ -1,7 +1,8 @@
 //! The address that a workload without a declaration is given.
 
+use ipnet::Ipv4Net;
 use names::NetworkId;
-use slice::{Network, Purpose, Subnetwork, Topology};
+use slice::{INSTANCE_ADDRESSES, INTERNET_CLIENTS, Network, Purpose, Subnetwork, Topology};
 use std::net::Ipv4Addr;
 
 /// The subnetwork and address of the next `exec` session, or of the API proxy's runtime: from the
@@ -17,11 +18,24 @@ pub fn session_address<'n>(
             && region.is_none_or(|region| region == subnetwork.region)
     });
     subnetworks.into_iter().find_map(|subnetwork| {
-        let range = subnetwork.range;
-        let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
-        let mut all = (first.saturating_add(2)..last.saturating_sub(1)).rev().map(Ipv4Addr::from);
+        let mut all = workloads(subnetwork.range).rev();
         Some((subnetwork, all.find(|address| !taken(*address))?))
     })
+}
+
+/// The address of the next `exec` session outside of every VPC network.
+pub fn internet_address(taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    workloads(INTERNET_CLIENTS).rev().find(|address| !taken(*address))
+}
+
+/// The address at which `cloud-run` reaches the next Cloud Run instance.
+pub fn instance_address(taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    workloads(INSTANCE_ADDRESSES).find(|address| !taken(*address))
+}
+
+fn workloads(range: Ipv4Net) -> impl DoubleEndedIterator<Item = Ipv4Addr> {
+    let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
+    (first.saturating_add(2)..last.saturating_sub(1)).map(Ipv4Addr::from)
 }
 
 /// Does anything that the topology declares have this address?

@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use names::{FrontEnd, NetworkId, SelfLink};
 use slice::load_balancer::{Ports, RuleProtocol};
 use slice::vpc::StaticRoute;
-use slice::{Purpose, SERVERLESS_NETWORK, Topology, Workload, psc};
+use slice::{Purpose, Topology, Workload, psc};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
@@ -70,7 +70,8 @@ pub(crate) enum Owner {
 impl Fabric {
     /// Draws the map.
     pub fn compile(topology: &Topology) -> Fabric {
-        let mut networks: HashMap<NetworkId, Map> = HashMap::new();
+        let internet = (NetworkId::internet(), Map::default());
+        let mut networks: HashMap<NetworkId, Map> = HashMap::from([internet]);
         for network in &topology.networks {
             let map = networks.entry(network.id.clone()).or_default();
             map.subnetworks = network
@@ -113,7 +114,7 @@ impl Fabric {
                 protocol: RuleProtocol::Tcp,
                 ports: Ports::Listed(vec![rule.port]),
                 region: rule.region.clone(),
-                global: rule.allow_global_access,
+                global: rule.allow_global_access || rule.network.is_internet(),
                 passed: false,
             };
             if let Some(map) = networks.get_mut(&rule.network) {
@@ -126,7 +127,7 @@ impl Fabric {
                 protocol: rule.protocol,
                 ports: rule.ports.clone(),
                 region: rule.region.clone(),
-                global: rule.allow_global_access,
+                global: rule.allow_global_access || rule.network.is_internet(),
                 passed: rule.is_passthrough(),
             };
             if let Some(map) = networks.get_mut(&rule.network) {
@@ -166,11 +167,6 @@ impl Fabric {
             }
         }
         self
-    }
-
-    /// The network of Cloud Run instances, which is no VPC.
-    pub(crate) fn is_serverless(network: &NetworkId) -> bool {
-        (&*network.project, &*network.name) == SERVERLESS_NETWORK
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Filter {
     pub(crate) rules: Rules,
     /// Addresses and ports at which a program answers, with the ranges that may ask.
     pub(crate) doors: BTreeSet<Door>,
+    /// Is it a VPC network's? Elsewhere no rule judges what the router's own programs open: `cloud-run`
+    /// reaches its instances.
+    pub(crate) vpc: bool,
 }
 
 /// One door: source range, destination, IP protocol, first and last destination port.
@@ -70,7 +73,7 @@ impl Filter {
     #[must_use]
     pub fn grown(&self, new: &Filter) -> Filter {
         let doors = self.doors.union(&new.doors).copied().collect();
-        Filter { rules: self.rules.clone(), doors }
+        Filter { rules: self.rules.clone(), doors, vpc: new.vpc }
     }
 
     /// The groups of all rules; a group's place is its number.
@@ -112,6 +115,10 @@ impl Filter {
         text.push_str("}\nchain ingress {\n");
         self.rules.ingress.iter().for_each(|rule| lines(&mut text, rule, &groups));
         text.push_str("drop\n}\n");
+        let own = match self.vpc {
+            true => "oifname \"leaf*\" goto ingress\n",
+            false => "",
+        };
         let _ = write!(
             text,
             "chain input {{
@@ -133,8 +140,7 @@ iifname \"leaf*\" accept
 chain own {{
 type filter hook postrouting priority filter; policy accept;
 ct state established,related accept
-oifname \"leaf*\" goto ingress
-}}
+{own}}}
 }}
 "
         );

@@ -12,7 +12,7 @@ mod firewall;
 mod plan;
 mod reach;
 
-pub use address::{is_declared, session_address};
+pub use address::{instance_address, internet_address, is_declared, session_address};
 pub use fabric::Fabric;
 pub use filter::{Filter, Group, Member};
 pub use firewall::{Protocol, Ruling};

@@ -26,8 +26,11 @@ pub struct Plan {
     /// The address from which the router's own programs dial workloads: one of the proxy-only
     /// subnetwork where there is one (private-connectivity 2.1 "backends see proxy-only addresses").
     pub proxy_address: Option<Ipv4Addr>,
-    /// What may pass; none in the network of Cloud Run instances, which is no VPC.
+    /// What may pass.
     pub filter: Option<Filter>,
+    /// Does its router forward between workloads? Those outside of VPC networks meet Google's
+    /// front ends and external load balancers only, which are on the router itself.
+    pub forwards: bool,
 }
 
 /// One route.
@@ -54,7 +57,8 @@ impl Fabric {
     /// The plan of one network. `accepts` says of an endpoint whether its connection carries
     /// traffic; where it does not, connecting times out.
     pub fn plan(&self, network: &NetworkId, accepts: impl Fn(&SelfLink) -> bool) -> Plan {
-        let mut plan = Plan::default();
+        let internet = network.is_internet();
+        let mut plan = Plan { forwards: !internet, ..Plan::default() };
         let host = |address: Ipv4Addr| Ipv4Net::from(address);
         let mut add = |to: Ipv4Net, target: Target| {
             plan.routes.insert(Route { to, target });
@@ -63,7 +67,7 @@ impl Fabric {
         // From where its resolver asks name servers; never exchanged with peers.
         add(host(DNS_FORWARDING_SOURCE), Target::Local);
         let Some(map) = self.networks.get(network) else { return plan };
-        for to in front_ends() {
+        for to in front_ends(internet) {
             add(to, Target::Local);
         }
         for address in map.google_apis.keys() {
@@ -124,18 +128,17 @@ impl Fabric {
             }
         }
         (plan.proxy_address, plan.peers) = (proxy_address, peers);
-        if !Fabric::is_serverless(network) {
-            plan.filter = Some(Filter { rules: map.rules.clone(), doors: self.doors(map) });
-        }
+        let doors = self.doors(map, internet);
+        plan.filter = Some(Filter { rules: map.rules.clone(), doors, vpc: !internet });
         plan
     }
 
     /// Where programs of the network answer, and whom.
-    fn doors(&self, map: &Map) -> BTreeSet<Door> {
+    fn doors(&self, map: &Map, internet: bool) -> BTreeSet<Door> {
         let tcp = Protocol::Tcp.number();
         let everywhere = Ipv4Net::default();
         let udp = Protocol::Udp.number();
-        let google = front_ends().flat_map(|range| range.hosts().collect::<Vec<_>>());
+        let google = front_ends(internet).flat_map(|range| range.hosts().collect::<Vec<_>>());
         let google = google.chain(map.google_apis.keys().copied());
         let mut doors: BTreeSet<Door> =
             google.map(|address| (everywhere, address, tcp, (443, 443))).collect();
@@ -197,9 +200,10 @@ fn ranges(ports: &Ports) -> Vec<(u16, u16)> {
     }
 }
 
-/// The addresses of Google's front ends (private-connectivity 4.2).
-fn front_ends() -> impl Iterator<Item = Ipv4Net> {
-    let ranges = [RESTRICTED_VIP, PRIVATE_VIP].into_iter();
+/// The addresses of Google's front ends (private-connectivity 4.2): the private and the restricted
+/// ones have no route on the internet.
+fn front_ends(internet: bool) -> impl Iterator<Item = Ipv4Net> {
+    let ranges = [RESTRICTED_VIP, PRIVATE_VIP].into_iter().filter(move |_| !internet);
     let ranges = ranges.filter_map(|first| Ipv4Net::new(first, 30).ok());
     ranges.chain([Ipv4Net::from(PUBLIC_VIP)])
 }

@@ -185,12 +185,16 @@ impl Fabric {
         let denied = (!egress.allowed).then(|| {
             dropped(Reason::FirewallRule, format!("{egress} of {} denies it", caller.network))
         });
-        verdict.egress = Some(egress);
+        // Rules are those of VPC networks.
+        verdict.egress = Some(egress).filter(|_| !caller.network.is_internet());
         if let Some(reach) = denied {
             verdict.reach = reach;
             return verdict;
         }
-        self.follow_route(caller, own, packet, &mut verdict);
+        match caller.network.is_internet() {
+            true => verdict.reach = own.from_internet(caller, packet),
+            false => self.follow_route(caller, own, packet, &mut verdict),
+        }
         verdict
     }
 
@@ -199,13 +203,7 @@ impl Fabric {
         let to = packet.to;
         if let Some(front_end) = own.google_apis.get(&to).copied().or_else(|| front_end(to)) {
             verdict.taken = Some(Taken::DefaultInternetGateway);
-            verdict.reach = match (packet.protocol, packet.port) {
-                (Protocol::Tcp, 443) => Reach::FrontEnd(front_end),
-                (protocol, port) => dropped(
-                    Reason::NoRoute,
-                    format!("Google front ends answer on port 443, not {} {port}", protocol.name()),
-                ),
-            };
+            verdict.reach = at_front_end(front_end, packet);
             return;
         }
         if let Some(range) = own.subnetwork(to) {
@@ -391,6 +389,26 @@ fn lost_behind(route: &StaticRoute, to: Ipv4Addr) -> Reach {
 }
 
 impl Map {
+    /// Outside of VPC networks there are Google's public front ends and external load balancers.
+    fn from_internet(&self, caller: Caller<'_>, packet: Packet) -> Reach {
+        let to = packet.to;
+        if front_end(to) == Some(FrontEnd::Public) {
+            return at_front_end(FrontEnd::Public, packet);
+        }
+        let owners = self.addresses.get(&to).into_iter().flatten();
+        let rules = owners.filter(|owner| matches!(owner, Owner::ForwardingRule { .. }));
+        let mut refused = None;
+        for rule in rules {
+            match rule.admits(caller, caller.network, false, packet) {
+                Ok(reach) => return reach,
+                Err(reach) => refused = refused.or(Some(reach)),
+            }
+        }
+        refused.unwrap_or_else(|| {
+            dropped(Reason::NoRoute, format!("nothing on the internet answers at {to}"))
+        })
+    }
+
     fn arrive(
         &self,
         caller: Caller<'_>,
@@ -557,6 +575,17 @@ impl Owner {
 
 fn dropped(reason: Reason, detail: String) -> Reach {
     Reach::Dropped { reason, detail }
+}
+
+/// A packet at the address of a Google front end.
+fn at_front_end(front_end: FrontEnd, packet: Packet) -> Reach {
+    match (packet.protocol, packet.port) {
+        (Protocol::Tcp, 443) => Reach::FrontEnd(front_end),
+        (protocol, port) => dropped(
+            Reason::NoRoute,
+            format!("Google front ends answer on port 443, not {} {port}", protocol.name()),
+        ),
+    }
 }
 
 /// The Google front end that has this address (private-connectivity 4.2).

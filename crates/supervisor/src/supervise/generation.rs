@@ -84,17 +84,17 @@ impl Supervisor {
             return Err(error);
         }
         let there = |id: &ProgramId| match &id.network {
-            Some(network) => topology.networks.iter().any(|own| own.id == *network),
-            None => true,
+            Some(network) if !network.is_internet() => {
+                topology.networks.iter().any(|own| own.id == *network)
+            }
+            _ => true,
         };
         // Service attachments whose network is gone have committed that their connections are
         // CLOSED when they end.
-        let serverless = crate::surroundings::serverless();
-        let last_word = |id: &ProgramId| !there(id) && id.network.as_ref() != Some(&serverless);
         let gone: BTreeSet<ProgramId> = self
             .children
             .keys()
-            .filter(|id| !aside.contains_key(*id) || last_word(id))
+            .filter(|id| !aside.contains_key(*id) || !there(id))
             .cloned()
             .collect();
         self.topology = topology;
@@ -343,15 +343,10 @@ impl Supervisor {
             .filter(|state| state.status.carries_traffic())
             .map(|state| state.endpoint.as_str())
             .collect();
-        topology
-            .networks
-            .iter()
-            .map(|network| {
-                let plan =
-                    fabric.plan(&network.id, |endpoint| accepted.contains(endpoint.as_str()));
-                (network.id.clone(), plan)
-            })
-            .collect()
+        let internet = NetworkId::internet();
+        let networks = topology.networks.iter().map(|network| &network.id).chain([&internet]);
+        let plan = |network| fabric.plan(network, |endpoint| accepted.contains(endpoint.as_str()));
+        networks.map(|network| (network.clone(), plan(network))).collect()
     }
 }
 
