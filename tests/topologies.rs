@@ -91,7 +91,7 @@ fn every_example_holds_what_it_expects_by_the_static_decisions() {
 fn the_programs_that_images_name_are_there() {
     each(|_, topology| {
         for service in &topology.services {
-            let Run::Command { command, directory } = &service.revision.run else {
+            let Run::Command { command, directory } = &service.revision.ingress().0.run else {
                 panic!("{} has no command", service.self_link);
             };
             assert!(directory.is_absolute() && directory.is_dir(), "{}", directory.display());

@@ -224,7 +224,7 @@ impl Route {
 }
 
 fn revision(service: Arc<Service>, shared: &Shared) -> Result<Arc<Revision>, String> {
-    let url = fixed_endpoint(&service.revision.run)
+    let url = fixed_endpoint(&service.revision.ingress().0.run)
         .map_err(|error| format!("service {}: {error}", service.self_link))?;
     let url = url.map(|endpoint| (endpoint, shared.pool_key()));
     Ok(Arc::new(Revision::new(service, url, shared.clock, Arc::clone(&shared.wake))))
@@ -237,6 +237,6 @@ fn not_ready(revision: &Revision) -> String {
          to start and listen on the port defined provided by the PORT={} environment variable \
          within the allocated timeout.",
         revision.name(),
-        revision.service.revision.container_port,
+        revision.service.revision.ingress().1.number,
     )
 }

@@ -51,7 +51,7 @@ pub async fn forward(admitted: Admitted) -> Response<Body> {
     };
     let newest = &entry.service.revision;
     let deadline = log.asked.at + Duration::from_secs(newest.timeout_seconds.into());
-    if !h2_end_to_end(&log.asked, request.headers(), newest.h2c)
+    if !h2_end_to_end(&log.asked, request.headers(), newest.ingress().1.h2c)
         && content_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX)
     {
         return log.refuse(Reason::RequestTooLarge);
@@ -70,11 +70,11 @@ pub async fn forward(admitted: Admitted) -> Response<Body> {
     let deadline = log.asked.at + Duration::from_secs(template.timeout_seconds.into());
     let grpc = is_grpc(&log.asked, request.headers());
     // An upgrade is HTTP/1.1's; the platform goes down to it (1.3 (unconfirmed)).
-    let version = match upgrade.is_none() && (template.h2c || grpc) {
+    let version = match upgrade.is_none() && (template.ingress().1.h2c || grpc) {
         true => http_proxy::Version::H2,
         false => http_proxy::Version::H1,
     };
-    let unbounded = h2_end_to_end(&log.asked, request.headers(), template.h2c);
+    let unbounded = h2_end_to_end(&log.asked, request.headers(), template.ingress().1.h2c);
     let (request, client) = outgoing(request, &log.received, unbounded, upgrade);
     let exchange = exchange(worker, Arc::clone(&slot.instance), version, request);
     let mut exchange =

@@ -145,7 +145,7 @@ impl Program for CloudRun {
             let known = self.with_deployments(|all| all.services.get(&service.self_link).cloned());
             let (deployment, number) = match known {
                 Some(known) => {
-                    revision::fixed_endpoint(&service.revision.run)?;
+                    revision::fixed_endpoint(&service.revision.ingress().0.run)?;
                     known
                 }
                 None => {

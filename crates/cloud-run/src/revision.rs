@@ -4,7 +4,7 @@
 use crate::instances::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket};
 use crate::scaler::{IDLE_RETENTION, Spec};
 use names::{Reason, SelfLink};
-use slice::run::{Run, Service};
+use slice::run::{Run, Scaling, Service};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,32 +110,10 @@ impl Revision {
         Revision { service, fixed, clock, wake, work: Mutex::new(work) }
     }
 
-    /// Would this template be the same revision? Bounds may differ: they are applied to the
-    /// instances that run.
+    /// Would this template be the same revision?
     pub fn is_of(&self, service: &Service) -> bool {
-        let own = &self.service;
-        let slice::run::Revision {
-            name,
-            service_account,
-            image,
-            run,
-            env,
-            container_port,
-            h2c,
-            container_concurrency,
-            timeout_seconds,
-            min_instances: _,
-            max_instances: _,
-        } = &service.revision;
-        let template = &own.revision;
-        (&template.name, &template.service_account, &template.image)
-            == (name, service_account, image)
-            && (&template.run, &template.env) == (run, env)
-            && template.container_port == *container_port
-            && template.h2c == *h2c
-            && template.container_concurrency == *container_concurrency
-            && template.timeout_seconds == *timeout_seconds
-            && own.project_number == service.project_number
+        self.service.revision == service.revision
+            && self.service.project_number == service.project_number
     }
 
     /// Other bounds for the same instances.
@@ -311,9 +289,18 @@ impl std::fmt::Debug for Revision {
 
 fn spec(service: &Service) -> Spec {
     let revision = &service.revision;
+    let Scaling { min_instances, max_instances, manual_instances } = service.scaling;
+    let (least, most) = match manual_instances {
+        Some(count) => (count, count),
+        None => {
+            let most = max_instances
+                .map_or(revision.max_instances, |most| most.min(revision.max_instances));
+            (revision.min_instances.max(min_instances).min(most), most)
+        }
+    };
     Spec {
-        instances_min: revision.min_instances,
-        instances_max: revision.max_instances.max(revision.min_instances),
+        instances_min: least,
+        instances_max: most,
         concurrency: revision.container_concurrency.max(1),
         idle_retention: IDLE_RETENTION,
     }

@@ -7,7 +7,8 @@ use crate::instances::Ordinal;
 use crate::revision::{Endpoint, Instance, Revision};
 use runtime::log::{self, Severity, Shown};
 use slice::SpawnInstance;
-use slice::run::Run;
+use slice::run::{EnvValue, Run};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub async fn run(start: Start, ids: &Ids) {
             return;
         }
         Probe::Silent => {
-            let port = revision.service.revision.container_port;
+            let port = revision.service.revision.ingress().1.number;
             let text = format!(
                 "Default STARTUP TCP probe failed 1 time consecutively for container \"{}\" on \
                  port {port}. The instance was not started.",
@@ -117,8 +118,13 @@ pub async fn run(start: Start, ids: &Ids) {
 fn spawn_instance(revision: &Revision, ordinal: Ordinal, id: &str) -> Option<SpawnInstance> {
     let service = &revision.service;
     let template = &service.revision;
-    let Run::Command { command, directory } = &template.run else { return None };
-    let mut env = template.env.clone();
+    let (container, port) = template.ingress();
+    let Run::Command { command, directory } = &container.run else { return None };
+    let mut env: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in &container.env {
+        let EnvValue::Text(value) = value else { return None };
+        env.insert(name.clone(), value.clone());
+    }
     for (name, value) in [
         ("K_SERVICE", &service.name),
         ("K_REVISION", &template.name),
@@ -131,7 +137,7 @@ fn spawn_instance(revision: &Revision, ordinal: Ordinal, id: &str) -> Option<Spa
         command: command.clone(),
         directory: directory.clone(),
         env,
-        container_port: template.container_port,
+        container_port: port.number,
         service_account: template.service_account.clone(),
         project: service.project.clone(),
         project_number: service.project_number,

@@ -13,7 +13,7 @@ use common::{cloud_run, network, start, support};
 use live::{Seen, ask};
 use path::{ExplainRequest, Token, World};
 use serde_json::{Value, json};
-use slice::run::{Ingress, Revision, Run, Service};
+use slice::run::{Ingress, Revision, Run, Scaling, Service, TrafficTarget};
 use slice::{Project, Purpose, Subnetwork, Topology};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -240,25 +240,21 @@ fn service(name: &str, tags: &[&str]) -> Service {
         project_number: 1,
         region: REGION.to_owned(),
         hosts: vec![format!("{name}-1.{REGION}.run.app")],
-        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        traffic: [TrafficTarget::latest()]
+            .into_iter()
+            .chain(tags.iter().map(|tag| TrafficTarget::tagged(tag)))
+            .collect(),
         custom_audiences: Vec::new(),
         ingress: Ingress::All,
         invoker_iam_disabled: true,
         invokers: Vec::new(),
         default_uri_disabled: false,
         internal_networks: Vec::new(),
-        revision: Revision {
-            name: format!("{name}-00001-abc"),
-            service_account: None,
-            image: "image".to_owned(),
-            run: Run::Url("http://127.0.0.1:1".to_owned()),
-            env: BTreeMap::new(),
-            container_port: 8080,
-            h2c: false,
-            container_concurrency: 80,
-            timeout_seconds: 300,
-            min_instances: 0,
-            max_instances: 10,
-        },
+        revision: Revision::new(
+            &format!("{name}-00001-abc"),
+            Run::Url("http://127.0.0.1:1".to_owned()),
+        ),
+        scaling: Scaling::default(),
+        older_revisions: Vec::new(),
     }
 }

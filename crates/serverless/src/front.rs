@@ -25,7 +25,7 @@ pub struct Front {
 #[derive(Clone, Copy, Debug)]
 struct HostEntry {
     service: usize,
-    /// Index into the service's tags.
+    /// Index into the service's traffic targets: the one with the tag.
     tag: Option<usize>,
 }
 
@@ -149,7 +149,8 @@ impl Front {
             for host in &service.hosts {
                 let host = host.to_ascii_lowercase();
                 front.add_host(&host, HostEntry { service: index, tag: None }, services)?;
-                for (tag, name) in service.tags.iter().enumerate() {
+                for (tag, target) in service.traffic.iter().enumerate() {
+                    let Some(name) = &target.tag else { continue };
                     let tagged = format!("{name}---{host}");
                     if tagged.split('.').next().is_some_and(|label| label.len() <= LABEL_MAX) {
                         let entry = HostEntry { service: index, tag: Some(tag) };
@@ -227,7 +228,7 @@ impl Front {
                 host: host.into_owned(),
             });
         }
-        let tag = entry.tag.map(|tag| service.service.tags[tag].as_str());
+        let tag = entry.tag.and_then(|tag| service.service.traffic[tag].tag.as_deref());
         Ok(Found { service, tag, by_default_url: true })
     }
 
@@ -242,8 +243,8 @@ impl Front {
         };
         let tag = match tag {
             None => None,
-            Some(tag) => match service.service.tags.iter().find(|known| *known == tag) {
-                Some(known) => Some(known.as_str()),
+            Some(tag) => match service.service.tags().find(|known| *known == tag) {
+                Some(known) => Some(known),
                 None => return Err(tag_unknown(service, tag)),
             },
         };
@@ -271,7 +272,7 @@ fn tag_unknown(service: &FrontService, tag: &str) -> TargetRefusal {
     TargetRefusal::TagUnknown {
         service: service.service.name.clone(),
         tag: tag.to_owned(),
-        tags: service.service.tags.clone(),
+        tags: service.service.tags().map(str::to_owned).collect(),
     }
 }
 

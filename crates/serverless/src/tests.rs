@@ -3,8 +3,7 @@
 use crate::*;
 use id_token::{AccessClaims, Claims, KeySet, SigningKey, VerifiedCache, access_token, jwks, sign};
 use names::{FrontEnd, NetworkId, Origin, Reason, SelfLink};
-use slice::run::{Ingress, Revision, Run, Service, ServiceAccount};
-use std::collections::BTreeMap;
+use slice::run::{Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget};
 use std::sync::LazyLock;
 
 const NOW: u64 = 1_760_000_000;
@@ -24,26 +23,19 @@ fn service() -> Service {
         project_number: 123,
         region: "europe-west1".into(),
         hosts: vec![HOST.into(), HASH_HOST.into()],
-        tags: vec!["canary".into()],
+        traffic: vec![TrafficTarget::latest(), TrafficTarget::tagged("canary")],
         custom_audiences: vec!["orders-api".into()],
         ingress: Ingress::All,
         invoker_iam_disabled: false,
         invokers: vec![format!("serviceAccount:{PROXY}")],
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("p", "net"), NetworkId::new("host", "shared")],
-        revision: Revision {
-            name: "orders-00001-abc".into(),
-            service_account: None,
-            image: "image".into(),
-            run: Run::Command { command: vec!["app".into()], directory: "/".into() },
-            env: BTreeMap::new(),
-            container_port: 8080,
-            h2c: false,
-            container_concurrency: 80,
-            timeout_seconds: 300,
-            min_instances: 0,
-            max_instances: 1,
-        },
+        revision: Revision::new(
+            "orders-00001-abc",
+            Run::Command { command: vec!["app".into()], directory: "/".into() },
+        ),
+        scaling: Scaling::default(),
+        older_revisions: Vec::new(),
     }
 }
 
@@ -157,7 +149,7 @@ fn a_service_is_found_by_each_of_its_hosts_and_by_its_name() {
 #[test]
 fn a_tag_whose_label_is_too_long_has_no_host() {
     let tag = "t".repeat(60);
-    let front = front_of(Service { tags: vec![tag.clone()], ..service() });
+    let front = front_of(Service { traffic: vec![TrafficTarget::tagged(&tag)], ..service() });
     let host = format!("{tag}---{HOST}");
     let found = front.find(Target::Host(&host)).map(|_| ()).map_err(|refusal| refusal.reason());
     assert_eq!(found, Err(Reason::CloudRunTagNotFound));

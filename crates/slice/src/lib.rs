@@ -48,6 +48,9 @@ pub struct Topology {
     pub services: Vec<run::Service>,
     /// Service accounts known by an email, declared or used.
     pub service_accounts: Vec<run::ServiceAccount>,
+    /// Secrets with their versions.
+    #[serde(default)]
+    pub secrets: Vec<run::Secret>,
     /// Apigee organisations.
     pub organizations: Vec<apigee::Organization>,
     /// Where each organisation's northbound host is published on the host's loopback, by name.

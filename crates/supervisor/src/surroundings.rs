@@ -86,12 +86,12 @@ impl Surroundings {
         if crate::nft::program().is_none() {
             self.without_filter(topology)?;
         }
-        let outside = topology.services.iter().find_map(|service| match &service.revision.run {
+        let outside = topology.services.iter().find_map(|service| match &service.revision.ingress().0.run {
             Run::Url(url) => Some(format!(
                 "{}: its image runs at {url} on the host, which no network namespace reaches; give the image a command, or use --isolation loopback",
                 service.self_link
             )),
-            Run::Command { .. } => None,
+            Run::Command { .. } | Run::Container { .. } | Run::Mock { .. } => None,
         });
         outside.map_or(Ok(()), Err)
     }

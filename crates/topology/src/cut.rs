@@ -227,7 +227,10 @@ fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
 pub(crate) fn fill_services(services: &[Service], groups: &mut [NetworkEndpointGroup]) {
     let mut all: HashMap<(&str, &str), Vec<KnownService>> = HashMap::new();
     for service in services {
-        let known = KnownService { name: service.name.clone(), tags: service.tags.clone() };
+        let known = KnownService {
+            name: service.name.clone(),
+            tags: service.tags().map(str::to_owned).collect(),
+        };
         all.entry((&service.project, &service.region)).or_default().push(known);
     }
     let all: HashMap<_, _> =
@@ -342,6 +345,7 @@ pub fn cloud_run(topology: &Topology) -> CloudRunSlice {
     CloudRunSlice {
         services: topology.services.clone(),
         service_accounts: topology.service_accounts.clone(),
+        secrets: topology.secrets.clone(),
         front_end_certificate: String::new(),
         front_end_private_key: String::new(),
         jwks: String::new(),

@@ -8,7 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proxy_protocol::{Header, Tlv};
 use runtime::testing::{Place, Started};
-use slice::run::{CloudRunSlice, Ingress, Revision, Run, Service, ServiceAccount};
+use slice::run::{
+    CloudRunSlice, Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget,
+};
 use slice::{CLOUD_RUN_CHANNEL, SpawnInstance, SpawnedInstance};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -143,6 +145,7 @@ pub fn slice(services: Vec<Service>) -> CloudRunSlice {
         }],
         front_end_certificate: String::new(),
         front_end_private_key: String::new(),
+        secrets: Vec::new(),
         jwks: id_token::jwks([&*KEY]).to_string(),
     }
 }
@@ -163,7 +166,7 @@ pub fn at(name: &str, run: Run) -> Service {
         project_number: 77,
         region: "europe-west1".to_owned(),
         hosts: vec![format!("{name}-77.europe-west1.run.app")],
-        tags: Vec::new(),
+        traffic: vec![TrafficTarget::latest()],
         custom_audiences: Vec::new(),
         ingress: Ingress::InternalOnly,
         invoker_iam_disabled: false,
@@ -171,18 +174,12 @@ pub fn at(name: &str, run: Run) -> Service {
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("ilb", "default")],
         revision: Revision {
-            name: format!("{name}-00001-abc"),
-            service_account: None,
-            image: "image".to_owned(),
-            run,
-            env: BTreeMap::new(),
-            container_port: 8080,
-            h2c: false,
-            container_concurrency: 80,
             timeout_seconds: 60,
-            min_instances: 0,
             max_instances: 3,
+            ..Revision::new(&format!("{name}-00001-abc"), run)
         },
+        scaling: Scaling::default(),
+        older_revisions: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use crate::deployment::Deployment;
-use slice::run::Service;
+use slice::run::{EnvValue, Service};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -51,10 +51,10 @@ fn minimum_instances_are_started_by_the_commit() {
 #[test]
 fn a_program_that_does_not_start_gives_500_and_mends_by_a_reload() {
     let mut orders = service("orders");
-    orders.revision.env.insert("MODE".to_owned(), "broken".to_owned());
+    mode(&mut orders, "broken");
     let mut stage = Stage::new(vec![orders.clone()]);
     assert_eq!(stage.get(&orders, "/env").status, 500);
-    orders.revision.env.clear();
+    orders.revision.containers[0].env.clear();
     stage.reload(vec![orders.clone()]);
     assert_eq!(stage.get(&orders, "/env").status, 200);
 }
@@ -89,7 +89,7 @@ fn a_changed_template_is_in_force_after_the_reload_and_the_old_instance_drains()
     stage.reload(vec![orders.clone()]);
     assert_eq!(pid(&stage, &orders), first, "other bounds are no other revision");
     orders.revision.name = "orders-00002-def".to_owned();
-    orders.revision.env.insert("MODE".to_owned(), "slow".to_owned());
+    mode(&mut orders, "slow");
     stage.reload(vec![orders.clone()]);
     let env = stage.get(&orders, "/env").json();
     assert_eq!(env["K_REVISION"], "orders-00002-def");
@@ -103,13 +103,13 @@ fn a_new_revision_that_does_not_start_takes_no_traffic() {
     let mut stage = Stage::new(vec![orders.clone()]);
     let first = pid(&stage, &orders);
     orders.revision.name = "orders-00002-def".to_owned();
-    orders.revision.env.insert("MODE".to_owned(), "broken".to_owned());
+    mode(&mut orders, "broken");
     stage.reload(vec![orders.clone()]);
     for _ in 0..3 {
         assert_eq!(pid(&stage, &orders), first);
     }
     orders.revision.name = "orders-00003-ghi".to_owned();
-    orders.revision.env.clear();
+    orders.revision.containers[0].env.clear();
     stage.reload(vec![orders.clone()]);
     assert_ne!(pid(&stage, &orders), first);
 }
@@ -185,4 +185,9 @@ fn at_the_maximum_the_queue_is_bounded_and_answers_429() {
     for waiting in waiting {
         assert_eq!(Answer::read(waiting).status, 200);
     }
+}
+
+fn mode(service: &mut Service, mode: &str) {
+    let env = &mut service.revision.containers[0].env;
+    env.insert("MODE".to_owned(), EnvValue::Text(mode.to_owned()));
 }

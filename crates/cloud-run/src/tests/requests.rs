@@ -218,7 +218,7 @@ fn a_service_that_runs_elsewhere_is_dialled() {
     assert_eq!(stage.get(&orders, "/y").status, 503, "nobody listens any more");
     let mut bad = orders;
     bad.ingress = Ingress::All;
-    bad.revision.run = Run::Url("ftp://localhost".to_owned());
+    bad.revision.containers[0].run = Run::Url("ftp://localhost".to_owned());
     let mut stage = stage;
     assert!(stage.started.reload(slice(vec![bad])).is_err());
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_proxy::{Body, BodyError, ConnectionInfo, Handler, Incoming, Pool, PoolOptions, Version};
 use slice::CLOUD_RUN_FRONT_END_CHANNEL;
-use slice::run::{CloudRunSlice, Run, Service};
+use slice::run::{CloudRunSlice, Port, Run, Service};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -128,7 +128,7 @@ fn http2_goes_to_the_container_for_h2c_and_for_grpc_only() {
     let url = format!("http://{}", says());
     let plain = at("plain", Run::Url(url.clone()));
     let mut h2c = at("h2c", Run::Url(url));
-    h2c.revision.h2c = true;
+    h2c.revision.containers[0].port = Some(Port { h2c: true, ..Port::default() });
     let stage = Stage::new(vec![plain.clone(), h2c.clone()]);
     assert_eq!(stage.get(&plain, "/").text(), "7\r\nHTTP/1.1 0\r\n0\r\n\r\n".replacen("7", "a", 1));
     assert!(stage.get(&h2c, "/").text().contains("HTTP/2.0 0"), "also for a client in HTTP/1");
@@ -150,7 +150,7 @@ fn only_http2_from_end_to_end_has_no_limit_of_size() {
     let url = format!("http://{}", says());
     let plain = at("plain", Run::Url(url.clone()));
     let mut h2c = at("h2c", Run::Url(url));
-    h2c.revision.h2c = true;
+    h2c.revision.containers[0].port = Some(Port { h2c: true, ..Port::default() });
     let stage = Stage::new(vec![plain.clone(), h2c.clone()]);
     let large = || Body::full(vec![b'x'; (32 << 20) + 1]);
     // What the load balancer speaks does not matter, only what the client does.

@@ -4,9 +4,8 @@ use names::{NetworkId, SelfLink};
 use slice::dns::{ManagedZone, ResourceRecordSet, ZoneKind};
 use slice::load_balancer::*;
 use slice::psc::*;
-use slice::run::{Ingress, Revision, Run, Service, ServiceAccount};
+use slice::run::{Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget};
 use slice::{Network, Peering, Project, Purpose, Subnetwork, Topology};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub const REGION: &str = "europe-west1";
@@ -58,26 +57,19 @@ fn service(name: &str) -> Service {
         project_number: 3,
         region: REGION.to_owned(),
         hosts: vec![format!("{name}-3.{REGION}.run.app")],
-        tags: Vec::new(),
+        traffic: vec![TrafficTarget::latest()],
         custom_audiences: Vec::new(),
         ingress: Ingress::InternalOnly,
         invoker_iam_disabled: false,
         invokers: vec!["serviceAccount:proxy@tenant.iam.gserviceaccount.com".to_owned()],
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("producer", "ilb-network")],
-        revision: Revision {
-            name: format!("{name}-00001-abc"),
-            service_account: None,
-            image: "image".to_owned(),
-            run: Run::Url("http://127.0.0.1:1".to_owned()),
-            env: BTreeMap::new(),
-            container_port: 8080,
-            h2c: false,
-            container_concurrency: 80,
-            timeout_seconds: 300,
-            min_instances: 0,
-            max_instances: 10,
-        },
+        revision: Revision::new(
+            &format!("{name}-00001-abc"),
+            Run::Url("http://127.0.0.1:1".to_owned()),
+        ),
+        scaling: Scaling::default(),
+        older_revisions: Vec::new(),
     }
 }
 

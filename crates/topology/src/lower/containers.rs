@@ -113,8 +113,8 @@ fn without_tag(image: &str) -> &str {
 }
 
 /// The one ingress port, and whether it speaks HTTP/2 without TLS (1.1).
-pub(super) fn port(container: &Container, findings: &mut Findings) -> (u16, bool) {
-    let Some(ports) = &container.ports else { return (8080, false) };
+pub(super) fn port(container: &Container, findings: &mut Findings) -> run::Port {
+    let Some(ports) = &container.ports else { return run::Port::default() };
     if let Some(second) = ports.get(1) {
         findings.error(
             Code::ServicePorts,
@@ -123,7 +123,7 @@ pub(super) fn port(container: &Container, findings: &mut Findings) -> (u16, bool
             "remove the others; one port serves everything",
         );
     }
-    let Some(port) = ports.first() else { return (8080, false) };
+    let Some(port) = ports.first() else { return run::Port::default() };
     let mut h2c = false;
     match port.name.as_ref().map(|name| (name.at, name.as_str())) {
         None | Some((_, "" | "http1")) => {}
@@ -136,13 +136,13 @@ pub(super) fn port(container: &Container, findings: &mut Findings) -> (u16, bool
         ),
     }
     let number = port.container_port.as_ref().map_or(8080, |port| port.value.0);
-    (u16::try_from(number).unwrap_or(8080), h2c)
+    run::Port { number: u16::try_from(number).unwrap_or(8080), h2c }
 }
 
 pub(super) fn environment(
     container: &Container,
     findings: &mut Findings,
-) -> BTreeMap<String, String> {
+) -> BTreeMap<String, run::EnvValue> {
     let mut env = BTreeMap::new();
     let mut fault = |at: Mark, what: String, fix: &str| {
         findings.error(Code::ServiceEnv, at, what, fix);
@@ -182,7 +182,7 @@ pub(super) fn environment(
                 "shorten it",
             );
         }
-        env.insert(name.value.clone(), value);
+        env.insert(name.value.clone(), run::EnvValue::Text(value));
     }
     env
 }

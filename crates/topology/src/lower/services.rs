@@ -27,7 +27,7 @@ impl Lowering<'_> {
         let mut claimed: HashMap<String, &Item<Service>> = HashMap::new();
         for item in &self.model.services.items {
             if let Some(service) = self.service(item, findings) {
-                let tagged = service.tags.iter().flat_map(|tag| {
+                let tagged = service.tags().flat_map(|tag| {
                     service.hosts.iter().map(move |host| format!("{tag}---{host}"))
                 });
                 for host in service.hosts.iter().cloned().chain(tagged) {
@@ -56,7 +56,7 @@ impl Lowering<'_> {
         let project_number = self.model.project_number(&item.project);
         let revision = self.revision(item, project_number, findings);
         let name = revision.as_ref().map(|revision| revision.name.clone()).unwrap_or_default();
-        let tags = traffic(item, &name, findings);
+        let traffic = traffic(item, &name, findings);
         for audience in &raw.custom_audiences {
             if audience.is_empty() {
                 findings.error(
@@ -75,7 +75,7 @@ impl Lowering<'_> {
             project_number,
             hosts: derive::run_hosts(item.name(), project_number, &region),
             region,
-            tags,
+            traffic,
             custom_audiences: raw.custom_audiences.iter().map(|text| text.value.clone()).collect(),
             ingress: match raw.ingress {
                 None | Some(Ingress::All) => run::Ingress::All,
@@ -87,7 +87,9 @@ impl Lowering<'_> {
             invokers: Vec::new(),
             default_uri_disabled: raw.default_uri_disabled.unwrap_or(false),
             internal_networks: self.internal_networks(item, findings),
+            scaling: scaling(item, findings),
             revision: revision?,
+            older_revisions: Vec::new(),
         })
     }
 
@@ -174,7 +176,7 @@ impl Lowering<'_> {
             }
         };
         let container = containers.first()?;
-        let (container_port, h2c) = port(container, findings);
+        let port = port(container, findings);
         let env = environment(container, findings);
         let run = self.run(container, findings);
         let named = match &template.revision {
@@ -197,24 +199,29 @@ impl Lowering<'_> {
         let command = match &run {
             run::Run::Command { command, .. } => command.clone(),
             run::Run::Url(url) => vec![url.clone()],
+            run::Run::Container { .. } | run::Run::Mock { .. } => Vec::new(),
         };
         let text = serde_json::to_string(&(
-            (&container.image.value, &command, &env, container_port, h2c),
+            (&container.image.value, &command, &env, port.number, port.h2c),
             (concurrency, timeout, &account, min, max),
         ))
         .unwrap_or_default();
         Some(run::Revision {
             name: named.unwrap_or_else(|| derive::revision_name(service, &text)),
             service_account: Some(account),
-            image: container.image.value.clone(),
-            run,
-            env,
-            container_port,
-            h2c,
+            containers: vec![run::Container {
+                image: container.image.value.clone(),
+                env,
+                ..run::Container::new(service, run, Some(port))
+            }],
+            volumes: Vec::new(),
             container_concurrency: concurrency,
             timeout_seconds: timeout,
             min_instances: min,
             max_instances: max,
+            session_affinity: false,
+            vpc_access: None,
+            health_check_disabled: false,
         })
     }
 }
@@ -223,57 +230,59 @@ fn scaling_error(at: Mark, what: String, fix: &str, findings: &mut Findings) {
     findings.error(Code::ServiceScaling, at, what, fix);
 }
 
-/// Fewest and most instances of the one revision.
+fn count(count: &At<crate::decode::Int<0, 100000>>) -> u32 {
+    u32::try_from(count.value.0).unwrap_or(0)
+}
+
+/// Fewest and most instances of the revision. A maximum of 0 means: none is set.
 fn instances(item: &Item<Service>, findings: &mut Findings) -> (u32, u32) {
-    let service = item.raw.scaling.as_ref();
-    let revision = item.raw.template.scaling.as_ref();
-    let small =
-        |count: &At<crate::decode::Int<0, 100000>>| u32::try_from(count.value.0).unwrap_or(0);
-    if let Some(scaling) = service
-        && scaling.scaling_mode == Some(ScalingMode::Manual)
-    {
-        let Some(count) = &scaling.manual_instance_count else {
-            scaling_error(
-                scaling.at,
-                "scalingMode is MANUAL and `manualInstanceCount` is missing".into(),
-                "add `manualInstanceCount`",
-                findings,
-            );
-            return (0, MAX_INSTANCES_DEFAULT);
-        };
-        return (small(count), small(count));
+    let Some(scaling) = &item.raw.template.scaling else { return (0, MAX_INSTANCES_DEFAULT) };
+    let (least, most) = (scaling.min_instance_count.as_ref(), scaling.max_instance_count.as_ref());
+    bounds(least, most, findings);
+    let max = most.map(count).filter(|most| *most > 0).unwrap_or(MAX_INSTANCES_DEFAULT);
+    (least.map_or(0, count).min(max), max)
+}
+
+/// Instance counts of the whole service (2.1).
+fn scaling(item: &Item<Service>, findings: &mut Findings) -> run::Scaling {
+    let Some(scaling) = &item.raw.scaling else { return run::Scaling::default() };
+    let (least, most) = (scaling.min_instance_count.as_ref(), scaling.max_instance_count.as_ref());
+    bounds(least, most, findings);
+    let manual = scaling.scaling_mode == Some(ScalingMode::Manual);
+    if manual && scaling.manual_instance_count.is_none() {
+        scaling_error(
+            scaling.at,
+            "scalingMode is MANUAL and `manualInstanceCount` is missing".into(),
+            "add `manualInstanceCount`",
+            findings,
+        );
     }
-    let mut min = 0;
-    let mut max = None;
-    for (least, most) in [
-        service.map(|s| (s.min_instance_count.as_ref(), s.max_instance_count.as_ref())),
-        revision.map(|s| (s.min_instance_count.as_ref(), s.max_instance_count.as_ref())),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        // A maximum of 0 means: none is set.
-        let most = most.filter(|most| most.value.0 > 0);
-        if let (Some(least), Some(most)) = (least, most)
-            && least.value.0 > most.value.0
-        {
-            scaling_error(
-                least.at,
-                format!(
-                    "minInstanceCount {} is more than maxInstanceCount {}",
-                    least.value.0, most.value.0
-                ),
-                "lower the minimum or raise the maximum",
-                findings,
-            );
-        }
-        min = min.max(least.map(small).unwrap_or(0));
-        if let Some(most) = most {
-            max = Some(max.map_or(small(most), |max: u32| max.min(small(most))));
-        }
+    run::Scaling {
+        min_instances: least.map_or(0, count),
+        max_instances: most.map(count).filter(|most| *most > 0),
+        manual_instances: scaling.manual_instance_count.as_ref().filter(|_| manual).map(count),
     }
-    let max = max.unwrap_or(MAX_INSTANCES_DEFAULT).max(1);
-    (min.min(max), max)
+}
+
+fn bounds(
+    least: Option<&At<crate::decode::Int<0, 100000>>>,
+    most: Option<&At<crate::decode::Int<0, 100000>>>,
+    findings: &mut Findings,
+) {
+    if let (Some(least), Some(most)) = (least, most)
+        && most.value.0 > 0
+        && least.value.0 > most.value.0
+    {
+        scaling_error(
+            least.at,
+            format!(
+                "minInstanceCount {} is more than maxInstanceCount {}",
+                least.value.0, most.value.0
+            ),
+            "lower the minimum or raise the maximum",
+            findings,
+        );
+    }
 }
 
 /// Requests at once per instance: 1 to 1000, 80 by default, 1 below one CPU (2.1).
@@ -381,9 +390,13 @@ fn timeout(template: &RevisionTemplate, findings: &mut Findings) -> u32 {
 }
 
 /// The traffic targets: all to the one revision; tags of it are kept.
-fn traffic(item: &Item<Service>, revision: &str, findings: &mut Findings) -> Vec<String> {
+fn traffic(
+    item: &Item<Service>,
+    revision: &str,
+    findings: &mut Findings,
+) -> Vec<run::TrafficTarget> {
     let targets = &item.raw.traffic;
-    let mut tags: Vec<String> = Vec::new();
+    let mut lowered = vec![run::TrafficTarget::latest()];
     let mut seen = HashSet::new();
     let mut sum = 0;
     for target in targets {
@@ -422,7 +435,7 @@ fn traffic(item: &Item<Service>, revision: &str, findings: &mut Findings) -> Vec
                 "shorten or rename the tag",
             );
         } else if seen.insert(tag.value.clone()) {
-            tags.push(tag.value.clone());
+            lowered.push(run::TrafficTarget::tagged(tag));
         } else {
             findings.error(
                 Code::ServiceTraffic,
@@ -440,7 +453,7 @@ fn traffic(item: &Item<Service>, revision: &str, findings: &mut Findings) -> Vec
             "let the percents sum to 100",
         );
     }
-    tags
+    lowered
 }
 
 #[cfg(test)]
