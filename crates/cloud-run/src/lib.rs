@@ -2,8 +2,7 @@
 //! Run would (fact sheet cloud-run 1, 2, 4, 5).
 //!
 //! Words owned here: *deployment* (a service at work), *revision* (a template with its instances),
-//! *fleet* (the scheduler of a revision's instances), *instance*, *slot* (a place for one request on
-//! one instance), *rollout*.
+//! *instance*, *rollout*. The crate `autoscaling` owns *fleet* and *slot*.
 //!
 //! # The life of a request
 //! `serve` accepts a connection and reads where its requests come from. `decide` takes
@@ -11,7 +10,7 @@
 //! request with the instance and watches the deadline. `respond` has the answers of what goes
 //! wrong there, `record` the log entry and the metrics.
 //!
-//! `scaler` and `instances` decide, in plain functions of the time; `revision` and
+//! The crate `autoscaling` decides, in plain functions of the time; `revision` and
 //! `deployment` put them behind locks for all worker threads; `background` carries out what they
 //! plan and `start` is the life of one process.
 //!
@@ -28,11 +27,9 @@ mod forward;
 mod headers;
 mod host;
 mod ids;
-mod instances;
 mod record;
 mod respond;
 mod revision;
-mod scaler;
 mod serve;
 mod start;
 #[cfg(test)]

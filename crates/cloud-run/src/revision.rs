@@ -1,8 +1,8 @@
 //! A revision at work: the scheduler of `instances` behind one lock, shared by all worker threads,
 //! and the slots that requests hold.
 
-use crate::instances::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket};
-use crate::scaler::{IDLE_RETENTION, Spec};
+use autoscaling::fleet::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket};
+use autoscaling::scaler::{IDLE_RETENTION, Spec};
 use names::{Reason, SelfLink};
 use slice::run::{Run, Scaling, Service};
 use std::collections::HashMap;

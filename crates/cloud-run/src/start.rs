@@ -3,8 +3,8 @@
 
 use crate::host::{Exits, Host};
 use crate::ids::Ids;
-use crate::instances::Ordinal;
 use crate::revision::{Endpoint, Instance, Revision};
+use autoscaling::fleet::Ordinal;
 use runtime::log::{self, Severity, Shown};
 use slice::SpawnInstance;
 use slice::run::{EnvValue, Run};

@@ -7,6 +7,7 @@ use std::path::Path;
 const WORDS: &[&str] = &["names", "slice"];
 const DECISIONS: &[&str] = &[
     "url-map",
+    "autoscaling",
     "balancing",
     "psc",
     "proxy-protocol",
