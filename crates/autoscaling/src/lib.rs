@@ -8,5 +8,6 @@
 //! No clock, no randomness, no socket, no process: every call says what time it is, and answers
 //! what should be done.
 
+pub mod division;
 pub mod fleet;
 pub mod scaler;
