@@ -142,6 +142,7 @@ fn spawn_instance(revision: &Revision, ordinal: Ordinal, id: &str) -> Option<Spa
         project: service.project.clone(),
         project_number: service.project_number,
         region: service.region.clone(),
+        vpc_access: template.vpc_access.clone(),
         instance_id: id.to_owned(),
     })
 }

@@ -203,6 +203,7 @@ fn workload(region: &str) -> Workload {
         service_account: None,
         instance_id: "1".to_owned(),
         serverless: false,
+        outside: None,
         metadata: Default::default(),
     }
 }

@@ -85,6 +85,7 @@ fn workload(address: Ipv4Addr) -> Workload {
         service_account: None,
         instance_id: "1".to_owned(),
         serverless: false,
+        outside: None,
         metadata: Default::default(),
     }
 }

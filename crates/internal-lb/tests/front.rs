@@ -152,6 +152,7 @@ fn a_client_of_another_region_hears_nothing() {
             service_account: None,
             instance_id: "1".to_owned(),
             serverless: false,
+            outside: None,
             metadata: Default::default(),
         };
         started.notice(Notice::Workloads(vec![workload("us-central1")]));

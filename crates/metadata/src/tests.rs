@@ -54,6 +54,7 @@ pub(crate) fn vm() -> Workload {
         service_account: Some(EMAIL.into()),
         instance_id: "4520031799277581759".into(),
         serverless: false,
+        outside: None,
         metadata: BTreeMap::from([("my-key".to_owned(), "v".to_owned())]),
     }
 }
@@ -63,6 +64,7 @@ fn cloud_run() -> Workload {
         name: "orders-00001-abc/1".into(),
         instance_id: "00fe".into(),
         serverless: true,
+        outside: None,
         ..vm()
     }
 }

@@ -49,6 +49,7 @@ fn this_process(tags: &[&str]) -> Workload {
         service_account: Some(EMAIL.into()),
         instance_id: "1".into(),
         serverless: false,
+        outside: None,
         metadata: BTreeMap::new(),
     }
 }

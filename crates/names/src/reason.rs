@@ -99,6 +99,9 @@ reasons! {
     VpcPeeringInactive = "VPC_PEERING_INACTIVE", "Declare the peering on both networks.";
     /// A firewall rule, or an implied one, denies the packet.
     FirewallRule = "FIREWALL_RULE", "Allow it with a firewall rule of a lower priority number than the one named above.";
+    /// A Cloud Run instance has an address in the network to call others, and takes no connections
+    /// at it.
+    CloudRunEgressOnly = "CLOUD_RUN_EGRESS_ONLY", "Call the service by its run.app name or through a load balancer.";
     /// A static route leads to an instance that may not take packets for other addresses.
     ForeignIpDisallowed = "FOREIGN_IP_DISALLOWED", "Set canIpForward of the instance, or let the route lead elsewhere.";
     // --- Private Service Connect ---

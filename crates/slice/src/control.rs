@@ -2,6 +2,7 @@
 
 use crate::Workload;
 use crate::psc::ConnectionStatus;
+use crate::run::VpcAccess;
 use names::{NetworkId, Reason, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,6 +145,9 @@ pub struct SpawnInstance {
     pub project_number: u64,
     /// Region of the service.
     pub region: String,
+    /// The way into a VPC network.
+    #[serde(default)]
+    pub vpc_access: Option<VpcAccess>,
     /// `instance/id`.
     pub instance_id: String,
 }

@@ -204,8 +204,13 @@ pub struct Workload {
     pub service_account: Option<String>,
     /// `instance/id` of the metadata server, digits for a VM.
     pub instance_id: String,
-    /// Cloud Run instances have another metadata server than VMs (cloud-run 1.5).
+    /// Cloud Run instances have another metadata server than VMs (cloud-run 1.5), and nothing in a
+    /// VPC network opens connections to them.
     pub serverless: bool,
+    /// The address by which what goes to no private range leaves it, past its network: that of a
+    /// Cloud Run instance with `PRIVATE_RANGES_ONLY` (cloud-run 3.4).
+    #[serde(default)]
+    pub outside: Option<Ipv4Addr>,
     /// Custom metadata of a declared VM.
     pub metadata: BTreeMap<String, String>,
 }

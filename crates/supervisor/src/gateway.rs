@@ -162,15 +162,15 @@ async fn carry(mut client: TcpStream, workload: &Workload, view: &SharedView) ->
         return refuse(&mut client, "502 Bad Gateway", &why).await;
     };
     let to = SocketAddrV4::new(address, wish.port);
-    let (reach, network) = look(workload, to, view);
-    if let Some(detail) = reach {
+    let Look { dropped, network, source } = look(workload, to, view);
+    if let Some(detail) = dropped {
         // Silence: the session sees its connect time out.
         let mut byte = [0];
         let gone = async { while matches!(client.read(&mut byte).await, Ok(1..)) {} };
         let _ = tokio::time::timeout(SILENCE, gone).await;
         return refuse(&mut client, "504 Gateway Timeout", &detail).await;
     }
-    let mut server = match network.dial(Some(workload.address), to).await {
+    let mut server = match network.dial(Some(source), to).await {
         Ok(server) => server,
         Err(error) => {
             return refuse(&mut client, "502 Bad Gateway", &format!("{to}: {error}")).await;
@@ -184,16 +184,19 @@ async fn carry(mut client: TcpStream, workload: &Workload, view: &SharedView) ->
     tokio::io::copy_bidirectional(&mut client, &mut server).await.map(|_| ())
 }
 
-/// Why the network drops it, if it does, and where its addresses are placed.
-fn look(workload: &Workload, to: SocketAddrV4, view: &SharedView) -> (Option<String>, Network) {
+/// What becomes of a connection.
+struct Look {
+    /// Why the network drops it, if it does.
+    dropped: Option<String>,
+    /// Where the addresses of the network are placed.
+    network: Network,
+    /// The address that it comes from.
+    source: Ipv4Addr,
+}
+
+fn look(workload: &Workload, to: SocketAddrV4, view: &SharedView) -> Look {
     let view = view.read().unwrap_or_else(PoisonError::into_inner);
-    let caller = Caller {
-        network: &workload.network,
-        region: &workload.region,
-        address: workload.address,
-        tags: &workload.tags,
-        service_account: workload.service_account.as_deref(),
-    };
+    let caller = Caller::from(workload).towards(*to.ip());
     let reach = view.fabric.reach(caller, Packet::tcp(*to.ip(), to.port())).reach;
     let dropped = match &reach {
         Reach::Dropped { reason, detail } => Some(format!("{reason}: {detail}")),
@@ -209,13 +212,16 @@ fn look(workload: &Workload, to: SocketAddrV4, view: &SharedView) -> (Option<Str
     // A forwarding rule of a peer is placed in the peer's table.
     let owner = match reach {
         Reach::ForwardingRule { network, .. } | Reach::Instance { network, .. } => network,
-        _ => workload.network.clone(),
+        _ => caller.network.clone(),
     };
-    let own = view.networks.get(&workload.network).cloned().unwrap_or_default();
+    let own = view.networks.get(caller.network).cloned().unwrap_or_default();
     let network = view.networks.get(&owner).cloned().unwrap_or_default();
-    let source = own.real(SocketAddrV4::new(workload.address, 0));
-    let SocketAddr::V4(source) = source else { return (dropped, network) };
-    (dropped, network.extended([(workload.address, *source.ip())], None))
+    let source = own.real(SocketAddrV4::new(caller.address, 0));
+    let network = match source {
+        SocketAddr::V4(source) => network.extended([(caller.address, *source.ip())], None),
+        SocketAddr::V6(_) => network,
+    };
+    Look { dropped, network, source: caller.address }
 }
 
 /// What a client wants.

@@ -16,6 +16,7 @@ mod explain;
 mod forward;
 mod gateway;
 mod health;
+mod instances;
 mod loopback;
 mod namespaces;
 mod nft;

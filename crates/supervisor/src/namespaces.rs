@@ -26,13 +26,13 @@ use vpc::{Member, Plan, Route, Target};
 
 /// The index of `lo` in every namespace.
 const LOOPBACK: u32 = 1;
-/// The index of `eth0` in every leaf.
+/// The index of `eth0` in every leaf; `eth1` is the next one.
 const LEAF_INTERFACE: u32 = 2;
 /// The kernel's table of local addresses, and the one for everything else.
 const TABLE_LOCAL: u32 = 255;
 const TABLE_MAIN: u32 = 254;
 /// The router outside of VPC networks: the peer that containers see (cloud-run 1.4).
-const INTERNET_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub const INTERNET_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The first address of the other routers. Each needs one of its own: it is the sender of its ARP
 /// requests, and a peer takes no request from an address that is its own.
 const FIRST_ROUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 2, 1);
@@ -65,6 +65,17 @@ struct Leaf {
     member: Member,
     /// Its namespace, which gets the addresses of load balancers.
     namespace: OwnedFd,
+}
+
+/// One interface of a leaf.
+#[derive(Debug)]
+pub struct Interface<'a> {
+    /// Behind the router of this network.
+    pub network: &'a NetworkId,
+    /// With this address.
+    pub member: Member,
+    /// What leaves by it.
+    pub towards: Vec<Ipv4Net>,
 }
 
 impl Namespaces {
@@ -158,27 +169,46 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Makes a leaf namespace with this address behind the router of a network.
+    /// Makes a leaf namespace with these interfaces.
     ///
     /// # Errors
     /// Those of netlink; `NotFound` without such a network.
-    pub fn add_leaf(&mut self, network: &NetworkId, member: Member) -> io::Result<OwnedFd> {
-        let address = member.address;
-        self.links += 1;
-        let number = self.links;
-        let member = Member { link: format!("leaf{number}"), ..member };
-        let index = 1000 + number;
-        let router = self.routers.get_mut(network).ok_or(io::ErrorKind::NotFound)?;
-        let leaf = sys::new_network_namespace()?;
-        let source = router.plan.proxy_address.unwrap_or(router.address);
-        named(network, attach(router.namespace.as_fd(), leaf.as_fd(), number, address, source))?;
-        router.tell(|filter| filter.joins(&member))?;
-        let namespace = leaf.try_clone()?;
-        router.leaves.insert(address, Leaf { index, member, namespace });
-        if router.forwarding.concerns(&address) {
-            named(network, router.forward(None))?;
+    pub fn add_leaf(&mut self, interfaces: &[Interface<'_>]) -> io::Result<OwnedFd> {
+        let leaf = new_leaf()?;
+        for (number, interface) in (0..).zip(interfaces) {
+            if let Err(error) = self.connect(&leaf, number, interface) {
+                for Interface { network, member, .. } in interfaces {
+                    self.remove_leaf(network, member.address);
+                }
+                return Err(error);
+            }
         }
         Ok(leaf)
+    }
+
+    /// Gives a leaf its interface of this number.
+    fn connect(
+        &mut self,
+        leaf: &OwnedFd,
+        number: u32,
+        interface: &Interface<'_>,
+    ) -> io::Result<()> {
+        let Interface { network, member, towards } = interface;
+        let address = member.address;
+        self.links += 1;
+        let link = self.links;
+        let member = Member { link: format!("leaf{link}"), ..member.clone() };
+        let router = self.routers.get_mut(*network).ok_or(io::ErrorKind::NotFound)?;
+        let source = router.plan.proxy_address.unwrap_or(router.address);
+        let ends = (router.namespace.as_fd(), leaf.as_fd());
+        named(network, attach(ends, (link, number), (address, source), towards))?;
+        router.tell(|filter| filter.joins(&member))?;
+        let (index, namespace) = (1000 + link, leaf.try_clone()?);
+        router.leaves.insert(address, Leaf { index, member, namespace });
+        match router.forwarding.concerns(&address) {
+            true => named(network, router.forward(None)),
+            false => Ok(()),
+        }
     }
 
     /// Takes a leaf's link away; its namespace ends with its last process.
@@ -374,20 +404,20 @@ fn join(near: BorrowedFd<'_>, far: BorrowedFd<'_>, number: u32, index: u32) -> i
     sys::in_network_namespace(far, settings)
 }
 
-/// A veth pair between a router and a leaf.
+/// A veth pair between a router and a leaf: the numbers of the link and of the leaf's interface, the
+/// leaf's address and the router's source towards it, and what leaves the leaf by it.
 fn attach(
-    router: BorrowedFd<'_>,
-    leaf: BorrowedFd<'_>,
-    number: u32,
-    address: Ipv4Addr,
-    source: Ipv4Addr,
+    (router, leaf): (BorrowedFd<'_>, BorrowedFd<'_>),
+    (number, interface): (u32, u32),
+    (address, source): (Ipv4Addr, Ipv4Addr),
+    towards: &[Ipv4Net],
 ) -> io::Result<()> {
     let leaf_raw = leaf.as_raw_fd();
-    let index = 1000 + number;
+    let (index, own) = (1000 + number, LEAF_INTERFACE + interface);
     netlink(router, async |handle| {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name("eth0")
-            .index(LEAF_INTERFACE)
+            .name(format!("eth{interface}"))
+            .index(own)
             .setns_by_fd(leaf_raw)
             .build();
         let name = format!("leaf{number}");
@@ -409,27 +439,34 @@ fn attach(
         std::fs::write(format!("/proc/sys/net/ipv4/conf/leaf{number}/rp_filter"), "1")
     })?;
     netlink(leaf, async |handle| {
-        for index in [LOOPBACK, LEAF_INTERFACE] {
+        for index in [LOOPBACK, own] {
             let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
             handle.link().set(up).execute().await?;
         }
-        handle.address().add(LEAF_INTERFACE, address.into(), 32).execute().await?;
-        let default = route(Ipv4Net::default())
-            .gateway(METADATA_ADDRESS)
-            .output_interface(LEAF_INTERFACE)
-            .onlink()
-            .build();
-        handle.route().add(default).execute().await
-    })?;
-    sys::in_network_namespace(leaf, || {
+        handle.address().add(own, address.into(), 32).execute().await?;
+        for to in towards {
+            let way = route(*to).gateway(METADATA_ADDRESS).output_interface(own).onlink();
+            handle.route().add(way.build()).execute().await?;
+        }
+        Ok(())
+    })
+}
+
+/// A namespace for a workload, without interfaces yet.
+fn new_leaf() -> io::Result<OwnedFd> {
+    let leaf = sys::new_network_namespace()?;
+    sys::in_network_namespace(leaf.as_fd(), || {
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+        // One with two interfaces is no way from one network into the other.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
         std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
         // `ping` without a capability, for every group that this user namespace knows.
         let own = nix::unistd::getgid();
         let ranges = ["0 2147483647".to_owned(), format!("{own} {own}")];
         let file = "/proc/sys/net/ipv4/ping_group_range";
         ranges.iter().map(|range| std::fs::write(file, range)).find(Result::is_ok).unwrap_or(Ok(()))
-    })
+    })?;
+    Ok(leaf)
 }
 
 /// Makes a router and a leaf, for `doctor`.
@@ -442,6 +479,13 @@ pub fn trial() -> io::Result<()> {
     let plans = BTreeMap::from([(network.clone(), Plan::default())]);
     namespaces.apply(&plans)?;
     let address = Ipv4Addr::new(10, 0, 0, 2);
-    let member = Member { address, tags: Vec::new(), service_account: None, link: String::new() };
-    namespaces.add_leaf(&network, member).map(|_| ())
+    let member = Member {
+        address,
+        tags: Vec::new(),
+        service_account: None,
+        sealed: false,
+        link: String::new(),
+    };
+    let towards = vec![Ipv4Net::default()];
+    namespaces.add_leaf(&[Interface { network: &network, member, towards }]).map(|_| ())
 }

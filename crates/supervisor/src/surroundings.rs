@@ -5,8 +5,9 @@ use crate::child::{Kept, ProgramId};
 use crate::forward::Passed;
 use crate::gateway::{Gateway, Gateways, View};
 use crate::loopback::Loopback;
-use crate::namespaces::Namespaces;
+use crate::namespaces::{INTERNET_ROUTER, Interface, Namespaces};
 use crate::workloads::Workloads;
+use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use net::Network;
 use runtime::{listener, wire};
@@ -289,30 +290,57 @@ impl Surroundings {
         Places { sockets, hosts, placed: true }
     }
 
-    /// Makes a leaf for a workload.
+    /// Makes a leaf for a workload. `platform`: the address at which `cloud-run` reaches an instance
+    /// that is in a VPC network otherwise.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add_leaf(&mut self, workload: &Workload) -> io::Result<Leaf> {
+    pub fn add_leaf(
+        &mut self,
+        workload: &Workload,
+        platform: Option<Ipv4Addr>,
+    ) -> io::Result<Leaf> {
         let (network, address) = (&workload.network, workload.address);
+        let internet = NetworkId::internet();
         match self {
             Surroundings::Namespaces { namespaces, .. } => {
                 let member = Member {
                     address,
                     tags: workload.tags.clone(),
                     service_account: workload.service_account.clone(),
+                    sealed: workload.serverless,
                     link: String::new(), // has none yet
                 };
-                let leaf = namespaces.add_leaf(network, member)?;
+                let everywhere = vec![Ipv4Net::default()];
+                let (inside, outside) = match workload.outside {
+                    Some(_) => (vpc::PRIVATE_RANGES.to_vec(), everywhere),
+                    // Only its answers to `cloud-run` leave by the other side, where it has one.
+                    None => (everywhere, vec![INTERNET_ROUTER.into()]),
+                };
+                let mut interfaces = vec![Interface { network, member, towards: inside }];
+                interfaces.extend(platform.map(|address| {
+                    let member = Member {
+                        address,
+                        tags: Vec::new(),
+                        service_account: None,
+                        sealed: true,
+                        link: String::new(),
+                    };
+                    Interface { network: &internet, member, towards: outside }
+                }));
+                let leaf = namespaces.add_leaf(&interfaces)?;
                 Ok(Leaf { namespace: Some(leaf), actual: None })
             }
             Surroundings::Loopback { loopback, .. } => {
+                if let Some(outside) = workload.outside {
+                    loopback.host(&internet, outside)?;
+                }
                 Ok(Leaf { namespace: None, actual: Some(loopback.host(network, address)?) })
             }
         }
     }
 
-    /// Takes a leaf away.
+    /// Takes an address of a leaf away.
     pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
         match self {
             Surroundings::Namespaces { namespaces, .. } => namespaces.remove_leaf(network, address),
@@ -329,6 +357,11 @@ impl Surroundings {
             Surroundings::Namespaces { .. } => Ok(None),
             Surroundings::Loopback { gateways, .. } => gateways.open(workload.clone()).map(Some),
         }
+    }
+
+    /// Are there gateways to show the world to?
+    pub fn has_gateways(&self) -> bool {
+        matches!(self, Surroundings::Loopback { .. })
     }
 
     /// Shows the gateways the world as it is now.

@@ -53,6 +53,8 @@ pub struct Running {
     pub kind: Kind,
     /// Its leaf.
     pub namespace: Option<OwnedFd>,
+    /// The address at which `cloud-run` reaches an instance that has another one in a VPC network.
+    pub platform: Option<Ipv4Addr>,
     /// Its outermost process, in the supervisor's numbering.
     pub pid: Option<u32>,
     /// Where it is really reached, if somebody has to know.
@@ -106,10 +108,13 @@ impl Workloads {
         let running = self.all.remove(&number)?;
         running.signal(Signal::SIGKILL);
         surroundings.remove_leaf(&running.workload.network, running.workload.address);
+        if let Some(address) = running.platform {
+            surroundings.remove_leaf(&NetworkId::internet(), address);
+        }
         Some(running)
     }
 
-    fn add(&mut self, running: Running) -> u64 {
+    pub(crate) fn add(&mut self, running: Running) -> u64 {
         self.next += 1;
         self.all.insert(self.next, running);
         self.next
@@ -148,7 +153,7 @@ impl Workloads {
             self.describe(network, topology, Some(&organization.region), "api-proxy", project)?;
         workload.name = "api-proxy".to_owned();
         let leaf = surroundings
-            .add_leaf(&workload)
+            .add_leaf(&workload, None)
             .map_err(|error| format!("api-proxy@{network}: {error}"))?;
         let namespace = Surroundings::share(leaf.namespace.as_ref()).map_err(|e| e.to_string())?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
@@ -156,6 +161,7 @@ impl Workloads {
             workload,
             kind: Kind::Runtime,
             namespace,
+            platform: None,
             pid: None,
             actual,
             gateway: None,
@@ -200,13 +206,16 @@ impl Workloads {
             service_account: None,
             instance_id: instance_id(network, self.next + 1),
             serverless: false,
+            outside: None,
             metadata: BTreeMap::new(),
         })
     }
 
-    fn is_running(&self, network: &NetworkId, address: Ipv4Addr) -> bool {
-        let mut running = self.all.values().map(|running| &running.workload);
-        running.any(|workload| workload.network == *network && workload.address == address)
+    pub(crate) fn is_running(&self, network: &NetworkId, address: Ipv4Addr) -> bool {
+        self.all.values().any(|running| {
+            (running.workload.network == *network && running.workload.address == address)
+                || (network.is_internet() && running.platform == Some(address))
+        })
     }
 
     fn by_vm(&self, name: &str, network: Option<&NetworkId>) -> Option<&Running> {
@@ -299,11 +308,12 @@ impl Supervisor {
             service_account: vm.service_account.clone(),
             instance_id: instance_id(network, u64::from(u32::from(vm.address))),
             serverless: false,
+            outside: None,
             metadata: vm.metadata.clone(),
         };
         let leaf = self
             .surroundings
-            .add_leaf(&workload)
+            .add_leaf(&workload, None)
             .map_err(|error| format!("instance {}: {error}", vm.name))?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
         let kind = Kind::Vm(Box::new(vm));
@@ -311,6 +321,7 @@ impl Supervisor {
             workload,
             kind,
             namespace: leaf.namespace,
+            platform: None,
             pid: None,
             actual,
             gateway: None,
@@ -397,20 +408,14 @@ impl Supervisor {
             eprintln!("postern: {} ended with status {status}", running.workload.name);
             return;
         }
-        self.workloads.remove(number, &mut self.surroundings);
+        let network = self.workloads.remove(number, &mut self.surroundings);
+        let network = network.map(|running| running.workload.network);
         let notice = Notice::InstanceExited { instance: number, status };
         for child in self.children.values().filter(|child| child.id.role == Role::CloudRun) {
             child.send(&ToProgram::Notice(notice.clone()), &[]);
         }
-        self.tell_network(&NetworkId::internet());
-    }
-
-    /// The programs of one network learn of its workloads.
-    fn tell_network(&self, network: &NetworkId) {
-        for child in self.children.values() {
-            if child.id.network.as_ref() == Some(network) {
-                self.tell_workloads_to(child);
-            }
+        if let Some(network) = network {
+            self.tell_network(&network);
         }
     }
 
@@ -440,39 +445,7 @@ impl Supervisor {
     }
 
     fn spawn_instance(&mut self, spawn: SpawnInstance) -> Result<SpawnedInstance, String> {
-        let network = NetworkId::internet();
-        let address = vpc::instance_address(|address| self.workloads.is_running(&network, address))
-            .ok_or("no instance address is free")?;
-        let failed = |error: std::io::Error| format!("{}: {error}", spawn.name);
-        let reached =
-            self.surroundings.instance_address(address, spawn.container_port).map_err(failed)?;
-        let workload = Workload {
-            name: spawn.name.clone(),
-            network,
-            address,
-            project: spawn.project,
-            project_number: spawn.project_number,
-            zone: format!("{}-1", spawn.region),
-            region: spawn.region,
-            tags: Vec::new(),
-            service_account: spawn.service_account,
-            instance_id: spawn.instance_id,
-            serverless: true,
-            metadata: BTreeMap::new(),
-        };
-        let leaf = self.surroundings.add_leaf(&workload).map_err(failed)?;
-        let kind = Kind::Instance;
-        let actual = Some(reached);
-        let namespace = leaf.namespace;
-        let number = self.workloads.add(Running {
-            workload,
-            kind,
-            namespace,
-            pid: None,
-            actual,
-            gateway: None,
-        });
-        self.tell_network(&NetworkId::internet());
+        let (number, reached) = self.place_instance(&spawn)?;
         let mut environment = spawn.env;
         environment.insert("PORT".to_owned(), reached.port().to_string());
         let started = self.start_workload(
@@ -576,8 +549,10 @@ impl Supervisor {
             self.workloads.describe(network, &self.topology, region, "exec", project)?;
         workload.service_account = account.map(|account| account.email.clone());
         workload.tags = request.tags.clone();
-        let leaf =
-            self.surroundings.add_leaf(&workload).map_err(|error| format!("{network}: {error}"))?;
+        let leaf = self
+            .surroundings
+            .add_leaf(&workload, None)
+            .map_err(|error| format!("{network}: {error}"))?;
         let actual = leaf.actual.map(|address| SocketAddr::from((address, 0)));
         let kind = Kind::Session;
         let namespace = leaf.namespace;
@@ -586,6 +561,7 @@ impl Supervisor {
                 workload,
                 kind,
                 namespace,
+                platform: None,
                 pid: None,
                 actual,
                 gateway: None,

@@ -1,7 +1,7 @@
 //! The address that a workload without a declaration is given.
 
 use ipnet::Ipv4Net;
-use names::NetworkId;
+use names::{NetworkId, SelfLink};
 use slice::{INSTANCE_ADDRESSES, INTERNET_CLIENTS, Network, Purpose, Subnetwork, Topology};
 use std::net::Ipv4Addr;
 
@@ -21,6 +21,16 @@ pub fn session_address<'n>(
         let mut all = workloads(subnetwork.range).rev();
         Some((subnetwork, all.find(|address| !taken(*address))?))
     })
+}
+
+/// The address of the next Cloud Run instance with direct VPC egress.
+pub fn egress_address(
+    network: &Network,
+    subnetwork: &SelfLink,
+    taken: impl Fn(Ipv4Addr) -> bool,
+) -> Option<Ipv4Addr> {
+    let own = network.subnetworks.iter().find(|own| own.self_link == *subnetwork)?;
+    workloads(own.range).rev().find(|address| !taken(*address))
 }
 
 /// The address of the next `exec` session outside of every VPC network.
@@ -60,7 +70,6 @@ pub fn is_declared(topology: &Topology, network: &NetworkId, address: Ipv4Addr) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use names::SelfLink;
     use slice::dns::{InboundEntry, ServerPolicy};
 
     #[test]

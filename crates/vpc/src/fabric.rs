@@ -64,6 +64,8 @@ pub(crate) enum Owner {
         name: String,
         tags: Vec<String>,
         service_account: Option<String>,
+        /// A Cloud Run instance: it opens connections and takes none.
+        sealed: bool,
     },
 }
 
@@ -104,6 +106,7 @@ impl Fabric {
                     name: instance.name.clone(),
                     tags: instance.tags.clone(),
                     service_account: instance.service_account.clone(),
+                    sealed: false,
                 };
                 map.addresses.entry(instance.address).or_default().push(owner);
             }
@@ -163,6 +166,7 @@ impl Fabric {
                     name: workload.name.clone(),
                     tags: workload.tags.clone(),
                     service_account: workload.service_account.clone(),
+                    sealed: workload.serverless,
                 });
             }
         }

@@ -44,6 +44,8 @@ pub struct Member {
     pub tags: Vec<String>,
     /// The email of its service account.
     pub service_account: Option<String>,
+    /// A Cloud Run instance: it opens connections and takes none.
+    pub sealed: bool,
     /// The router's end of its link. Rules find their targets by it: a VM behind a passthrough
     /// load balancer takes packets for other addresses than its own.
     pub link: String,
@@ -96,6 +98,9 @@ impl Filter {
             let links: Vec<String> = of.iter().map(|own| format!("\"{}\"", own.link)).collect();
             set(&mut text, &format!("l{number}"), "ifname", "", &links);
         }
+        let sealed = workloads.iter().filter(|own| own.sealed);
+        let sealed: Vec<String> = sealed.map(|own| format!("\"{}\"", own.link)).collect();
+        set(&mut text, "sealed", "ifname", "", &sealed);
         let everywhere = |door: &&Door| door.0.prefix_len() == 0;
         let open = self.doors.iter().filter(everywhere);
         let open =
@@ -116,7 +121,7 @@ impl Filter {
         self.rules.ingress.iter().for_each(|rule| lines(&mut text, rule, &groups));
         text.push_str("drop\n}\n");
         let own = match self.vpc {
-            true => "oifname \"leaf*\" goto ingress\n",
+            true => "oifname @sealed drop\noifname \"leaf*\" goto ingress\n",
             false => "",
         };
         let _ = write!(
@@ -134,6 +139,7 @@ chain forward {{
 type filter hook forward priority filter; policy drop;
 ct state established,related accept
 iifname \"leaf*\" jump egress
+oifname @sealed drop
 oifname \"leaf*\" goto ingress
 iifname \"leaf*\" accept
 }}
@@ -167,7 +173,12 @@ ct state established,related accept
                  {verb} element ip postern l{number} {{ \"{link}\" }}\n"
             )
         };
-        of.map(line).collect()
+        let mut commands: String = of.map(line).collect();
+        if workload.sealed {
+            let link = &workload.link;
+            let _ = writeln!(commands, "{verb} element ip postern sealed {{ \"{link}\" }}");
+        }
+        commands
     }
 }
 

@@ -6,13 +6,17 @@
 //! from the same map ([`Fabric::plan`]), so that the kernel says the same. No I/O here.
 
 mod address;
+mod egress;
 mod fabric;
 mod filter;
 mod firewall;
 mod plan;
 mod reach;
 
-pub use address::{instance_address, internet_address, is_declared, session_address};
+pub use address::{
+    egress_address, instance_address, internet_address, is_declared, session_address,
+};
+pub use egress::PRIVATE_RANGES;
 pub use fabric::Fabric;
 pub use filter::{Filter, Group, Member};
 pub use firewall::{Protocol, Ruling};

@@ -22,6 +22,21 @@ pub struct Caller<'a> {
     pub tags: &'a [String],
     /// The email of its service account.
     pub service_account: Option<&'a str>,
+    /// The address by which what goes to no private range leaves it (`Workload::outside`).
+    pub outside: Option<Ipv4Addr>,
+}
+
+impl<'a> From<&'a slice::Workload> for Caller<'a> {
+    fn from(workload: &'a slice::Workload) -> Caller<'a> {
+        Caller {
+            network: &workload.network,
+            region: &workload.region,
+            address: workload.address,
+            tags: &workload.tags,
+            service_account: workload.service_account.as_deref(),
+            outside: workload.outside,
+        }
+    }
 }
 
 /// Where it goes.
@@ -151,6 +166,7 @@ pub enum Reach {
 impl Fabric {
     /// What a packet of `caller` meets.
     pub fn reach(&self, caller: Caller<'_>, packet: Packet) -> Verdict {
+        let caller = caller.towards(packet.to);
         let mut verdict =
             Verdict { egress: None, taken: None, ingress: None, reach: Reach::Metadata };
         let to = packet.to;
@@ -432,6 +448,13 @@ impl Map {
         };
         let mut refused = None;
         for owner in owners {
+            if let Owner::Workload { name, sealed: true, .. } = owner {
+                verdict.reach = dropped(
+                    Reason::CloudRunEgressOnly,
+                    format!("{to} is the address by which {name} of Cloud Run calls others"),
+                );
+                return;
+            }
             if let Owner::Workload { name, .. } = owner {
                 // Tags and accounts mean nothing in a peer's rules.
                 let (tags, account) =

@@ -82,7 +82,14 @@ fn verdict(topology: &Topology, from: (&str, &str, &[&str], Option<&str>), to: P
     let (network, address, own, service_account) = from;
     let (network, own) = (NetworkId::new("p", network), tags(own));
     let address = address.parse().expect("an address");
-    let caller = Caller { network: &network, region: REGION, address, tags: &own, service_account };
+    let caller = Caller {
+        network: &network,
+        region: REGION,
+        address,
+        tags: &own,
+        service_account,
+        outside: None,
+    };
     Fabric::compile(topology).reach(caller, to)
 }
 
@@ -250,6 +257,7 @@ fn the_filter_has_the_rules_in_their_order_and_the_workloads_in_their_groups() {
         address: address.parse().expect("an address"),
         tags: tags(own),
         service_account: None,
+        sealed: false,
         link: format!("leaf{}", address.rsplit('.').next().unwrap_or_default()),
     };
     let web = member("10.0.0.9", &["web"]);

@@ -123,8 +123,14 @@ fn meets(from: &str, region: &str, to: &str) -> String {
     let network = NetworkId::new("p", from);
     let (address, port) = to.split_once(':').expect("address:port");
     let source = "10.9.9.9".parse().expect("an address");
-    let caller =
-        Caller { network: &network, region, address: source, tags: &[], service_account: None };
+    let caller = Caller {
+        network: &network,
+        region,
+        address: source,
+        tags: &[],
+        service_account: None,
+        outside: None,
+    };
     let to = address.parse().expect("an address");
     match fabric.reach(caller, Packet::tcp(to, port.parse().expect("a port"))).reach {
         Reach::ForwardingRule { forwarding_rule, .. } => forwarding_rule.name().to_owned(),

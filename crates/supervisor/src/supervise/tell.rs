@@ -13,6 +13,9 @@ use std::time::Duration;
 impl Supervisor {
     /// The gateways of loopback isolation decide by the world as it is.
     fn show(&self) {
+        if !self.surroundings.has_gateways() {
+            return;
+        }
         let states = self.connections.values().flatten();
         let carrying = states.filter(|state| state.status.carries_traffic());
         let running = self.workloads.iter().map(|running| &running.workload);
@@ -105,6 +108,18 @@ impl Supervisor {
             })
         });
         self.pongs.retain(|(_, pong)| *pong > number);
+    }
+
+    /// Tells those who have to know of the workloads of one network. Nobody waits: instances come
+    /// and go by the hundred, and each takes longer to be born than its network to hear of it.
+    pub(crate) fn tell_network(&self, of: &NetworkId) {
+        self.show();
+        for child in self.children.values() {
+            let within = |own| within_reach(Some(own), &self.topology).contains(of);
+            if child.id.network.as_ref().is_some_and(within) {
+                self.tell_workloads_to(child);
+            }
+        }
     }
 
     pub(crate) fn tell_workloads_to(&self, child: &Child) {
