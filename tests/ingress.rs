@@ -72,6 +72,142 @@ fn the_internet(isolation: &str) {
     let _ = std::fs::remove_dir_all(topology);
 }
 
+/// Calls what it is told to, and says how that went.
+const CALLER: &str = r#"
+import http.server, os, socket, urllib.error, urllib.parse, urllib.request
+class Caller(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        said = "here"
+        try:
+            if "url" in asked:
+                request = urllib.request.Request(asked["url"][0], headers={"Metadata-Flavor": "Google"})
+                with urllib.request.urlopen(request, timeout=3) as answer:
+                    said = f"{answer.status} {answer.read().decode()}"
+            if "tcp" in asked:
+                host, port = asked["tcp"][0].split(":")
+                socket.create_connection((host, int(port)), 1).close()
+                said = "open"
+        except urllib.error.HTTPError as error:
+            said = str(error.code)
+        except ConnectionRefusedError:
+            said = "refused"
+        except Exception as error:
+            said = "silent" if "timed out" in str(error) or "504" in str(error) else repr(error)
+        body = said.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Caller).serve_forever()
+"#;
+
+const CALLERS: &str = r#"
+project: receiver
+region: europe-west1
+networks: [{name: vip}]
+subnetworks: [{name: vip-subnet, network: vip, ipCidrRange: 10.1.0.0/24}]
+managedZones:
+- name: run-app
+  dnsName: run.app.
+  visibility: private
+  privateVisibilityConfig: {networks: [{networkUrl: vip}]}
+  rrsets: [{name: "*.europe-west1.run.app.", type: A, ttl: 300, rrdatas: [199.36.153.8]}]
+firewalls:
+- {name: from-web, network: net, direction: INGRESS, allowed: [{IPProtocol: tcp, ports: ["8080"]}], sourceTags: [web]}
+- {name: open-to-all, network: net, direction: INGRESS, priority: 2000, allowed: [{IPProtocol: tcp, ports: ["1-9000"]}], sourceRanges: [0.0.0.0/0], targetTags: [web]}
+instances:
+- name: vm
+  zone: europe-west1-b
+  networkInterfaces: [{subnetwork: subnet, networkIP: 10.0.0.21}]
+  metadata: {items: [{key: startup-script, value: PORT=8080 exec python3 caller.py}]}
+images: {caller: {command: [python3, caller.py]}}
+services:
+- {name: projects/receiver/locations/europe-west1/services/plain, invokerIamDisabled: true, template: {containers: [{image: caller}]}}
+- {name: projects/receiver/locations/europe-west1/services/direct, invokerIamDisabled: true, template: {containers: [{image: caller}], vpcAccess: {networkInterfaces: [{subnetwork: subnet, tags: [web]}], egress: ALL_TRAFFIC}}}
+- {name: projects/receiver/locations/europe-west1/services/ranges, invokerIamDisabled: true, template: {containers: [{image: caller}], vpcAccess: {networkInterfaces: [{network: net, subnetwork: subnet}]}}}
+- {name: projects/receiver/locations/europe-west1/services/ranges-vip, invokerIamDisabled: true, template: {containers: [{image: caller}], vpcAccess: {networkInterfaces: [{network: vip}], egress: PRIVATE_RANGES_ONLY}}}
+"#;
+
+/// What an instance of a service says of its own call.
+fn called_by(up: &Up, service: &str, question: &str) -> String {
+    let url = url(service);
+    up.text(
+        &["--network", "internet"],
+        &format!("curl -s -m 20 -G --data-urlencode '{question}' {url}"),
+    )
+}
+
+/// Service to service: an instance's call has the origin that its revision's VPC egress gives it.
+fn service_to_service(isolation: &str) {
+    let topology = scratch();
+    let files = [("receiver.yaml", RECEIVER), ("callers.yaml", CALLERS), ("caller.py", CALLER)];
+    write(&topology, &files);
+    let up = Up::start(&topology, &["--isolation", isolation]);
+    for (caller, to_internal) in
+        [("plain", "404"), ("direct", "200"), ("ranges", "404"), ("ranges-vip", "200")]
+    {
+        for (service, expected) in [("all", "200"), ("internal", to_internal)] {
+            let target = url(service);
+            let said = called_by(&up, caller, &format!("url={target}"));
+            assert!(said.starts_with(expected), "{caller} to {service}: {said}");
+            let from = format!("receiver/run/{caller}");
+            let explained = up.run(&["explain", "--from", &from, &target]);
+            let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+            assert_eq!(explained.status.success(), expected == "200", "{text}");
+            assert_eq!(text.contains("HTTP 404"), expected == "404", "{text}");
+        }
+        // Its own metadata server, whatever its network.
+        let region = called_by(&up, caller, &format!("url={}", metadata(isolation)));
+        assert_eq!(region, "200 projects/100000000001/regions/europe-west1", "{caller}");
+    }
+    // Firewall rules see its tags.
+    let vm = "http://10.0.0.21:8080/";
+    for (caller, expected) in [("plain", "silent"), ("direct", "200 here"), ("ranges", "silent")] {
+        let mut said = called_by(&up, caller, &format!("url={vm}"));
+        for _ in 0..50 {
+            // A VM's program takes a moment to listen. In loopback isolation it does not run.
+            if expected == "silent" || said == expected || isolation == "loopback" {
+                break;
+            }
+            said = called_by(&up, caller, &format!("url={vm}"));
+        }
+        if isolation != "loopback" || expected == "silent" {
+            assert_eq!(said, expected, "{caller}");
+        }
+        let explained = up.run(&["explain", "--from", &format!("receiver/run/{caller}"), vm]);
+        let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+        assert_eq!(explained.status.success(), expected != "silent", "{caller}: {text}");
+    }
+    drop(up);
+    let _ = std::fs::remove_dir_all(topology);
+}
+
+/// A loopback session's programs find it by an environment variable, which a URL cannot name.
+fn metadata(isolation: &str) -> &'static str {
+    match isolation {
+        "netns" => "http://metadata.google.internal/computeMetadata/v1/instance/region",
+        _ => "http://169.254.169.254/computeMetadata/v1/instance/region",
+    }
+}
+
+#[test]
+fn an_instance_calls_with_the_origin_of_its_vpc_egress() {
+    if have(&["curl", "python3", "nft"]) && namespaces() {
+        service_to_service("netns");
+    }
+}
+
+#[test]
+fn an_instance_s_origin_is_the_same_in_loopback_isolation() {
+    if have(&["curl", "python3"]) {
+        service_to_service("loopback");
+    }
+}
+
 #[test]
 fn the_internet_reaches_public_front_ends_and_nothing_private() {
     if have(&["curl"]) && namespaces() {

@@ -1,8 +1,9 @@
 //! Who asks: a place of the topology, and what the fabric knows of it.
 
 use crate::world::World;
-use names::NetworkId;
+use names::{NetworkId, SelfLink};
 use slice::Purpose;
+use slice::run::VpcEgress;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use std::str::FromStr;
 pub enum From {
     /// `internet`: outside of every network.
     Internet,
-    /// `PROJECT/NETWORK[/WORKLOAD]`.
+    /// `PROJECT/NETWORK[/WORKLOAD]`, or `PROJECT/run/SERVICE`.
     Network {
         /// The network.
         network: NetworkId,
@@ -69,6 +70,21 @@ impl fmt::Display for From {
     }
 }
 
+/// Stands for a network in `PROJECT/run/SERVICE`, an instance of a Cloud Run service; a network that
+/// has this name wins.
+const CLOUD_RUN: &str = "run";
+
+/// What a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallerKind {
+    /// A declared VM.
+    Instance,
+    /// An instance of this Cloud Run service.
+    CloudRun(SelfLink),
+    /// An `exec` session, or the API proxy's runtime.
+    Session,
+}
+
 /// A client in a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -82,14 +98,16 @@ pub struct Caller {
     pub address: Option<Ipv4Addr>,
     /// What people call it.
     pub name: String,
-    /// Is it a declared VM?
-    pub is_instance: bool,
+    /// What it is.
+    pub kind: CallerKind,
     /// Its identity.
     pub service_account: Option<String>,
     /// Its network tags.
     pub tags: Vec<String>,
     /// The address that its packets come from: its own, or the one that it would be given.
     pub source: Ipv4Addr,
+    /// The address by which what goes to no private range leaves it, past its network.
+    pub outside: Option<Ipv4Addr>,
 }
 
 impl Caller {
@@ -101,6 +119,7 @@ impl Caller {
             address: self.source,
             tags: &self.tags,
             service_account: self.service_account.as_deref(),
+            outside: self.outside,
         }
     }
 }
@@ -166,13 +185,62 @@ impl std::error::Error for CallerError {}
 impl World {
     /// The address that a session without one is given: the supervisor asks the same function.
     fn free_address(&self, network: &slice::Network, region: Option<&str>) -> Ipv4Addr {
-        let taken = |address| {
-            let running = self.workloads().iter();
-            vpc::is_declared(self.topology(), &network.id, address)
-                || running.into_iter().any(|w| w.network == network.id && w.address == address)
-        };
-        vpc::session_address(network, region, taken)
+        vpc::session_address(network, region, |address| self.is_taken(&network.id, address))
             .map_or(Ipv4Addr::UNSPECIFIED, |(_, address)| address)
+    }
+
+    fn is_taken(&self, network: &NetworkId, address: Ipv4Addr) -> bool {
+        let mut running = self.workloads().iter();
+        vpc::is_declared(self.topology(), network, address)
+            || running.any(|w| w.network == *network && w.address == address)
+    }
+
+    /// An instance of a Cloud Run service's newest revision, as the supervisor would place it.
+    fn instance(&self, service: &slice::run::Service) -> Caller {
+        let internet = NetworkId::internet();
+        let own = vpc::instance_address(|address| self.is_taken(&internet, address))
+            .unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let revision = &service.revision;
+        let mut caller = Caller {
+            network: internet,
+            project: service.project.clone(),
+            region: service.region.clone(),
+            address: None,
+            name: revision.name.clone(),
+            kind: CallerKind::CloudRun(service.self_link.clone()),
+            service_account: revision.service_account.clone(),
+            tags: Vec::new(),
+            source: own,
+            outside: None,
+        };
+        if let Some(access) = &revision.vpc_access {
+            let networks = &self.topology().networks;
+            let declared = networks.iter().find(|known| known.id == access.network);
+            let taken = |address| self.is_taken(&access.network, address);
+            let address = declared
+                .and_then(|network| vpc::egress_address(network, &access.subnetwork, taken));
+            caller.network = access.network.clone();
+            caller.source = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            caller.tags.clone_from(&access.tags);
+            caller.outside = (access.egress == VpcEgress::PrivateRangesOnly).then_some(own);
+        }
+        caller
+    }
+
+    /// The Cloud Run service that `PROJECT/run/SERVICE` means.
+    fn service_of(
+        &self,
+        place: &NetworkId,
+        workload: Option<&str>,
+        region: Option<&str>,
+    ) -> Option<&slice::run::Service> {
+        let mut services = self.topology().services.iter();
+        services.find(|service| {
+            *place.name == *CLOUD_RUN
+                && *place.project == *service.project
+                && workload == Some(service.name.as_str())
+                && region.is_none_or(|region| region == service.region)
+        })
     }
 
     /// What is known of a client in a network. Region and identity are the workload's own unless
@@ -189,25 +257,25 @@ impl World {
     ) -> Result<Caller, CallerError> {
         let topology = self.topology();
         if network.is_internet() {
-            let taken = |address| {
-                let mut running = self.workloads().iter();
-                vpc::is_declared(topology, network, address)
-                    || running.any(|w| w.network == *network && w.address == address)
-            };
-            let source = vpc::internet_address(taken).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let source = vpc::internet_address(|address| self.is_taken(network, address))
+                .unwrap_or(Ipv4Addr::UNSPECIFIED);
             return Ok(Caller {
                 network: network.clone(),
                 project: String::new(),
                 region: region.unwrap_or_default().to_owned(),
                 address: None,
                 name: "exec".to_owned(),
-                is_instance: false,
+                kind: CallerKind::Session,
                 service_account: service_account.map(str::to_owned),
                 tags: Vec::new(),
                 source,
+                outside: None,
             });
         }
         let Some(declared) = topology.networks.iter().find(|other| other.id == *network) else {
+            if let Some(service) = self.service_of(network, workload, region) {
+                return Ok(self.instance(service));
+            }
             let known = topology.networks.iter().map(|other| other.id.to_string()).collect();
             return Err(CallerError::Network { network: network.clone(), known });
         };
@@ -223,12 +291,16 @@ impl World {
                     region: region.unwrap_or(&running.region).to_owned(),
                     address: Some(running.address),
                     name: running.name.clone(),
-                    is_instance: running.name.starts_with("vm/"),
+                    kind: match running.name.starts_with("vm/") {
+                        true => CallerKind::Instance,
+                        false => CallerKind::Session,
+                    },
                     service_account: service_account
                         .map(str::to_owned)
                         .or_else(|| running.service_account.clone()),
                     tags: running.tags.clone(),
                     source: running.address,
+                    outside: running.outside,
                 });
             }
             let name = workload.strip_prefix("vm/").unwrap_or(workload);
@@ -239,12 +311,13 @@ impl World {
                     region: region.unwrap_or(&vm.region).to_owned(),
                     address: Some(vm.address),
                     name: format!("vm/{name}"),
-                    is_instance: true,
+                    kind: CallerKind::Instance,
                     service_account: service_account
                         .map(str::to_owned)
                         .or_else(|| vm.service_account.clone()),
                     tags: vm.tags.clone(),
                     source: vm.address,
+                    outside: None,
                 });
             }
             let runtime = topology.organizations.iter().find(|org| org.network == *network);
@@ -255,10 +328,11 @@ impl World {
                     region: region.unwrap_or(&organization.region).to_owned(),
                     address: None,
                     name: workload.to_owned(),
-                    is_instance: false,
+                    kind: CallerKind::Session,
                     service_account: service_account.map(str::to_owned),
                     tags: Vec::new(),
                     source: self.free_address(declared, Some(&organization.region)),
+                    outside: None,
                 });
             }
             let vms = declared.instances.iter().map(|vm| format!("vm/{}", vm.name));
@@ -280,10 +354,11 @@ impl World {
                 region: (*own).to_owned(),
                 address: None,
                 name: "exec".to_owned(),
-                is_instance: false,
+                kind: CallerKind::Session,
                 service_account: service_account.map(str::to_owned),
                 tags: Vec::new(),
                 source: self.free_address(declared, region),
+                outside: None,
             }),
             None => Err(CallerError::Region {
                 network: network.clone(),

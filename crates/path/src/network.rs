@@ -33,7 +33,12 @@ impl Walk<'_> {
         self.endpoint_info.entry("destinationIp").or_insert_with(|| json!(address.to_string()));
         let route = |text: String| Step::new(State::ApplyRoute, text);
         let packet = Packet { protocol: asked.protocol(), to: address, port };
-        let verdict = self.world.fabric.reach(caller.at_the_boundary(), packet);
+        let sender = caller.at_the_boundary().towards(address);
+        if *sender.network != caller.network {
+            let text = format!("{address} is in no private range: it is called past the network");
+            self.push(Step::new(State::ApplyRoute, text));
+        }
+        let verdict = self.world.fabric.reach(sender, packet);
         let dropped = match &verdict.reach {
             Reach::Dropped { reason, detail } => Some(Refusal::new(*reason, detail.clone())),
             _ => None,
@@ -52,7 +57,7 @@ impl Walk<'_> {
             (taken, Some(refusal), None) => {
                 let step = match taken {
                     Some(taken) => via(&caller.network, taken, address),
-                    None => route(format!("{address}:{port} from {}", caller.network)),
+                    None => route(format!("{address}:{port} from {}", sender.network)),
                 };
                 return self.refuse(step, refusal.clone(), silence);
             }
@@ -86,7 +91,7 @@ impl Walk<'_> {
                 End::Delivered { service: None, to: format!("{front_end:?}") }
             }
             Reach::FrontEnd(front_end) => {
-                let origin = Origin::through(front_end, &caller.network, &caller.project);
+                let origin = Origin::through(front_end, sender.network, &caller.project);
                 self.front_end(asked, origin)
             }
             Reach::Metadata => {

@@ -115,6 +115,8 @@ states! {
     StartFromInstance = "START_FROM_INSTANCE";
     /// A workload of a network.
     StartFromPrivateNetwork = "START_FROM_PRIVATE_NETWORK";
+    /// An instance of a Cloud Run revision.
+    StartFromCloudRun = "START_FROM_CLOUD_RUN_REVISION";
     /// An API proxy answers or calls its target (ours).
     RunApiProxy = "RUN_API_PROXY";
     /// A name is resolved (ours).

@@ -1,6 +1,6 @@
 //! The walk: who starts, which way the request takes, and how it ends.
 
-use crate::caller::{Caller, From};
+use crate::caller::{Caller, CallerKind, From};
 use crate::request::{Asked, ExplainRequest, Token};
 use crate::trace::{Answer, Explanation, Reachability, Refusal, State, Step};
 use crate::world::World;
@@ -230,6 +230,17 @@ fn assumptions(world: &World, steps: &[Step], answer: &Answer) -> Vec<String> {
 impl Walk<'_> {
     /// The first step of a workload.
     fn start(&mut self, caller: &Caller) {
+        if let CallerKind::CloudRun(service) = &caller.kind {
+            let mut text = format!("an instance of {}", caller.name);
+            match (caller.network.is_internet(), caller.outside) {
+                (true, _) => text.push_str(" without VPC egress"),
+                (false, None) => text.push_str(&format!(", all traffic by {}", caller.network)),
+                (false, Some(_)) => {
+                    text.push_str(&format!(", private ranges only by {}", caller.network));
+                }
+            }
+            return self.push(Step::new(State::StartFromCloudRun, text).on(service));
+        }
         if caller.network.is_internet() {
             let text = "a client outside of every network";
             return self.push(Step::new(State::StartFromInternet, text));
@@ -243,9 +254,9 @@ impl Walk<'_> {
         if let Some(account) = &caller.service_account {
             text.push_str(&format!(", as {account}"));
         }
-        let state = match caller.is_instance {
-            true => State::StartFromInstance,
-            false => State::StartFromPrivateNetwork,
+        let state = match caller.kind {
+            CallerKind::Instance => State::StartFromInstance,
+            _ => State::StartFromPrivateNetwork,
         };
         self.push(Step::new(state, text).on(&network));
     }

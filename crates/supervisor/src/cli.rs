@@ -170,7 +170,7 @@ struct ExplainOptions {
     /// [TOPOLOGY] URL: without a topology, what runs is asked
     #[arg(value_names = ["TOPOLOGY] [URL"], num_args = 1..=2, required = true)]
     target: Vec<String>,
-    /// Where the client is: PROJECT/NETWORK[/WORKLOAD], or `internet`
+    /// Where the client is: PROJECT/NETWORK[/WORKLOAD], PROJECT/run/SERVICE, or `internet`
     #[arg(long, default_value = "internet")]
     from: path::From,
     /// The client's region

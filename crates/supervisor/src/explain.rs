@@ -200,15 +200,15 @@ pub fn resolve(
         }
     };
     // A network without subnetworks has no clients of its own, and names even so.
-    let region = match world.caller(network, from.workload(), region, None) {
-        Ok(caller) => Some(caller.region),
-        Err(path::CallerError::Region { region: None, .. }) => None,
+    let (network, region) = match world.caller(network, from.workload(), region, None) {
+        Ok(caller) => (caller.network, Some(caller.region)),
+        Err(path::CallerError::Region { region: None, .. }) => (network.clone(), None),
         Err(problem) => {
             eprintln!("postern: {problem}");
             return ExitCode::from(2);
         }
     };
-    let resolution = match world.resolve(network, region.as_deref(), name, record_type) {
+    let resolution = match world.resolve(&network, region.as_deref(), name, record_type) {
         Ok(resolution) => resolution,
         Err(problem) => {
             eprintln!("postern: {problem}");

@@ -418,7 +418,7 @@ macro_rules! words {
                 match &*text {
                     $($word $(| $alias)* => Some($name::$variant),)*
                     _ => {
-                        $crate::decode::not_a_word(node, &text, &[$($word,)*], findings);
+                        $crate::decode::not_a_word(node.at, &text, &[$($word,)*], findings);
                         None
                     }
                 }
@@ -432,14 +432,14 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-pub(crate) fn not_a_word(node: &Node<'_>, text: &str, words: &[&str], findings: &mut Findings) {
+pub(crate) fn not_a_word(at: Mark, text: &str, words: &[&str], findings: &mut Findings) {
     let fix = match similar::closest(text, words.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("write one of {}", words.join(", ")),
     };
     findings.error(
         Code::InvalidValue,
-        node.at,
+        at,
         format!("`{text}` is no value of this field; it takes {}", words.join(", ")),
         fix,
     );

@@ -121,7 +121,7 @@ pub(crate) fn lower(service: KnativeService, findings: &mut Findings) -> Option<
     let timeout = inner.timeout_seconds.as_ref();
     let timeout =
         timeout.map(|seconds| At { at: seconds.at, value: format!("{}s", seconds.value.0) });
-    let interfaces = value(template_annotations, "run.googleapis.com/network-interfaces");
+    let vpc_access = vpc_access(template_annotations, findings);
     let containers = inner.containers.value.into_iter().map(container).collect();
     let traffic = spec.traffic.into_iter().map(|target| v2::TrafficTarget {
         at: target.at,
@@ -145,7 +145,7 @@ pub(crate) fn lower(service: KnativeService, findings: &mut Findings) -> Option<
             faulty: inner.faulty,
             revision: template.metadata.and_then(|metadata| metadata.name),
             scaling: Some(revision_scaling),
-            vpc_access: interfaces_of(interfaces.as_ref(), findings),
+            vpc_access,
             timeout,
             service_account: inner.service_account_name,
             containers: At { at: inner.containers.at, value: containers },
@@ -220,24 +220,49 @@ fn container(raw: KnativeContainer) -> v2::Container {
     }
 }
 
-/// `run.googleapis.com/network-interfaces`: a JSON list inside a text.
-fn interfaces_of(text: Option<&Text>, findings: &mut Findings) -> Option<v2::VpcAccess> {
-    let text = text?;
+/// `run.googleapis.com/network-interfaces`, a JSON list inside a text, and
+/// `run.googleapis.com/vpc-access-egress`.
+fn vpc_access(annotations: &Texts, findings: &mut Findings) -> Option<v2::VpcAccess> {
+    let egress = value(annotations, "run.googleapis.com/vpc-access-egress");
+    let egress = egress.and_then(|text| {
+        let value = match text.as_str() {
+            "all-traffic" => v2::VpcEgress::AllTraffic,
+            "private-ranges-only" => v2::VpcEgress::PrivateRangesOnly,
+            _ => {
+                let words = ["all-traffic", "private-ranges-only"];
+                crate::decode::not_a_word(text.at, &text, &words, findings);
+                return None;
+            }
+        };
+        Some(At { at: text.at, value })
+    });
+    let interfaces = value(annotations, "run.googleapis.com/network-interfaces");
+    let Some(text) = interfaces else {
+        let at = egress.as_ref()?.at;
+        let network_interfaces = Vec::new();
+        return Some(v2::VpcAccess { at, faulty: false, network_interfaces, egress });
+    };
+    let text = &text;
     let Ok(Value::Array(list)) = serde_json::from_str::<Value>(text) else {
         not_json(text, "a JSON list of networks and subnetworks", findings);
         return None;
     };
-    let field = |item: &Value, name: &str| {
-        let value = item.get(name)?.as_str()?.to_owned();
-        Some(At { at: text.at, value })
-    };
+    let text_of = |value: &Value| Some(At { at: text.at, value: value.as_str()?.to_owned() });
+    let field = |item: &Value, name: &str| text_of(item.get(name)?);
     let interfaces = list.iter().map(|item| v2::VpcNetworkInterface {
         at: text.at,
         faulty: false,
         network: field(item, "network"),
         subnetwork: field(item, "subnetwork"),
+        tags: match item.get("tags") {
+            Some(Value::Array(tags)) => tags.iter().filter_map(|tag| text_of(tag)).collect(),
+            // gcloud writes one tag as a text.
+            Some(tag) => text_of(tag).into_iter().collect(),
+            None => Vec::new(),
+        },
     });
-    Some(v2::VpcAccess { at: text.at, faulty: false, network_interfaces: interfaces.collect() })
+    let network_interfaces = interfaces.collect();
+    Some(v2::VpcAccess { at: text.at, faulty: false, network_interfaces, egress })
 }
 
 /// `run.googleapis.com/custom-audiences`: a JSON list of texts inside a text.

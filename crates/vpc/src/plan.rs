@@ -138,7 +138,10 @@ impl Fabric {
         let tcp = Protocol::Tcp.number();
         let everywhere = Ipv4Net::default();
         let udp = Protocol::Udp.number();
-        let google = front_ends(internet).flat_map(|range| range.hosts().collect::<Vec<_>>());
+        // All four of a /30: these are no subnetworks.
+        let google = front_ends(internet).flat_map(|range| {
+            (u32::from(range.network())..=u32::from(range.broadcast())).map(Ipv4Addr::from)
+        });
         let google = google.chain(map.google_apis.keys().copied());
         let mut doors: BTreeSet<Door> =
             google.map(|address| (everywhere, address, tcp, (443, 443))).collect();

@@ -116,12 +116,21 @@ record! {
     ]
 }
 
+words! {
+    /// What leaves an instance by its VPC network.
+    VpcEgress {
+        PrivateRangesOnly = "PRIVATE_RANGES_ONLY" | "VPC_EGRESS_UNSPECIFIED";
+        AllTraffic = "ALL_TRAFFIC";
+    }
+}
+
 record! {
     /// The way of a revision into a VPC network.
     VpcAccess {
         def network_interfaces: Vec<VpcNetworkInterface> = "networkInterfaces";
+        opt egress: At<VpcEgress> = "egress";
     }
-    not_yet ["connector", "egress"]
+    refused ["connector": "there are no Serverless VPC Access connectors here; use direct VPC egress (`networkInterfaces`)"]
 }
 
 record! {
@@ -129,8 +138,8 @@ record! {
     VpcNetworkInterface {
         opt network: Text = "network";
         opt subnetwork: Text = "subnetwork";
+        def tags: Vec<Text> = "tags";
     }
-    not_yet ["tags"]
 }
 
 record! {

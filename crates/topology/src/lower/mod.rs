@@ -30,6 +30,7 @@ mod shared_vpc;
 mod static_routes;
 mod tls_policies;
 mod url_maps;
+mod vpc_access;
 
 use crate::diagnostic::{Findings, Mark};
 use crate::model::Model;

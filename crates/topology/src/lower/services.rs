@@ -2,7 +2,6 @@
 
 use super::Lowering;
 use super::containers::{environment, port};
-use super::fabric::network_id;
 use crate::decode::At;
 use crate::derive;
 use crate::diagnostic::{Code, Findings, Mark};
@@ -10,7 +9,6 @@ use crate::fields::cloud_run::{
     Ingress, RevisionTemplate, ScalingMode, Service, TrafficTargetType,
 };
 use crate::model::Item;
-use names::NetworkId;
 use slice::run;
 use std::collections::{HashMap, HashSet};
 
@@ -86,45 +84,14 @@ impl Lowering<'_> {
             invoker_iam_disabled: raw.invoker_iam_disabled.unwrap_or(false),
             invokers: Vec::new(),
             default_uri_disabled: raw.default_uri_disabled.unwrap_or(false),
-            internal_networks: self.internal_networks(item, findings),
+            internal_networks: self.internal_networks(
+                item,
+                revision.as_ref().and_then(|revision| revision.vpc_access.as_ref()),
+            ),
             scaling: scaling(item, findings),
             revision: revision?,
             older_revisions: Vec::new(),
         })
-    }
-
-    /// The networks of the service's own project, and the one into which it egresses (section 4).
-    fn internal_networks(&self, item: &Item<Service>, findings: &mut Findings) -> Vec<NetworkId> {
-        let own = self.fabric.order.iter().filter(|id| *id.project == *item.project);
-        let mut networks: Vec<NetworkId> = own.cloned().collect();
-        let access = item.raw.template.vpc_access.iter();
-        for interface in access.flat_map(|access| &access.network_interfaces) {
-            let model = self.model;
-            let scope = item.scope();
-            let id = match (&interface.network, &interface.subnetwork) {
-                (Some(network), _) => {
-                    let network = model.find(&model.networks, network, &scope, findings);
-                    network.map(|network| network_id(&network.link))
-                }
-                (None, Some(subnetwork)) => {
-                    let subnet = model.find(&model.subnetworks, subnetwork, &scope, findings);
-                    subnet.and_then(|s| self.fabric.subnets.get(&s.link)).map(|(id, _)| id.clone())
-                }
-                (None, None) => None,
-            };
-            findings.warning(
-                Code::NotYetHonoured,
-                interface.at,
-                "instances do not reach the VPC network in this release; the network only counts as an internal source for ingress",
-                "nothing is to be done if the program calls nothing in the network",
-            );
-            if let Some(id) = id
-                && !networks.contains(&id)
-            {
-                networks.push(id);
-            }
-        }
-        networks
     }
 
     fn revision(
@@ -175,6 +142,7 @@ impl Lowering<'_> {
                 self.account(&email, &item.project)
             }
         };
+        let vpc_access = self.vpc_access(item, findings);
         let container = containers.first()?;
         let port = port(container, findings);
         let env = environment(container, findings);
@@ -203,7 +171,7 @@ impl Lowering<'_> {
         };
         let text = serde_json::to_string(&(
             (&container.image.value, &command, &env, port.number, port.h2c),
-            (concurrency, timeout, &account, min, max),
+            (concurrency, timeout, &account, min, max, &vpc_access),
         ))
         .unwrap_or_default();
         Some(run::Revision {
@@ -220,7 +188,7 @@ impl Lowering<'_> {
             min_instances: min,
             max_instances: max,
             session_affinity: false,
-            vpc_access: None,
+            vpc_access,
             health_check_disabled: false,
         })
     }
