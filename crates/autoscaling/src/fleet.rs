@@ -58,6 +58,8 @@ struct Instance {
     ordinal: Ordinal,
     phase: Phase,
     in_flight: u32,
+    /// Its readiness probe fails: it gets no new request, and is kept (2.3).
+    unready: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -174,6 +176,30 @@ impl<W> Fleet<W> {
         Acquired::Queued(self.ticket_last)
     }
 
+    /// Asks for a slot of this instance, as session affinity does (2.4): best effort. If it has none
+    /// to give, as [`Fleet::acquire`].
+    pub fn acquire_at(
+        &mut self,
+        now: Duration,
+        ordinal: Ordinal,
+        waiter: impl FnOnce() -> W,
+    ) -> Acquired {
+        let found = self.instances.iter().position(|instance| instance.ordinal == ordinal);
+        match found.filter(|index| self.has_slot(&self.instances[*index])) {
+            Some(index) if !self.retired => Acquired::Slot(self.take(now, index)),
+            _ => self.acquire(now, waiter),
+        }
+    }
+
+    /// A readiness probe changed its mind about an instance (2.3). Waiters get the slots of one that
+    /// is ready again.
+    pub fn readiness(&mut self, now: Duration, ordinal: Ordinal, ready: bool) -> Vec<(W, Grant)> {
+        if let Some(instance) = self.instance_mut(ordinal) {
+            instance.unready = !ready;
+        }
+        self.grant_all(now)
+    }
+
     /// A request gave its slot back. A waiter gets it at once, if there is one.
     pub fn release(&mut self, now: Duration, ordinal: Ordinal) -> Option<(W, Ordinal)> {
         // The slots of an instance that has gone went with it.
@@ -219,11 +245,7 @@ impl<W> Fleet<W> {
             self.starts.finished += 1;
             self.starts.took += now.saturating_sub(since);
         }
-        let mut grants = Vec::new();
-        while let Some((waiter, ordinal)) = self.grant_next(now) {
-            grants.push((waiter, Grant::Slot(ordinal)));
-        }
-        grants
+        self.grant_all(now)
     }
 
     /// An instance is gone: it did not start, or its process ended. Requests in flight on it see
@@ -291,7 +313,14 @@ impl<W> Fleet<W> {
                 mean_in_flight: self.meter.mean(now),
                 idle_since: &idle_since,
             };
-            scaler::desired(now, &seen, &self.spec).instances.max(floor)
+            // Instances that are not ready take nothing: others stand in for them.
+            let unready = self.instances.iter().filter(|instance| instance.unready).count();
+            let unready = u32::try_from(unready).unwrap_or(u32::MAX);
+            let desired = scaler::desired(now, &seen, &self.spec).instances.max(floor);
+            match desired {
+                0 => 0,
+                desired => desired.saturating_add(unready).min(self.spec.instances_max.max(floor)),
+            }
         };
         self.preferred = usize::try_from(wanted).unwrap_or(usize::MAX).max(1);
         if wanted > current {
@@ -312,6 +341,7 @@ impl<W> Fleet<W> {
                         ordinal: self.ordinal_last,
                         phase: Phase::Starting { since: now },
                         in_flight: 0,
+                        unready: false,
                     });
                 }
             }
@@ -372,18 +402,24 @@ impl<W> Fleet<W> {
         let mut best: Option<(u32, usize)> = None;
         let mut serving = 0;
         for (index, instance) in self.instances.iter().enumerate() {
-            let Phase::Ready { .. } = instance.phase else { continue };
+            if !matches!(instance.phase, Phase::Ready { .. }) || instance.unready {
+                continue;
+            }
             if serving >= self.preferred && best.is_some() {
                 break;
             }
             serving += 1;
-            if instance.in_flight < self.spec.concurrency
-                && best.is_none_or(|(load, _)| instance.in_flight < load)
-            {
+            if self.has_slot(instance) && best.is_none_or(|(load, _)| instance.in_flight < load) {
                 best = Some((instance.in_flight, index));
             }
         }
         best.map(|(_, index)| index)
+    }
+
+    fn has_slot(&self, instance: &Instance) -> bool {
+        matches!(instance.phase, Phase::Ready { .. })
+            && !instance.unready
+            && instance.in_flight < self.spec.concurrency
     }
 
     fn take(&mut self, now: Duration, index: usize) -> Ordinal {
@@ -396,6 +432,11 @@ impl<W> Fleet<W> {
         self.in_flight += 1;
         self.meter.set(now, self.in_flight);
         ordinal
+    }
+
+    fn grant_all(&mut self, now: Duration) -> Vec<(W, Grant)> {
+        let granted = std::iter::from_fn(|| self.grant_next(now));
+        granted.map(|(waiter, ordinal)| (waiter, Grant::Slot(ordinal))).collect()
     }
 
     fn grant_next(&mut self, now: Duration) -> Option<(W, Ordinal)> {

@@ -346,3 +346,22 @@ proptest! {
         prop_assert_eq!(fleet.counts().active + fleet.counts().idle, 0);
     }
 }
+
+#[test]
+fn an_instance_that_is_not_ready_gets_nothing_and_another_stands_in_for_it() {
+    let mut fleet = running(spec(1, 3, 2), 1, s(0));
+    assert_eq!(fleet.acquire(s(1), || 1), Acquired::Slot(1));
+    assert!(fleet.readiness(s(2), 1, false).is_empty());
+    assert_eq!(fleet.acquire(s(2), || 2), Acquired::Queued(1), "the free slot is not given");
+    assert_eq!(fleet.plan(s(2), 0), Plan { start: vec![2], ..Plan::default() }, "and it is kept");
+    assert_eq!(fleet.readiness(s(3), 1, true), [(2, Grant::Slot(1))], "ready again");
+}
+
+#[test]
+fn a_client_gets_its_own_instance_as_long_as_that_has_a_slot() {
+    let mut fleet = running(spec(0, 3, 2), 3, s(0));
+    assert_eq!(fleet.acquire_at(s(1), 3, || 1), Acquired::Slot(3));
+    assert_eq!(fleet.acquire_at(s(1), 3, || 2), Acquired::Slot(3));
+    assert_eq!(fleet.acquire_at(s(1), 3, || 3), Acquired::Slot(1), "it is full");
+    assert_eq!(fleet.acquire_at(s(1), 9, || 4), Acquired::Slot(2), "it is gone");
+}
