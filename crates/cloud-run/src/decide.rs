@@ -51,7 +51,9 @@ impl Connection {
 
     fn sender(&self) -> Sender {
         match self.origin {
-            Origin::InternalLoadBalancer { .. } => Sender::LoadBalancer,
+            Origin::InternalLoadBalancer { .. } | Origin::ExternalLoadBalancer { .. } => {
+                Sender::LoadBalancer
+            }
             Origin::Network { .. } | Origin::Internet => Sender::Client(self.client),
         }
     }

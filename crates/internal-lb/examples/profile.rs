@@ -40,6 +40,7 @@ fn main() {
                 port: 443,
                 allow_global_access: true,
                 proxy_address: None,
+                northbound: None,
                 target: TargetProxy {
                     ssl_certificates: vec![SslCertificate {
                         self_link: link("sslCertificates", "c"),

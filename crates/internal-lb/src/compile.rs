@@ -190,10 +190,7 @@ fn compile_front(
     let resource = resource.trim_end_matches('}');
     Ok(Front {
         link: link.as_str().into(),
-        origin: Origin::InternalLoadBalancer {
-            network: network.clone(),
-            forwarding_rule: link.clone(),
-        },
+        origin: rule.origin(),
         address: SocketAddrV4::new(rule.address, rule.port),
         accepts_proxy_header: target.accept_proxy_protocol,
         tls: match target.https {

@@ -17,6 +17,12 @@ pub enum Origin {
         /// The forwarding rule that accepted the connection.
         forwarding_rule: SelfLink,
     },
+    /// Through the serverless NEG of an external Application Load Balancer.
+    #[serde(rename_all = "camelCase")]
+    ExternalLoadBalancer {
+        /// The forwarding rule that accepted the connection; it names project and region.
+        forwarding_rule: SelfLink,
+    },
     /// Through a Google front end, from a workload in a VPC network.
     #[serde(rename_all = "camelCase")]
     Network {

@@ -13,6 +13,9 @@ pub enum IngressEvidence {
     /// frontend stands, also when that is published by a service attachment (the latter
     /// (unconfirmed)).
     InternalLoadBalancer,
+    /// It came through an external Application Load Balancer, which the setting
+    /// `internal-and-cloud-load-balancing` admits.
+    ExternalLoadBalancer,
     /// From a network of the service's own project, whichever front-end address was used.
     SameProject,
     /// From the Shared VPC network into which the revision egresses.
@@ -42,6 +45,8 @@ pub enum IngressNearMiss {
     SharedVpcWithoutEgress,
     /// The caller's network and project are other projects'.
     OtherProject,
+    /// It came through an external load balancer, and the setting is `internal`.
+    ExternalLoadBalancer,
 }
 
 /// Decides by the service's setting and the fabric's word on the origin.
@@ -52,7 +57,9 @@ pub fn ingress(service: &Service, origin: &Origin) -> Result<IngressEvidence, In
     let internal = internal(service, origin);
     match service.ingress {
         Ingress::All => Ok(IngressEvidence::All),
-        // No source is an external load balancer yet, so both admit the same.
+        Ingress::InternalLoadBalancer if is_external(origin) => {
+            Ok(IngressEvidence::ExternalLoadBalancer)
+        }
         Ingress::InternalOnly | Ingress::InternalLoadBalancer => internal,
         Ingress::None => Err(None),
     }
@@ -63,6 +70,10 @@ pub fn ingress(service: &Service, origin: &Origin) -> Result<IngressEvidence, In
         origin: origin.clone(),
         near,
     })
+}
+
+fn is_external(origin: &Origin) -> bool {
+    matches!(origin, Origin::ExternalLoadBalancer { .. })
 }
 
 fn internal(
@@ -84,6 +95,7 @@ fn internal(
                 Err(Some(IngressNearMiss::OtherProject))
             }
         }
+        Origin::ExternalLoadBalancer { .. } => Err(Some(IngressNearMiss::ExternalLoadBalancer)),
         Origin::Internet => Err(None),
     }
 }
@@ -120,6 +132,9 @@ impl IngressRefusal {
             Some(IngressNearMiss::SharedVpcWithoutEgress) => format!(
                 "Let the revision of {service} egress into the caller's Shared VPC network, or call through the internal load balancer."
             ),
+            Some(IngressNearMiss::ExternalLoadBalancer) => {
+                format!("Set the ingress of {service} to `internal-and-cloud-load-balancing`.")
+            }
             Some(IngressNearMiss::OtherProject) => format!(
                 "Call through an internal load balancer with a serverless network endpoint group, or from a network of project {project}, or set the ingress of {service} to `all`."
             ),
@@ -142,6 +157,9 @@ impl fmt::Display for IngressRefusal {
             Some(IngressNearMiss::OtherProject) => {
                 write!(f, ", which is none of project {}", self.project)
             }
+            Some(IngressNearMiss::ExternalLoadBalancer) => {
+                f.write_str(", which is external; `internal` admits internal ones only")
+            }
             None => Ok(()),
         }
     }
@@ -151,6 +169,9 @@ fn describe(origin: &Origin) -> String {
     match origin {
         Origin::InternalLoadBalancer { network, forwarding_rule } => {
             format!("through the internal load balancer {} in {network}", forwarding_rule.name())
+        }
+        Origin::ExternalLoadBalancer { forwarding_rule } => {
+            format!("through the external load balancer {}", forwarding_rule.name())
         }
         Origin::Network { network, front_end, .. } => {
             let front_end = match front_end {

@@ -53,6 +53,12 @@ fn load_balancer() -> Origin {
     }
 }
 
+fn external_load_balancer() -> Origin {
+    Origin::ExternalLoadBalancer {
+        forwarding_rule: SelfLink::global("ilb-project", "forwardingRules", "f"),
+    }
+}
+
 fn network(network: NetworkId, project: &str, front_end: FrontEnd) -> Origin {
     Origin::Network { network, project: project.into(), front_end }
 }
@@ -77,11 +83,17 @@ fn ingress_admits_by_setting_and_source() {
         (network(foreign(), "q", Public), None),
         (network(foreign(), "p", Private), None),
         (Origin::Internet, None),
+        (external_load_balancer(), None),
     ];
     for (origin, internal) in sources {
+        // Of what is not internal this setting admits external load balancers only.
+        let by_load_balancer = match &origin {
+            Origin::ExternalLoadBalancer { .. } => Some(E::ExternalLoadBalancer),
+            _ => internal,
+        };
         for (setting, expected) in [
             (Ingress::All, Some(E::All)),
-            (Ingress::InternalLoadBalancer, internal),
+            (Ingress::InternalLoadBalancer, by_load_balancer),
             (Ingress::InternalOnly, internal),
             (Ingress::None, None),
         ] {
@@ -109,6 +121,7 @@ fn an_ingress_refusal_names_what_nearly_made_the_source_internal() {
         Err(Some(IngressNearMiss::OtherProject))
     );
     assert_eq!(near(Origin::Internet), Err(None));
+    assert_eq!(near(external_load_balancer()), Err(Some(IngressNearMiss::ExternalLoadBalancer)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The internal Application Load Balancer: forwarding rules, target proxies, URL maps, backend
+//! Load balancers: forwarding rules, target proxies, URL maps, backend
 //! services, network endpoint groups (private-connectivity sections 2 and 3).
 
 mod backend;
@@ -7,6 +7,7 @@ mod group;
 mod health;
 mod network;
 mod route_action;
+mod security;
 mod url_map;
 
 pub use backend::*;
@@ -15,6 +16,7 @@ pub use group::*;
 pub use health::*;
 pub use network::*;
 pub use route_action::*;
+pub use security::*;
 pub use url_map::*;
 
 use names::NetworkId;
@@ -36,7 +38,7 @@ pub struct InternalLbSlice {
 /// A closed set of load-balancing resources: every reference leads to a member.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadBalancing {
-    /// Forwarding rules of internal Application Load Balancers.
+    /// Forwarding rules of Application Load Balancers.
     pub forwarding_rules: Vec<ForwardingRule>,
     /// URL maps.
     pub url_maps: Vec<UrlMap>,
@@ -53,4 +55,7 @@ pub struct LoadBalancing {
     /// Backend services of passthrough Network Load Balancers.
     #[serde(default)]
     pub passthrough_services: Vec<PassthroughService>,
+    /// Security policies.
+    #[serde(default)]
+    pub security_policies: Vec<SecurityPolicy>,
 }

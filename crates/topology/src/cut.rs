@@ -188,6 +188,14 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
         .filter(|check| checks.contains(&check.self_link))
         .cloned()
         .collect();
+    let policies: HashSet<&SelfLink> =
+        backend_services.iter().filter_map(|service| service.security_policy.as_ref()).collect();
+    let security_policies = all
+        .security_policies
+        .iter()
+        .filter(|policy| policies.contains(&policy.self_link))
+        .cloned()
+        .collect();
     InternalLbSlice {
         network: network.clone(),
         load_balancing: LoadBalancing {
@@ -198,6 +206,7 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
             health_checks,
             network_rules,
             passthrough_services,
+            security_policies,
         },
         // A program that is started by hand has nobody else who would do it.
         carries_packets: true,

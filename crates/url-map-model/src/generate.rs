@@ -81,6 +81,7 @@ impl Maker {
                 port: if self.https { 443 } else { 80 },
                 allow_global_access: false,
                 proxy_address: None,
+                northbound: None,
                 target: TargetProxy {
                     https: self.https,
                     ..TargetProxy::new(link("targetHttpProxies", "front"), link("urlMaps", "map"))

@@ -72,6 +72,7 @@ fn rule(name: &str, port: u16, map: &str, https: bool) -> ForwardingRule {
         port,
         allow_global_access: false,
         proxy_address: None,
+        northbound: None,
         target: TargetProxy {
             https,
             ..TargetProxy::new(link("targetHttpsProxies", name), link("urlMaps", map))

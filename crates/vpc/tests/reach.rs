@@ -61,6 +61,7 @@ fn rule(network: &str, address: &str, port: u16, global: bool) -> ForwardingRule
         port,
         allow_global_access: global,
         proxy_address: None,
+        northbound: None,
         target: TargetProxy::new(SelfLink::new("t"), SelfLink::new("u")),
     }
 }

@@ -98,6 +98,7 @@ pub fn slice(
                 port: 80,
                 allow_global_access: false,
                 proxy_address: None,
+                northbound: None,
                 target: TargetProxy::new(
                     link("targetHttpProxies", "proxy"),
                     link("urlMaps", "map"),

@@ -193,6 +193,7 @@ fn load_balancing(network: &NetworkId, services: &[Service]) -> LoadBalancing {
             port: 443,
             allow_global_access: false,
             proxy_address: None,
+            northbound: None,
             target: TargetProxy {
                 ssl_certificates: vec![SslCertificate {
                     self_link: link("sslCertificates", "internal"),

@@ -46,6 +46,9 @@ pub struct BackendService {
     /// here, where Google says nothing (a local tool is for looking).
     #[serde(default)]
     pub log_config: Option<LogConfig>,
+    /// A member of [`LoadBalancing::security_policies`], asked before the backends are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_policy: Option<SelfLink>,
 }
 
 impl BackendService {
@@ -66,6 +69,7 @@ impl BackendService {
             custom_request_headers: Vec::new(),
             custom_response_headers: Vec::new(),
             log_config: None,
+            security_policy: None,
         }
     }
 }

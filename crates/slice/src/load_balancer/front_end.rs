@@ -1,18 +1,19 @@
 //! Front ends: forwarding rules, target proxies, certificates and TLS policies
 //! (private-connectivity 2.1).
 
-use names::{NetworkId, SelfLink};
+use names::{NetworkId, Origin, SelfLink};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-/// A forwarding rule with scheme INTERNAL_MANAGED, its target proxy resolved (2.1).
+/// A forwarding rule with scheme INTERNAL_MANAGED or EXTERNAL_MANAGED, its target proxy resolved
+/// (2.1; cloud-run 6.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForwardingRule {
     /// Canonical name.
     pub self_link: SelfLink,
-    /// Network of the address.
+    /// Network of the address; of an external one the internet.
     pub network: NetworkId,
-    /// Region.
+    /// Region; `global` for a global rule.
     pub region: String,
     /// Address.
     pub address: Ipv4Addr,
@@ -24,8 +25,29 @@ pub struct ForwardingRule {
     /// (2.1); none: there is no such subnet.
     #[serde(default)]
     pub proxy_address: Option<Ipv4Addr>,
+    /// Where an external rule is published on the host's own loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub northbound: Option<SocketAddr>,
     /// The target proxy.
     pub target: TargetProxy,
+}
+
+impl ForwardingRule {
+    /// Is it the front end of an external load balancer?
+    pub fn is_external(&self) -> bool {
+        self.network.is_internet()
+    }
+
+    /// Where requests come from that went through it.
+    pub fn origin(&self) -> Origin {
+        let forwarding_rule = self.self_link.clone();
+        match self.is_external() {
+            true => Origin::ExternalLoadBalancer { forwarding_rule },
+            false => {
+                Origin::InternalLoadBalancer { network: self.network.clone(), forwarding_rule }
+            }
+        }
+    }
 }
 
 /// A target HTTP(S) proxy.

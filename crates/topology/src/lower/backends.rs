@@ -185,6 +185,7 @@ impl Lowering<'_> {
                 .as_ref()
                 .map(|raw| outlier_detection(raw, findings)),
             circuit_breakers: raw.circuit_breakers.as_ref().map(circuit_breakers),
+            security_policy: None,
             draining_timeout_sec: raw
                 .connection_draining
                 .as_ref()

@@ -214,6 +214,7 @@ impl Lowering<'_> {
                 port: *port,
                 allow_global_access: item.raw.allow_global_access.unwrap_or(false),
                 proxy_address: proxy_address(net, item.region()),
+                northbound: None,
                 target,
             });
         }

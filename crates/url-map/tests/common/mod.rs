@@ -97,6 +97,7 @@ pub fn load_balancing(map: UrlMap) -> LoadBalancing {
             port: 80,
             allow_global_access: false,
             proxy_address: None,
+            northbound: None,
             target: TargetProxy::new(link("targetHttpProxies", "t"), map.self_link.clone()),
         }],
         url_maps: vec![map],
