@@ -210,6 +210,7 @@ pub fn load_balancing(size: usize) -> LoadBalancing {
             port: 443,
             allow_global_access: false,
             proxy_address: None,
+            northbound: None,
             target: TargetProxy {
                 https: true,
                 ..TargetProxy::new(SelfLink::new("t"), SelfLink::new("u"))
