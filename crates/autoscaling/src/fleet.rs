@@ -4,7 +4,7 @@
 //!
 //! `W` is whatever waits for a slot; the fleet only keeps it and hands it back.
 
-use crate::scaler::{self, Meter, Observation, Spec};
+use crate::scaler::{self, Because, Meter, Observation, Spec};
 use names::Reason;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub struct Fleet<W> {
     pending: VecDeque<Pending<W>>,
     in_flight: u32,
     meter: Meter,
+    /// CPUs that all instances together used on average, by whoever observes it.
+    cpus: f64,
     starts: Starts,
     ordinal_last: Ordinal,
     ticket_last: Ticket,
@@ -132,6 +134,8 @@ pub enum Expiry {
 pub struct Plan {
     /// Instances to start; they count as starting from now on.
     pub start: Vec<Ordinal>,
+    /// What asked for as many instances as there should be now.
+    pub because: Because,
     /// Instances to stop; the fleet has forgotten them.
     pub stop: Vec<Ordinal>,
     /// Plan again then at the latest, if nothing happens before.
@@ -147,6 +151,7 @@ impl<W> Fleet<W> {
             pending: VecDeque::new(),
             in_flight: 0,
             meter: Meter::new(now),
+            cpus: 0.0,
             starts: Starts::default(),
             ordinal_last: 0,
             ticket_last: 0,
@@ -276,6 +281,11 @@ impl<W> Fleet<W> {
         self.pending.drain(..).map(|pending| (pending.waiter, refused)).collect()
     }
 
+    /// The mean of the CPUs that all instances together used over the last minute.
+    pub fn observe_cpus(&mut self, cpus: f64) {
+        self.cpus = cpus;
+    }
+
     /// Other bounds for the same instances.
     pub fn rescale(&mut self, spec: Spec) {
         self.spec = spec;
@@ -311,13 +321,18 @@ impl<W> Fleet<W> {
                 in_flight: self.in_flight,
                 pending: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
                 mean_in_flight: self.meter.mean(now),
+                mean_cpus: self.cpus,
                 idle_since: &idle_since,
             };
             // Instances that are not ready take nothing: others stand in for them.
             let unready = self.instances.iter().filter(|instance| instance.unready).count();
             let unready = u32::try_from(unready).unwrap_or(u32::MAX);
-            let desired = scaler::desired(now, &seen, &self.spec).instances.max(floor);
-            match desired {
+            let desired = scaler::desired(now, &seen, &self.spec);
+            plan.because = desired.because;
+            if floor > desired.instances {
+                plan.because = Because::Rollout;
+            }
+            match desired.instances.max(floor) {
                 0 => 0,
                 desired => desired.saturating_add(unready).min(self.spec.instances_max.max(floor)),
             }

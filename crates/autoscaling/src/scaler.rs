@@ -1,14 +1,14 @@
 //! How many instances a revision should have: a pure function of the time, what is observed and
 //! the revision's bounds (cloud-run 2.1).
 //!
-//! Two signals: demand at this moment (a request that finds no free slot starts an instance) and
-//! the mean concurrency of the last minute, which Cloud Run keeps at 60 % of the maximum. Its third
-//! signal, CPU, is not observed here. An instance without a request is kept for a while.
+//! Three signals, of which the largest wins: demand at this moment (a request that finds no free slot
+//! starts an instance), and the means of the last minute of concurrency and of CPU, which Cloud Run
+//! keeps at 60 % of the maximum. An instance without a request is kept for a while.
 
 use std::time::Duration;
 
-/// The share of its maximum concurrency at which an instance is kept (2.1).
-pub const CONCURRENCY_UTILISATION: f64 = 0.6;
+/// The share of its maximum concurrency, and of its CPU, at which an instance is kept (2.1).
+pub const UTILISATION: f64 = 0.6;
 
 /// How long an idle instance is kept before it is stopped; Cloud Run says "at most 15 minutes"
 /// (1.2).
@@ -25,6 +25,26 @@ pub struct Spec {
     pub concurrency: u32,
     /// How long an instance without a request is kept.
     pub idle_retention: Duration,
+    /// The share of the maximum concurrency at which an instance is kept, 0.1 to 0.95; 0: the signal
+    /// is off (`concurrencyUtilization`).
+    pub concurrency_utilisation: f64,
+    /// The same of an instance's CPU (`cpuUtilization`).
+    pub cpu_utilisation: f64,
+    /// CPUs that one instance may use.
+    pub cpus: f64,
+}
+
+impl Spec {
+    /// No instance is needed, 100 may be; the rest as Cloud Run has it by default.
+    pub const DEFAULT: Spec = Spec {
+        instances_min: 0,
+        instances_max: 100,
+        concurrency: 80,
+        idle_retention: IDLE_RETENTION,
+        concurrency_utilisation: UTILISATION,
+        cpu_utilisation: UTILISATION,
+        cpus: 1.0,
+    };
 }
 
 /// What is seen of a revision at one moment.
@@ -36,6 +56,9 @@ pub struct Observation<'a> {
     pub pending: u32,
     /// Mean of the requests in flight over the last minute.
     pub mean_in_flight: f64,
+    /// Mean of the CPUs that all instances together used over the last minute; 0 where nobody
+    /// observes it.
+    pub mean_cpus: f64,
     /// One entry per instance that may serve or is starting: since when it has been without a
     /// request; none while it is busy or starting.
     pub idle_since: &'a [Option<Duration>],
@@ -50,29 +73,57 @@ pub struct Desired {
     pub because: Because,
 }
 
-/// The signals, as log lines name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Because {
     /// Nothing asks for an instance.
+    #[default]
     Nothing,
-    /// The fewest instances of the revision (`MANUAL_OR_CUSTOMER_MIN_INSTANCE` in Cloud Run's log).
+    /// The fewest instances of the revision, or a manual count.
     InstancesMin,
+    /// A new revision must show that it starts.
+    Rollout,
     /// Requests in flight and waiting.
     Demand,
     /// Mean concurrency above the target.
-    Utilisation,
+    Concurrency,
+    /// Mean CPU above the target.
+    Cpu,
     /// Instances that have not been idle for long enough.
     Retention,
     /// More would be wanted than the revision may have.
     InstancesMax,
 }
 
+impl Because {
+    /// The reason of an instance's start, as Cloud Run's system log names it (2.1).
+    pub fn start_reason(self) -> &'static str {
+        match self {
+            Because::InstancesMin => "MANUAL_OR_CUSTOMER_MIN_INSTANCE",
+            Because::Rollout => "DEPLOYMENT_ROLLOUT", // (unconfirmed)
+            _ => "AUTOSCALING",
+        }
+    }
+
+    /// What follows it there; the words are (unconfirmed).
+    pub fn start_text(self) -> &'static str {
+        match self {
+            Because::InstancesMin => {
+                "Instance started due to the minimum or manual instance count."
+            }
+            Because::Rollout => "Instance started due to traffic shifting to a new revision.",
+            Because::Concurrency | Because::Cpu => "Instance started due to high utilization.",
+            _ => "Instance started due to traffic.",
+        }
+    }
+}
+
 /// How many instances there should be at `now`, on the clock of the observation.
 pub fn desired(now: Duration, seen: &Observation<'_>, spec: &Spec) -> Desired {
     let concurrency = spec.concurrency.max(1);
     let demand = seen.in_flight.saturating_add(seen.pending).div_ceil(concurrency);
-    let target = f64::from(concurrency) * CONCURRENCY_UTILISATION;
-    let utilisation = (seen.mean_in_flight.max(0.0) / target).ceil() as u32; // `as` saturates
+    let busy = of_mean(seen.mean_in_flight, f64::from(concurrency), spec.concurrency_utilisation);
+    let working = of_mean(seen.mean_cpus, spec.cpus, spec.cpu_utilisation);
     let kept = seen.idle_since.iter().filter(|since| match since {
         None => true,
         Some(since) => now.saturating_sub(*since) < spec.idle_retention,
@@ -83,7 +134,8 @@ pub fn desired(now: Duration, seen: &Observation<'_>, spec: &Spec) -> Desired {
     for (instances, because) in [
         (spec.instances_min, Because::InstancesMin),
         (demand, Because::Demand),
-        (utilisation, Because::Utilisation),
+        (busy, Because::Concurrency),
+        (working, Because::Cpu),
         (kept, Because::Retention),
     ] {
         if instances > answer.instances {
@@ -94,6 +146,12 @@ pub fn desired(now: Duration, seen: &Observation<'_>, spec: &Spec) -> Desired {
         answer = Desired { instances: spec.instances_max, because: Because::InstancesMax };
     }
     answer
+}
+
+/// Instances that keep a mean at this share of what one of them takes; a share of 0 asks for none.
+fn of_mean(mean: f64, each: f64, utilisation: f64) -> u32 {
+    let target = each * utilisation;
+    if target > 0.0 { (mean.max(0.0) / target).ceil() as u32 } else { 0 } // `as` saturates
 }
 
 /// The time-weighted mean of a level over the last minute, in buckets of one second.
@@ -156,8 +214,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    const SPEC: Spec =
-        Spec { instances_min: 0, instances_max: 10, concurrency: 10, idle_retention: s(900) };
+    const SPEC: Spec = Spec { instances_max: 10, concurrency: 10, ..Spec::DEFAULT };
 
     #[test]
     fn demand_and_mean_concurrency_ask_for_instances_within_the_bounds() {
@@ -169,7 +226,7 @@ mod tests {
             ("one instance takes ten", SPEC, (0, 10, 0.0), &[], 1, Because::Demand),
             ("the eleventh finds no slot", SPEC, (10, 1, 0.2), &[BUSY], 2, Because::Demand),
             ("60 % of the maximum is the target", SPEC, (6, 0, 6.0), &[BUSY], 1, Because::Demand),
-            ("above 60 % one more", SPEC, (6, 0, 6.1), &[BUSY], 2, Because::Utilisation),
+            ("above 60 % one more", SPEC, (6, 0, 6.1), &[BUSY], 2, Because::Concurrency),
             (
                 "the fewest are there without a request",
                 Spec { instances_min: 3, ..SPEC },
@@ -204,10 +261,41 @@ mod tests {
                 in_flight: *in_flight,
                 pending: *pending,
                 mean_in_flight: *mean_in_flight,
+                mean_cpus: 0.0,
                 idle_since,
             };
             let expected = Desired { instances: *instances, because: *because };
             assert_eq!(desired(s(1000), &seen, spec), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn the_signals_of_the_last_minute_can_be_tuned_and_switched_off() {
+        let spec = |concurrency_utilisation, cpu_utilisation| Spec {
+            concurrency_utilisation,
+            cpu_utilisation,
+            cpus: 2.0,
+            ..SPEC
+        };
+        let seen = |mean_in_flight, mean_cpus| Observation {
+            in_flight: 1,
+            pending: 0,
+            mean_in_flight,
+            mean_cpus,
+            idle_since: &[None],
+        };
+        type Row = (&'static str, Spec, (f64, f64), u32, Because);
+        let table: &[Row] = &[
+            ("60 % of two CPUs", spec(0.6, 0.6), (1.0, 1.2), 1, Because::Demand),
+            ("above it one more", spec(0.6, 0.6), (1.0, 1.3), 2, Because::Cpu),
+            ("a lower target", spec(0.6, 0.1), (1.0, 1.3), 7, Because::Cpu),
+            ("the larger need wins", spec(0.1, 0.6), (3.5, 1.3), 4, Because::Concurrency),
+            ("CPU switched off", spec(0.6, 0.0), (1.0, 9.0), 1, Because::Demand),
+            ("concurrency switched off", spec(0.0, 0.6), (90.0, 0.0), 1, Because::Demand),
+        ];
+        for (rule, spec, (mean_in_flight, mean_cpus), instances, because) in table {
+            let answer = desired(s(1000), &seen(*mean_in_flight, *mean_cpus), spec);
+            assert_eq!((answer.instances, answer.because), (*instances, *because), "{rule}");
         }
     }
 
@@ -233,9 +321,10 @@ mod tests {
             idle in proptest::collection::vec(proptest::option::of(0u64..2000), 0..30),
         ) {
             let spec = Spec { instances_min: min, instances_max: min + more, concurrency,
-                idle_retention: s(900) };
+                ..Spec::DEFAULT };
             let idle: Vec<_> = idle.into_iter().map(|at| at.map(s)).collect();
-            let seen = Observation { in_flight, pending, mean_in_flight: mean, idle_since: &idle };
+            let seen = Observation { in_flight, pending, mean_in_flight: mean,
+                mean_cpus: mean / 100.0, idle_since: &idle };
             let answer = desired(s(2000), &seen, &spec).instances;
             prop_assert!(answer >= min && answer <= min + more);
             // All demand has a slot, or the most instances run.

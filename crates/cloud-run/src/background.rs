@@ -36,12 +36,14 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
                 if counts.active + counts.idle + counts.starting > 0 {
                     next = next.min(now + TICK);
                 }
+                let because = plan.because;
                 for ordinal in plan.start {
                     let start = Start {
                         host: program.host(),
                         exits: Arc::clone(&program.exits),
                         revision: Arc::clone(&revision),
                         ordinal,
+                        because,
                         pool_key: program.shared.pool_key(),
                     };
                     let worker = Rc::clone(&worker);

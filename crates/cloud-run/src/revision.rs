@@ -1,6 +1,7 @@
 //! A revision at work: the scheduler of `instances` behind one lock, shared by all worker threads,
 //! and the slots that requests hold.
 
+use autoscaling::division::{ServiceCounts, Share, divide};
 use autoscaling::fleet::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket};
 use autoscaling::scaler::{IDLE_RETENTION, Spec};
 use names::{Reason, SelfLink};
@@ -287,22 +288,30 @@ impl std::fmt::Debug for Revision {
     }
 }
 
+/// The bounds of the service's revision, which has all of its traffic.
 fn spec(service: &Service) -> Spec {
     let revision = &service.revision;
-    let Scaling { min_instances, max_instances, manual_instances } = service.scaling;
-    let (least, most) = match manual_instances {
-        Some(count) => (count, count),
-        None => {
-            let most = max_instances
-                .map_or(revision.max_instances, |most| most.min(revision.max_instances));
-            (revision.min_instances.max(min_instances).min(most), most)
-        }
+    let Scaling { min_instances, max_instances, manual_instances, idle_seconds } = service.scaling;
+    let counts = ServiceCounts {
+        instances_min: min_instances,
+        instances_max: max_instances,
+        manual: manual_instances,
     };
+    let share = Share {
+        percent: 100,
+        instances_min: revision.min_instances,
+        instances_max: revision.max_instances,
+    };
+    let bounds = divide(counts, &[share]);
+    let idle = idle_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     Spec {
-        instances_min: least,
-        instances_max: most,
+        instances_min: bounds[0].instances_min,
+        instances_max: bounds[0].instances_max,
         concurrency: revision.container_concurrency.max(1),
-        idle_retention: IDLE_RETENTION,
+        idle_retention: idle.unwrap_or(IDLE_RETENTION),
+        concurrency_utilisation: revision.concurrency_utilization,
+        cpu_utilisation: revision.cpu_utilization,
+        cpus: f64::from(revision.ingress().0.resources.cpu_millis) / 1000.0,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::host::{Exits, Host};
 use crate::ids::Ids;
 use crate::revision::{Endpoint, Instance, Revision};
 use autoscaling::fleet::Ordinal;
+use autoscaling::scaler::Because;
 use runtime::log::{self, Severity, Shown};
 use slice::SpawnInstance;
 use slice::run::{EnvValue, Run};
@@ -37,13 +38,15 @@ pub struct Start {
     pub revision: Arc<Revision>,
     /// The instance's number in it.
     pub ordinal: Ordinal,
+    /// What asked for it.
+    pub because: Because,
     /// A key for its connections.
     pub pool_key: u64,
 }
 
 /// Runs the instance to its end.
 pub async fn run(start: Start, ids: &Ids) {
-    let Start { host, exits, revision, ordinal, pool_key } = start;
+    let Start { host, exits, revision, ordinal, because, pool_key } = start;
     let id: Arc<str> = ids.instance_id().into();
     let Some(spawn) = spawn_instance(&revision, ordinal, &id) else {
         revision.gone(ordinal);
@@ -51,6 +54,12 @@ pub async fn run(start: Start, ids: &Ids) {
     };
     let name = spawn.name.clone();
     let began = Instant::now();
+    let why = format!(
+        "Starting new instance. Reason: {} - {}",
+        because.start_reason(),
+        because.start_text()
+    );
+    event(&revision, &name, Severity::Info, &why).emit();
     let spawned = match host.spawn(spawn).await {
         Ok(spawned) => spawned,
         Err(error) => {

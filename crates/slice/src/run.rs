@@ -145,6 +145,10 @@ pub struct Scaling {
     pub max_instances: Option<u32>,
     /// `scalingMode: MANUAL`: just so many, divided by traffic; bounds count for nothing then.
     pub manual_instances: Option<u32>,
+    /// Seconds for which an instance without a request is kept (`postern: {idleSeconds: …}`); none:
+    /// 15 minutes, as there (1.2).
+    #[serde(default)]
+    pub idle_seconds: Option<u32>,
 }
 
 /// `ingress` (section 4).
@@ -181,6 +185,11 @@ pub struct Revision {
     pub min_instances: u32,
     /// Most instances of this revision.
     pub max_instances: u32,
+    /// `concurrencyUtilization`: the share of the concurrency at which an instance is kept, 0.1 to
+    /// 0.95; 0: the signal is off (2.1).
+    pub concurrency_utilization: f64,
+    /// The same of its CPU.
+    pub cpu_utilization: f64,
     /// Clients stay with their instance as long as it serves (2.4).
     #[serde(default)]
     pub session_affinity: bool,
@@ -204,6 +213,8 @@ impl Revision {
             timeout_seconds: 300,
             min_instances: 0,
             max_instances: 100,
+            concurrency_utilization: 0.6,
+            cpu_utilization: 0.6,
             session_affinity: false,
             vpc_access: None,
             health_check_disabled: false,

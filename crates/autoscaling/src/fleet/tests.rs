@@ -14,7 +14,7 @@ const fn s(seconds: u64) -> Duration {
 const NONE: [Ordinal; 0] = [];
 
 fn spec(instances_min: u32, instances_max: u32, concurrency: u32) -> Spec {
-    Spec { instances_min, instances_max, concurrency, idle_retention: s(900) }
+    Spec { instances_min, instances_max, concurrency, ..Spec::DEFAULT }
 }
 
 /// Waiters are plain numbers here.
@@ -353,7 +353,11 @@ fn an_instance_that_is_not_ready_gets_nothing_and_another_stands_in_for_it() {
     assert_eq!(fleet.acquire(s(1), || 1), Acquired::Slot(1));
     assert!(fleet.readiness(s(2), 1, false).is_empty());
     assert_eq!(fleet.acquire(s(2), || 2), Acquired::Queued(1), "the free slot is not given");
-    assert_eq!(fleet.plan(s(2), 0), Plan { start: vec![2], ..Plan::default() }, "and it is kept");
+    assert_eq!(
+        fleet.plan(s(2), 0),
+        Plan { start: vec![2], because: Because::InstancesMin, ..Plan::default() },
+        "and it is kept"
+    );
     assert_eq!(fleet.readiness(s(3), 1, true), [(2, Grant::Slot(1))], "ready again");
 }
 

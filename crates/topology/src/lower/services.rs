@@ -187,6 +187,8 @@ impl Lowering<'_> {
             timeout_seconds: timeout,
             min_instances: min,
             max_instances: max,
+            concurrency_utilization: 0.6,
+            cpu_utilization: 0.6,
             session_affinity: false,
             vpc_access,
             health_check_disabled: false,
@@ -228,6 +230,7 @@ fn scaling(item: &Item<Service>, findings: &mut Findings) -> run::Scaling {
     run::Scaling {
         min_instances: least.map_or(0, count),
         max_instances: most.map(count).filter(|most| *most > 0),
+        idle_seconds: None,
         manual_instances: scaling.manual_instance_count.as_ref().filter(|_| manual).map(count),
     }
 }
