@@ -85,9 +85,9 @@ fn a_changed_template_is_in_force_after_the_reload_and_the_old_instance_drains()
     let mut stage = Stage::new(vec![orders.clone()]);
     let first = pid(&stage, &orders);
     let under_way = begin(&stage, &orders, "/sleep?s=1");
-    orders.revision.max_instances = 7;
+    orders.scaling.max_instances = Some(7);
     stage.reload(vec![orders.clone()]);
-    assert_eq!(pid(&stage, &orders), first, "other bounds are no other revision");
+    assert_eq!(pid(&stage, &orders), first, "other bounds of the service are no other revision");
     orders.revision.name = "orders-00002-def".to_owned();
     mode(&mut orders, "slow");
     stage.reload(vec![orders.clone()]);
