@@ -57,6 +57,22 @@ fn the_internet(isolation: &str) {
         assert_eq!(text.contains("HTTP 404"), expected == "404", "{url}: {text}");
         assert_eq!(text.contains("connect times out"), expected.is_empty(), "{url}: {text}");
     }
+    // Without TLS there is a redirect, before anybody asks who may come in; for names of services.
+    for (host, expected) in
+        [("internal-100000000001.europe-west1.run.app", "302"), ("storage.googleapis.com", "404")]
+    {
+        for from in ["internet", "receiver/net"] {
+            let url = format!("http://{host}/x?y=1");
+            assert_eq!(status(&up, &["--network", from], &url), expected, "{url} from {from}");
+            let explained = up.run(&["explain", "--from", from, &url]);
+            let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+            assert!(text.contains(&format!("HTTP {expected}")), "{url} from {from}: {text}");
+        }
+    }
+    let location = "curl -s -o /dev/null -w '%{redirect_url}' \
+         http://internal-100000000001.europe-west1.run.app/x?y=1";
+    let internal = url("internal");
+    assert_eq!(up.text(&internet, location), format!("{internal}x?y=1"));
     // The same names, but from a network of the service's own project.
     assert_eq!(status(&up, &["--network", "receiver/net"], &url("internal")), "200");
     // Without an identity the metadata server has no account; with one it speaks for it.
@@ -182,6 +198,75 @@ fn service_to_service(isolation: &str) {
         let text = String::from_utf8_lossy(&explained.stdout).into_owned();
         assert_eq!(explained.status.success(), expected != "silent", "{caller}: {text}");
     }
+    drop(up);
+    let _ = std::fs::remove_dir_all(topology);
+}
+
+/// What an instance must not reach, and who must not reach it.
+#[test]
+fn an_instance_sees_nothing_that_its_revision_may_not_reach() {
+    if !have(&["curl", "python3", "nft"]) || !namespaces() {
+        return;
+    }
+    let topology = scratch();
+    let files = [("receiver.yaml", RECEIVER), ("callers.yaml", CALLERS), ("caller.py", CALLER)];
+    write(&topology, &files);
+    let up = Up::start(&topology, &["--isolation", "netns"]);
+    // A listener of the host, on every address of its own.
+    let host = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = host.local_addr().expect("bound").port();
+    let addresses = std::process::Command::new("hostname").arg("-I").output().expect("hostname");
+    let addresses = String::from_utf8_lossy(&addresses.stdout).into_owned();
+    for caller in ["plain", "direct", "ranges"] {
+        called_by(&up, caller, "");
+    }
+    let workloads = up.status()["workloads"].clone();
+    let find = |name: &str, key: &str| {
+        let mut all = workloads.as_array().expect("workloads").iter();
+        let found =
+            all.find(|w| w["workload"]["name"].as_str().is_some_and(|own| own.starts_with(name)));
+        found.expect("an instance")["workload"][key].as_str().map(str::to_owned)
+    };
+    let plain = find("plain-", "address").expect("an address");
+    let direct = find("direct-", "address").expect("an address");
+    assert!(plain.starts_with("169.254.") && direct.starts_with("10.0.0."), "{workloads:#}");
+    let mut forbidden: Vec<(&str, String)> = Vec::new();
+    for caller in ["direct", "ranges", "plain"] {
+        // The platform's side of other instances, and what there is of the host.
+        if caller != "plain" {
+            forbidden.push((caller, format!("{plain}:8080")));
+        }
+        forbidden.push((caller, format!("127.0.0.1:{port}")));
+        forbidden.push((caller, format!("169.254.1.1:{port}")));
+        for address in addresses.split_whitespace().filter(|address| address.contains('.')) {
+            forbidden.push((caller, format!("{address}:{port}")));
+        }
+        forbidden.push((caller, "8.8.8.8:53".to_owned()));
+        // The VPC side of another instance, whose tag a rule opens to all.
+        if caller != "direct" {
+            forbidden.push((caller, format!("{direct}:8080")));
+        }
+    }
+    forbidden.push(("plain", "10.0.0.21:8080".to_owned()));
+    forbidden.push(("plain", "10.1.0.2:80".to_owned()));
+    forbidden.push(("plain", "199.36.153.8:443".to_owned()));
+    for (caller, to) in forbidden {
+        let said = called_by(&up, caller, &format!("tcp={to}"));
+        // Its own loopback interface and its router answer by themselves.
+        let answers = to.starts_with("127.") || to.starts_with("169.254.1.1:");
+        let closed = said == "silent" || (said == "refused" && answers);
+        assert!(closed, "{caller} to {to}: {said}");
+    }
+    // Nobody in the network gets at an instance past its ingress, whatever the rules say.
+    let connect = format!("curl -s -m 2 -o /dev/null http://{direct}:8080/; echo $?");
+    assert_eq!(up.text(&["--network", "receiver/net"], &connect).trim(), "28", "curl times out");
+    let to = format!("tcp://{direct}:8080");
+    let explained = up.run(&["explain", "--from", "receiver/net", &to]);
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(text.contains("CLOUD_RUN_EGRESS_ONLY"), "{text}");
+    // Nor a client on the internet, of whose network its other side is.
+    let connect = format!("curl -s -m 2 -o /dev/null http://{plain}:8080/; echo $?");
+    assert_eq!(up.text(&["--network", "internet"], &connect).trim(), "28", "curl times out");
     drop(up);
     let _ = std::fs::remove_dir_all(topology);
 }

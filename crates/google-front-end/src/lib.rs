@@ -1,4 +1,4 @@
-//! The program `google-front-end`: port 443 of Google's own addresses, as one VPC network sees
+//! The program `google-front-end`: ports 443 and 80 of Google's own addresses, as one VPC network sees
 //! them (`private.googleapis.com`, `restricted.googleapis.com` and the public addresses of
 //! `*.run.app`; private-connectivity 4.2).
 //!
@@ -11,9 +11,12 @@
 //! name it answers what Google answers for a host that it does not know. Whether a subnetwork has
 //! Private Google Access is not asked yet: the front ends answer to every workload.
 //!
+//! On port 80 it answers itself: what `serverless::plain_http` says, a redirect to HTTPS.
+//!
 //! It never ends TLS, and never looks behind the ClientHello.
 
 mod hello;
+mod plain;
 mod program;
 
 pub use hello::{HELLO_BYTES_MAX, Hello, peek};

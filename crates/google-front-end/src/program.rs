@@ -1,6 +1,7 @@
 //! One accepted connection: who is it for, where does it come from.
 
 use crate::hello::{Hello, peek};
+use crate::plain::serve_plain;
 use names::{FrontEnd, NetworkId, Origin, Reason, is_run_app};
 use net::Channel;
 use net::splice::reset;
@@ -14,6 +15,8 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// The port without TLS.
+const HTTP: u16 = 80;
 /// How long a client may take to send its ClientHello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection waits for a program that is restarting or busy.
@@ -55,10 +58,13 @@ impl Program for GoogleFrontEnd {
 }
 
 async fn serve(worker: &Worker<GoogleFrontEnd>, accepted: Accepted) {
-    let Accepted { key, stream: Stream::Tcp(stream), peer, declared, .. } = accepted else {
+    let Accepted { key, stream: Stream::Tcp(stream), peer, declared, drain } = accepted else {
         return; // every listener of this program is TCP
     };
     let (Some(client), Some(destination)) = (peer, declared) else { return };
+    if destination.port() == HTTP {
+        return serve_plain(stream, client, destination, drain).await;
+    }
     let Some(front_end) = front_end(&key) else { return reset(&stream) };
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, peek(&stream)).await {
         Ok(Ok(hello)) => hello,

@@ -6,15 +6,41 @@ use crate::walk::{End, Silence, Walk};
 use id_token::VerifiedCache;
 use names::{Origin, Reason, is_run_app};
 use serde_json::json;
-use serverless::{AuthorizationHeaders, HeaderValues, RequestHead, Target};
+use serverless::plain_http;
+use serverless::{
+    AuthorizationHeaders, HeaderValues, PlainHttp, REDIRECT_STATUS, RequestHead, Target,
+};
 
 impl Walk<'_> {
     /// A connection to a Google front end.
     pub(crate) fn front_end(&mut self, asked: &Asked, origin: Origin) -> End {
         let host = &asked.host;
         let step = |text: String| Step::new(State::ArriveAtGoogleFrontEnd, text);
+        if !asked.https && asked.port == 80 {
+            return match plain_http(&asked.authority, &asked.target) {
+                PlainHttp::Redirect { location } => {
+                    let text = format!("{host} without TLS: {REDIRECT_STATUS} to {location}");
+                    self.push(step(text.clone()));
+                    self.push(Step::new(State::Redirect, text));
+                    End::Answered { status: REDIRECT_STATUS, location: Some(location) }
+                }
+                PlainHttp::NotFound => {
+                    let why = format!(
+                        "behind Google's front ends there are *.run.app hosts only, not {host}"
+                    );
+                    let refusal = Refusal::new(Reason::CloudRunHostNotFound, why);
+                    let end = End::Answered { status: 404, location: None };
+                    self.refuse(step(host.clone()), refusal, end)
+                }
+            };
+        }
+        if asked.https && asked.port == 80 {
+            let why = "port 80 of Google front ends speaks no TLS".to_owned();
+            let refusal = Refusal::new(Reason::SchemeMismatch, why);
+            return self.refuse(step(host.clone()), refusal, End::Silence(Silence::TlsFails));
+        }
         if !asked.https {
-            let why = "Google front ends speak TLS only here".to_owned();
+            let why = "port 443 of Google front ends speaks TLS only".to_owned();
             let refusal = Refusal::new(Reason::SchemeMismatch, why);
             return self.refuse(step(host.clone()), refusal, End::Silence(Silence::NoHttp));
         }

@@ -34,9 +34,19 @@ impl World {
         record_type: RecordType,
     ) -> Result<Resolution, String> {
         let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
-        let view = self.dns.view(network);
-        let view = view.ok_or_else(|| format!("there is no network {network}"))?;
-        Ok(view.resolve(&name, record_type, &FairWeather { region }))
+        let weather = FairWeather { region };
+        if let Some(view) = self.dns.view(network) {
+            return Ok(view.resolve(&name, record_type, &weather));
+        }
+        if !self.topology().networks.iter().any(|known| known.id == *network) {
+            return Err(format!("there is no network {network}"));
+        }
+        // A network that nothing in Cloud DNS names sees what clients on the internet see.
+        let mut resolution = self.dns.own_view().resolve(&name, record_type, &weather);
+        let hops = resolution.lookups.iter_mut().flat_map(|lookup| &mut lookup.hops);
+        hops.for_each(|hop| hop.network = network.clone());
+        resolution.network = network.clone();
+        Ok(resolution)
     }
 
     /// What the question gets in the other networks, those with the same answer of the same zone

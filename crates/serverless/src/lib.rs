@@ -19,6 +19,7 @@ mod ingress;
 mod invokers;
 pub mod pages;
 mod path;
+mod plain_http;
 
 #[cfg(test)]
 mod tests;
@@ -32,3 +33,4 @@ pub use front::{CompileError, Found, Front, FrontService, Target, TargetRefusal}
 pub use ingress::{IngressEvidence, IngressNearMiss, IngressRefusal, ingress};
 pub use invokers::{Invokers, MatchedMember};
 pub use path::{ReservedPath, decode_needless_escapes, method_supported, reserved_path};
+pub use plain_http::{PlainHttp, REDIRECT_STATUS, plain_http};

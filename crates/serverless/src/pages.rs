@@ -51,6 +51,16 @@ pub fn robot_not_found(path: &str) -> String {
     })
 }
 
+/// The front end's redirect (text (unconfirmed); that of Google's other front ends).
+pub fn moved(location: &str) -> String {
+    let mut page = "<HTML><HEAD><meta http-equiv=\"content-type\" content=\"text/html;charset=utf-8\">\n\
+         <TITLE>302 Moved</TITLE></HEAD><BODY>\n<H1>302 Moved</H1>\nThe document has moved\n<A HREF=\""
+        .to_owned();
+    escape(&mut page, location);
+    page.push_str("\">here</A>.\r\n</BODY></HTML>\r\n");
+    page
+}
+
 /// The front end's 405.
 pub fn robot_method_not_allowed(method: &str, path: &str) -> String {
     robot(405, "Method Not Allowed", |page| {

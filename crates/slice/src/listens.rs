@@ -136,7 +136,7 @@ impl Slice for GoogleFrontEndSlice {
     /// `private`, `restricted` and `public` on port 443 of the front-end addresses: the first two
     /// are four addresses each, the other three keyed `private ADDRESS` and so on; and that
     /// port of every PSC endpoint for Google APIs, keyed by its self link. The internet has the
-    /// public one.
+    /// public one. Port 80 of each has the same key with ` http` behind it.
     fn listens(&self) -> Vec<Listen> {
         let four = |key: &'static str, first: Ipv4Addr| {
             let all = (0..4).map(move |number| Ipv4Addr::from(u32::from(first) + number));
@@ -151,8 +151,9 @@ impl Slice for GoogleFrontEndSlice {
                 (key, vip)
             })
             .chain(self.endpoints.iter().map(|one| (one.self_link.to_string(), one.address)))
-            .map(|(key, address)| {
-                listen(key, Bind::Tcp(self.network.clone(), SocketAddrV4::new(address, 443)))
+            .flat_map(|(key, address)| {
+                let bind = |port| Bind::Tcp(self.network.clone(), SocketAddrV4::new(address, port));
+                [listen(format!("{key} http"), bind(80)), listen(key, bind(443))]
             })
             .collect()
     }

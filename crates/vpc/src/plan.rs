@@ -143,8 +143,9 @@ impl Fabric {
             (u32::from(range.network())..=u32::from(range.broadcast())).map(Ipv4Addr::from)
         });
         let google = google.chain(map.google_apis.keys().copied());
+        let ports = [(80, 80), (443, 443)];
         let mut doors: BTreeSet<Door> =
-            google.map(|address| (everywhere, address, tcp, (443, 443))).collect();
+            google.flat_map(|address| ports.map(|port| (everywhere, address, tcp, port))).collect();
         // Workloads, and the proxies of load balancers, by region.
         let of = |map: &Map, region: Option<&str>| -> Vec<Ipv4Net> {
             let inside = map.subnetworks.iter().filter(|range| {

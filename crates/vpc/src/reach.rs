@@ -603,10 +603,10 @@ fn dropped(reason: Reason, detail: String) -> Reach {
 /// A packet at the address of a Google front end.
 fn at_front_end(front_end: FrontEnd, packet: Packet) -> Reach {
     match (packet.protocol, packet.port) {
-        (Protocol::Tcp, 443) => Reach::FrontEnd(front_end),
+        (Protocol::Tcp, 443 | 80) => Reach::FrontEnd(front_end),
         (protocol, port) => dropped(
             Reason::NoRoute,
-            format!("Google front ends answer on port 443, not {} {port}", protocol.name()),
+            format!("Google front ends answer on ports 443 and 80, not {} {port}", protocol.name()),
         ),
     }
 }

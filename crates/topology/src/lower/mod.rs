@@ -246,6 +246,8 @@ impl Lowering<'_> {
                 matches!(group.endpoints, slice::load_balancer::Endpoints::ServiceAttachment(_))
             })
             .count();
+        let endpoints = self.endpoints.iter().map(|(_, endpoint)| endpoint);
+        let declared = endpoints.filter(|endpoint| endpoint.propagated_from.is_none());
         for (what, read, kept) in [
             ("networks", model.networks.items.len(), topology.networks.len()),
             ("subnetworks", model.subnetworks.items.len(), self.fabric.subnets.len()),
@@ -259,7 +261,8 @@ impl Lowering<'_> {
                 rules + attachments.sum::<usize>() + psc_groups,
                 load_balancing.forwarding_rules.len()
                     + load_balancing.network_rules.len()
-                    + self.endpoints.len(),
+                    + topology.google_apis_endpoints.len()
+                    + declared.count(),
             ),
             ("URL maps", model.url_maps.items.len(), load_balancing.url_maps.len()),
             (
