@@ -255,7 +255,7 @@ fn vpc_access(annotations: &Texts, findings: &mut Findings) -> Option<v2::VpcAcc
         network: field(item, "network"),
         subnetwork: field(item, "subnetwork"),
         tags: match item.get("tags") {
-            Some(Value::Array(tags)) => tags.iter().filter_map(|tag| text_of(tag)).collect(),
+            Some(Value::Array(tags)) => tags.iter().filter_map(text_of).collect(),
             // gcloud writes one tag as a text.
             Some(tag) => text_of(tag).into_iter().collect(),
             None => Vec::new(),

@@ -208,7 +208,7 @@ impl Fabric {
             return verdict;
         }
         match caller.network.is_internet() {
-            true => verdict.reach = own.from_internet(caller, packet),
+            true => verdict.reach = own.outside(caller, packet),
             false => self.follow_route(caller, own, packet, &mut verdict),
         }
         verdict
@@ -406,7 +406,7 @@ fn lost_behind(route: &StaticRoute, to: Ipv4Addr) -> Reach {
 
 impl Map {
     /// Outside of VPC networks there are Google's public front ends and external load balancers.
-    fn from_internet(&self, caller: Caller<'_>, packet: Packet) -> Reach {
+    fn outside(&self, caller: Caller<'_>, packet: Packet) -> Reach {
         let to = packet.to;
         if front_end(to) == Some(FrontEnd::Public) {
             return at_front_end(FrontEnd::Public, packet);

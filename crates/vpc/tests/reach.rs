@@ -55,7 +55,10 @@ fn rule(network: &str, address: &str, port: u16, global: bool) -> ForwardingRule
             "forwardingRules",
             &format!("{network}-{port}"),
         ),
-        network: NetworkId::new("p", network),
+        network: match network {
+            "internet" => NetworkId::internet(),
+            name => NetworkId::new("p", name),
+        },
         region: "europe-west1".to_owned(),
         address: address.parse().expect("an address"),
         port,
@@ -116,12 +119,17 @@ fn topology() -> Topology {
     let rules = &mut topology.load_balancing.forwarding_rules;
     rules.extend([rule("b", "10.1.0.5", 443, false), rule("b", "10.1.0.6", 80, true)]);
     rules.push(rule("d", "10.0.0.5", 443, false));
+    rules.push(rule("internet", "203.0.113.5", 443, false));
     topology
 }
 
 fn meets(from: &str, region: &str, to: &str) -> String {
     let fabric = Fabric::compile(&topology());
-    let network = NetworkId::new("p", from);
+    let (from, past) = from.split_once(' ').map_or((from, false), |(from, _)| (from, true));
+    let network = match from {
+        "internet" => NetworkId::internet(),
+        name => NetworkId::new("p", name),
+    };
     let (address, port) = to.split_once(':').expect("address:port");
     let source = "10.9.9.9".parse().expect("an address");
     let caller = Caller {
@@ -130,7 +138,7 @@ fn meets(from: &str, region: &str, to: &str) -> String {
         address: source,
         tags: &[],
         service_account: None,
-        outside: None,
+        outside: past.then(|| "169.254.32.2".parse().expect("an address")),
     };
     let to = address.parse().expect("an address");
     match fabric.reach(caller, Packet::tcp(to, port.parse().expect("a port"))).reach {
@@ -151,7 +159,22 @@ fn every_kind_of_address() {
         ("a", "europe-west1", "199.36.153.9:443", "Private"),
         ("a", "europe-west1", "199.36.153.7:443", "Restricted"),
         ("a", "europe-west1", "216.239.32.53:443", "Public"),
-        ("a", "europe-west1", "199.36.153.9:80", Reason::NoRoute.code()),
+        ("a", "europe-west1", "199.36.153.9:80", "Private"),
+        ("a", "europe-west1", "199.36.153.9:8080", Reason::NoRoute.code()),
+        // The internet has the public front ends and external load balancers, and nobody's rules.
+        ("internet", "", "216.239.32.53:443", "Public"),
+        ("internet", "", "216.239.32.53:22", Reason::NoRoute.code()),
+        ("internet", "", "199.36.153.9:443", Reason::NoRoute.code()),
+        ("internet", "", "203.0.113.5:443", "internet-443"),
+        ("internet", "", "203.0.113.5:80", Reason::ForwardingRuleMismatch.code()),
+        ("internet", "", "10.1.0.5:443", Reason::NoRoute.code()),
+        ("internet", "", "198.51.100.9:80", Reason::NoRoute.code()),
+        ("a", "europe-west1", "203.0.113.5:443", Reason::NoRoute.code()),
+        // An instance with private ranges only: the rest as the internet sends it.
+        ("a past", "europe-west1", "10.1.0.5:443", "b-443"),
+        ("a past", "europe-west1", "199.36.153.9:443", "Private"),
+        ("a past", "europe-west1", "203.0.113.5:443", "internet-443"),
+        ("a past", "europe-west1", "169.254.169.254:53", "metadata"),
         ("a", "europe-west1", "10.0.0.9:22", Reason::FirewallRule.code()),
         ("a", "europe-west1", "10.0.0.77:22", "subnetwork"),
         // Over an active peering: forwarding rules yes, endpoints no.
