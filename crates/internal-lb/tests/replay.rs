@@ -247,7 +247,6 @@ fn service(name: &str, tags: &[&str]) -> Service {
         custom_audiences: Vec::new(),
         ingress: Ingress::All,
         invoker_iam_disabled: true,
-        invokers: Vec::new(),
         default_uri_disabled: false,
         internal_networks: Vec::new(),
         revision: Revision::new(

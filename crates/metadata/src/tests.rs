@@ -4,7 +4,7 @@ use crate::*;
 use id_token::{Claims, SigningKey, verify, verify_access_token};
 use names::{NetworkId, Reason, SelfLink};
 use serde_json::{Value, json};
-use slice::run::{MetadataSlice, ServiceAccount};
+use slice::run::{IssuerSlice, MetadataSlice, ServiceAccount};
 use slice::{Purpose, Subnetwork, Workload};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -34,7 +34,7 @@ pub(crate) fn slice_of(network: NetworkId) -> MetadataSlice {
             unique_id: UNIQUE_ID.into(),
         }],
         signing_keys: vec![PEM.clone()],
-        issues_tokens: true,
+        issuer: Some(IssuerSlice::default()),
     }
 }
 

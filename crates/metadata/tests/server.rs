@@ -5,7 +5,7 @@ use metadata::Metadata;
 use names::NetworkId;
 use runtime::testing::{Place, Started};
 use serde_json::{Value, json};
-use slice::run::{MetadataSlice, ServiceAccount};
+use slice::run::{IssuerSlice, MetadataSlice, ServiceAccount};
 use slice::{Notice, TOKEN_CHANNEL, Workload};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -31,7 +31,7 @@ fn slice() -> MetadataSlice {
             unique_id: "107517467455664443765".into(),
         }],
         signing_keys: vec![PEM.clone()],
-        issues_tokens: true,
+        issuer: Some(IssuerSlice::default()),
     }
 }
 

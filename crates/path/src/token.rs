@@ -29,8 +29,12 @@ impl World {
             }
             let keys = KeySet::parse(&keys.to_string()).map_err(|error| error.to_string())?;
             let topology = self.topology();
-            let front =
-                serverless::Front::compile(&topology.services, &topology.service_accounts, keys);
+            let front = serverless::Front::compile(
+                &topology.services,
+                &topology.service_accounts,
+                &topology.iam,
+                keys,
+            );
             Ok(Issuer { key, front: front.map_err(|error| error.to_string())? })
         });
         issuer.as_ref().map_err(Clone::clone)

@@ -86,7 +86,10 @@ impl World {
         let jwks = live.as_ref().map_or(crate::token::NO_KEYS, |live| &live.jwks);
         let slice = topology::cloud_run(topology);
         let front = id_token::KeySet::parse(jwks).map_err(serverless::CompileError::Keys).and_then(
-            |keys| serverless::Front::compile(&slice.services, &slice.service_accounts, keys),
+            |keys| {
+                let accounts = &slice.service_accounts;
+                serverless::Front::compile(&slice.services, accounts, &slice.iam, keys)
+            },
         );
         let front = front.map_err(|error| problems.push(format!("cloud-run: {error}")));
         let (Ok(dns), Ok(load_balancers), Ok(front)) = (dns, load_balancers, front) else {

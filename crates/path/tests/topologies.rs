@@ -69,7 +69,7 @@ fn a_refusal_behind_the_api_proxy_is_blamed_on_its_hop() {
         ),
         (
             "the caller is no invoker",
-            |topology, _| topology.services.iter_mut().for_each(|service| service.invokers.clear()),
+            |topology, _| topology.iam.policies.clear(),
             Some(403),
             Some(Reason::InvokerPermissionDenied),
         ),

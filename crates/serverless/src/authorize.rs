@@ -1,7 +1,7 @@
 //! May this caller invoke the service? (cloud-run 5.2, 5.3)
 
 use crate::front::{Found, Front};
-use crate::invokers::MatchedMember;
+use iam::{Denied, Grant, Principal};
 use id_token::{AudienceMismatch, Claims, TokenRefusal, VerifiedCache, audience_accepted};
 use names::Reason;
 use std::fmt;
@@ -78,15 +78,15 @@ pub enum Invoker {
     /// Nobody is checked: `invokerIamDisabled`.
     CheckDisabled,
     /// Everybody may: `allUsers` is an invoker. A bad token is passed on (5.1 (unconfirmed)).
-    AllUsers,
+    AllUsers(Arc<Grant>),
     /// A caller whose token was verified and who is an invoker.
     Member {
         /// The token's claims.
         claims: Arc<Claims>,
         /// The caller's email: the token's, or that of the account with its `sub`.
         email: Option<Arc<str>>,
-        /// The member that matched.
-        member: MatchedMember,
+        /// Why the caller may.
+        grant: Arc<Grant>,
         /// The header that held the token.
         credential: Credential,
     },
@@ -96,7 +96,7 @@ impl Invoker {
     /// The caller's email, or unique id; none where nobody was checked.
     pub fn principal(&self) -> Option<&str> {
         match self {
-            Invoker::CheckDisabled | Invoker::AllUsers => None,
+            Invoker::CheckDisabled | Invoker::AllUsers(_) => None,
             Invoker::Member { claims, email, .. } => {
                 Some(email.as_deref().unwrap_or_else(|| claims.principal()))
             }
@@ -108,19 +108,9 @@ impl fmt::Display for Invoker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Invoker::CheckDisabled => f.write_str("the invoker check is disabled"),
-            Invoker::AllUsers => f.write_str("allUsers may invoke"),
-            Invoker::Member { member, .. } => {
-                let principal = self.principal().unwrap_or_default();
-                match member {
-                    MatchedMember::AllAuthenticatedUsers => {
-                        write!(f, "{principal} may invoke, as allAuthenticatedUsers")
-                    }
-                    MatchedMember::ServiceAccount => {
-                        write!(f, "serviceAccount:{principal} may invoke")
-                    }
-                    MatchedMember::User => write!(f, "user:{principal} may invoke"),
-                    MatchedMember::Domain => write!(f, "{principal} may invoke, by its domain"),
-                }
+            Invoker::AllUsers(grant) => write!(f, "everybody may invoke: {grant}"),
+            Invoker::Member { grant, .. } => {
+                write!(f, "{} may invoke: {grant}", self.principal().unwrap_or_default())
             }
         }
     }
@@ -161,13 +151,8 @@ pub enum UnauthorizedCause {
     Permission {
         /// Its claims.
         claims: Arc<Claims>,
-        /// The binding that is missing: `serviceAccount:EMAIL` or `user:EMAIL`; none where the
-        /// caller's email is not known.
-        missing_member: Option<String>,
-        /// Who is an invoker.
-        invokers: Vec<String>,
-        /// Those of them whose meaning only Google knows.
-        unresolved: Vec<String>,
+        /// What is missing, and who has it.
+        denied: Box<Denied>,
     },
 }
 
@@ -190,10 +175,8 @@ pub fn authorize(
     };
     let anyone = if service.invoker_iam_disabled {
         Some(Invoker::CheckDisabled)
-    } else if found.service.invokers.all_users() {
-        Some(Invoker::AllUsers)
     } else {
-        None
+        found.service.invokers.all_users().map(|grant| Invoker::AllUsers(Arc::clone(grant)))
     };
     if let Some(invoker) = anyone {
         // Nothing is verified, but a token of Google's issuer loses its signature all the same
@@ -232,19 +215,18 @@ fn invoke(
     if !gcloud && let Err(mismatch) = audience_accepted(&claims, &found.service.audiences) {
         return Err(UnauthorizedCause::Audience { mismatch, claims });
     }
-    let invokers = &found.service.invokers;
-    let Some(member) = invokers.matching(email, service_account) else {
-        let kind = if service_account { "serviceAccount" } else { "user" };
-        return Err(UnauthorizedCause::Permission {
-            missing_member: email.map(|email| format!("{kind}:{email}")),
-            invokers: invokers.written().to_vec(),
-            unresolved: invokers.unresolved().to_vec(),
-            claims,
-        });
+    let principal = match email {
+        None => Principal::Unnamed,
+        Some(email) if service_account => Principal::ServiceAccount(email),
+        Some(email) => Principal::User(email),
+    };
+    let grant = match found.service.invokers.check(principal) {
+        Ok(grant) => Arc::clone(grant),
+        Err(denied) => return Err(UnauthorizedCause::Permission { claims, denied }),
     };
     // The claims hold the email already, unless it had to be looked up.
     let email = if claims.email.is_some() { None } else { account.cloned() };
-    let invoker = Invoker::Member { claims, email, member, credential };
+    let invoker = Invoker::Member { claims, email, grant, credential };
     Ok(Admitted { invoker, strip_signature: Some(credential) })
 }
 
@@ -346,10 +328,16 @@ impl Unauthorized {
                 details.push(("tokenKind", refusal.token_kind().to_owned()));
             }
             UnauthorizedCause::Audience { mismatch, .. } => {
+                details.push(("tokenKind", "ID token".to_owned()));
                 details.push(("acceptedAudiences", mismatch.accepted.join(" ")));
             }
-            UnauthorizedCause::Permission { missing_member: Some(member), .. } => {
-                details.push(("missingMember", member.clone()));
+            UnauthorizedCause::Permission { denied, .. } => {
+                details.push(("tokenKind", "ID token".to_owned()));
+                details.push(("missingPermission", denied.permission.name().to_owned()));
+                details.push(("missingRole", denied.role().to_owned()));
+                if let Some(member) = &denied.missing_member {
+                    details.push(("missingMember", member.clone()));
+                }
             }
             _ => {}
         }
@@ -373,15 +361,13 @@ impl Unauthorized {
                     None => self.reason().fix().to_owned(),
                 }
             }
-            UnauthorizedCause::Permission { missing_member: Some(member), .. } => format!(
-                "Grant roles/run.invoker to {member}: iamPolicies: [{{resource: {}, bindings: [{{role: roles/run.invoker, members: ['{member}']}}]}}].",
-                self.service
-            ),
+            UnauthorizedCause::Permission { denied, .. } => {
+                denied.fix().unwrap_or_else(|| self.reason().fix().to_owned())
+            }
             UnauthorizedCause::NoCredential
             | UnauthorizedCause::EmptyCredential
             | UnauthorizedCause::SeveralValues(_)
-            | UnauthorizedCause::NotBearer(_)
-            | UnauthorizedCause::Permission { .. } => self.reason().fix().to_owned(),
+            | UnauthorizedCause::NotBearer(_) => self.reason().fix().to_owned(),
         }
     }
 }
@@ -403,25 +389,12 @@ impl fmt::Display for Unauthorized {
             }
             UnauthorizedCause::Token(refusal) => refusal.fmt(f),
             UnauthorizedCause::Audience { mismatch, .. } => mismatch.fmt(f),
-            UnauthorizedCause::Permission { claims, missing_member, invokers, unresolved } => {
-                match missing_member {
-                    Some(member) => write!(f, "{member} is no invoker of {}", self.service)?,
-                    None => write!(
-                        f,
-                        "the caller with the unique id {} is no known account, and no invoker of {}",
-                        claims.sub, self.service
-                    )?,
+            UnauthorizedCause::Permission { claims, denied } => {
+                if denied.missing_member.is_none() {
+                    let sub = &claims.sub;
+                    write!(f, "the caller with the unique id {sub} is no known account; ")?;
                 }
-                if invokers.is_empty() {
-                    f.write_str("; nobody is")?;
-                } else {
-                    write!(f, "; invokers: {}", invokers.join(", "))?;
-                }
-                if !unresolved.is_empty() {
-                    let who = unresolved.join(", ");
-                    write!(f, " (who belongs to {who} cannot be known here)")?;
-                }
-                Ok(())
+                denied.fmt(f)
             }
         }
     }

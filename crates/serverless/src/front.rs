@@ -1,8 +1,9 @@
 //! The compiled services, and which of them a request asks for (cloud-run 3.1).
 
-use crate::invokers::Invokers;
+use iam::{Access, Permission, Policies};
 use id_token::{KeySet, KeySetError};
 use names::Reason;
+use slice::iam::Iam;
 use slice::run::{CloudRunSlice, Service, ServiceAccount};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -39,7 +40,7 @@ pub struct FrontService {
     /// Every audience that its tokens may have: its URLs, then its custom audiences (5.2).
     pub audiences: Vec<String>,
     /// Who may invoke it.
-    pub invokers: Invokers,
+    pub invokers: Access,
 }
 
 /// What cannot be compiled.
@@ -125,15 +126,18 @@ pub enum TargetRefusal {
 }
 
 impl Front {
-    /// Compiles services; `accounts` tell whose token it is that has no email.
+    /// Compiles services; `accounts` tell whose token it is that has no email, and
+    /// `iam` who may invoke what.
     ///
     /// # Errors
     /// If two services claim one host.
     pub fn compile(
         services: &[Service],
         accounts: &[ServiceAccount],
+        iam: &Iam,
         keys: KeySet,
     ) -> Result<Self, CompileError> {
+        let policies = Policies::new(iam);
         let accounts = accounts
             .iter()
             .map(|account| (account.unique_id.as_str().into(), account.email.as_str().into()))
@@ -164,7 +168,7 @@ impl Front {
                 index,
                 service: Arc::new(service.clone()),
                 audiences: urls.chain(service.custom_audiences.iter().cloned()).collect(),
-                invokers: Invokers::compile(&service.invokers),
+                invokers: policies.access(Permission::RunRoutesInvoke, service.self_link.as_str()),
             });
         }
         Ok(front)
@@ -176,7 +180,7 @@ impl Front {
     /// As [`Front::compile`], and if the key set is broken.
     pub fn from_slice(slice: &CloudRunSlice) -> Result<Self, CompileError> {
         let keys = KeySet::parse(&slice.jwks).map_err(CompileError::Keys)?;
-        Front::compile(&slice.services, &slice.service_accounts, keys)
+        Front::compile(&slice.services, &slice.service_accounts, &slice.iam, keys)
     }
 
     fn add_host(

@@ -16,7 +16,6 @@ mod authorize;
 mod decision;
 mod front;
 mod ingress;
-mod invokers;
 pub mod pages;
 mod path;
 mod plain_http;
@@ -31,6 +30,5 @@ pub use authorize::{
 pub use decision::{Decision, Refusal, RequestHead, Step, admit};
 pub use front::{CompileError, Found, Front, FrontService, Target, TargetRefusal};
 pub use ingress::{IngressEvidence, IngressNearMiss, IngressRefusal, ingress};
-pub use invokers::{Invokers, MatchedMember};
 pub use path::{ReservedPath, decode_needless_escapes, method_supported, reserved_path};
 pub use plain_http::{PlainHttp, REDIRECT_STATUS, plain_http};

@@ -3,6 +3,7 @@
 use crate::*;
 use id_token::{AccessClaims, Claims, KeySet, SigningKey, VerifiedCache, access_token, jwks, sign};
 use names::{FrontEnd, NetworkId, Origin, Reason, SelfLink};
+use slice::iam::Iam;
 use slice::run::{Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget};
 use std::sync::LazyLock;
 
@@ -27,7 +28,6 @@ fn service() -> Service {
         custom_audiences: vec!["orders-api".into()],
         ingress: Ingress::All,
         invoker_iam_disabled: false,
-        invokers: vec![format!("serviceAccount:{PROXY}")],
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("p", "net"), NetworkId::new("host", "shared")],
         revision: Revision::new(
@@ -39,11 +39,28 @@ fn service() -> Service {
     }
 }
 
-fn front_of(service: Service) -> Front {
+/// A service, and who may invoke it.
+#[derive(Clone)]
+struct Invokable(Service, Vec<String>);
+
+impl From<Service> for Invokable {
+    fn from(service: Service) -> Self {
+        Invokable(service, vec![format!("serviceAccount:{PROXY}")])
+    }
+}
+
+fn invokable_by(member: &str) -> Invokable {
+    Invokable(service(), vec![member.to_owned()])
+}
+
+fn front_of(service: impl Into<Invokable>) -> Front {
+    let Invokable(service, members) = service.into();
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    let iam = Iam::granting("roles/run.invoker", service.self_link.as_str(), &members);
     let account =
         ServiceAccount { email: PROXY.into(), project: "p".into(), unique_id: PROXY_ID.into() };
     let keys = KeySet::parse(&jwks([&*KEY]).to_string()).expect("our own document");
-    Front::compile(&[service], &[account], keys).expect("one service")
+    Front::compile(&[service], &[account], &iam, keys).expect("one service")
 }
 
 fn load_balancer() -> Origin {
@@ -183,7 +200,7 @@ fn a_disabled_default_url_leaves_the_load_balancers_way() {
 fn two_services_with_one_host_do_not_compile() {
     let other = Service { self_link: SelfLink::new("projects/p/other"), ..service() };
     let keys = KeySet::parse("{\"keys\":[]}").expect("an empty set");
-    let refused = Front::compile(&[service(), other], &[], keys).map(|_| ());
+    let refused = Front::compile(&[service(), other], &[], &Iam::default(), keys).map(|_| ());
     assert!(matches!(refused, Err(CompileError::HostTwice { .. })), "{refused:?}");
 }
 
@@ -199,7 +216,7 @@ fn bearer(change: impl FnOnce(&mut Claims)) -> String {
 }
 
 /// Decides a GET of `/orders?x=1` with these `Authorization` values.
-fn check(service: Service, authorization: &[&str]) -> Result<Option<String>, Refusal> {
+fn check(service: impl Into<Invokable>, authorization: &[&str]) -> Result<Option<String>, Refusal> {
     let headers = AuthorizationHeaders {
         x_serverless: HeaderValues::Absent,
         authorization: authorization.iter().map(|value| value.as_bytes()).collect(),
@@ -208,7 +225,7 @@ fn check(service: Service, authorization: &[&str]) -> Result<Option<String>, Ref
 }
 
 fn check_headers(
-    service: Service,
+    service: impl Into<Invokable>,
     credentials: AuthorizationHeaders<'_>,
 ) -> Result<Admitted, Refusal> {
     let front = front_of(service);
@@ -332,7 +349,7 @@ fn a_caller_who_is_no_invoker_is_forbidden_and_told_the_missing_binding() {
     let missing = ("missingMember", "serviceAccount:other@p.iam.gserviceaccount.com".to_owned());
     assert!(details.contains(&missing), "{details:?}");
     // A service account is no user, and who belongs to a group cannot be known here.
-    let member = |member: &str| Service { invokers: vec![member.into()], ..service() };
+    let member = invokable_by;
     for (who, good) in [
         (format!("user:{PROXY}"), false),
         ("group:all@example.com".into(), false),
@@ -354,7 +371,7 @@ fn users_are_members_by_email_or_domain() {
             claims.aud = aud.into();
         })
     };
-    let member = |member: &str| Service { invokers: vec![member.into()], ..service() };
+    let member = invokable_by;
     let url = format!("https://{HOST}");
     for (who, good) in [
         ("user:dev@example.com", true),
@@ -373,8 +390,8 @@ fn users_are_members_by_email_or_domain() {
 
 #[test]
 fn a_public_service_checks_nothing() {
-    let public = || Service { invokers: vec!["allUsers".into()], ..service() };
-    let disabled = || Service { invoker_iam_disabled: true, invokers: vec![], ..service() };
+    let public = || invokable_by("allUsers");
+    let disabled = || Invokable(Service { invoker_iam_disabled: true, ..service() }, vec![]);
     let expired = bearer(|claims| claims.exp = NOW - 60);
     for values in [vec![], vec!["nonsense"], vec!["Basic x", "Basic y"], vec![&*expired]] {
         assert_eq!(check(public(), &values), Ok(None));

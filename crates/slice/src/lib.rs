@@ -8,6 +8,7 @@
 pub mod apigee;
 pub mod dns;
 pub mod hosts;
+pub mod iam;
 pub mod load_balancer;
 pub mod psc;
 pub mod run;
@@ -48,6 +49,9 @@ pub struct Topology {
     pub services: Vec<run::Service>,
     /// Service accounts known by an email, declared or used.
     pub service_accounts: Vec<run::ServiceAccount>,
+    /// Who may do what.
+    #[serde(default, skip_serializing_if = "iam::Iam::is_empty")]
+    pub iam: iam::Iam,
     /// Secrets with their versions.
     #[serde(default)]
     pub secrets: Vec<run::Secret>,
@@ -377,8 +381,19 @@ pub fn private_dns_channel(network: &NetworkId) -> String {
     format!("private-dns/{network}")
 }
 
-/// The channel of the token issuer (one `metadata` program mints for all: POST /mint).
+/// The channel of the token issuer (one `metadata` program mints for all).
 pub const TOKEN_CHANNEL: &str = "token-issuer";
+/// The channel on which that `metadata` program accepts sockets handed over by `google-front-end`
+/// for [`IDENTITY_HOSTS`] (TLS inside).
+pub const IDENTITY_FRONT_END_CHANNEL: &str = "identity-front-end";
+
+/// Google's hosts that make, publish and check tokens (cloud-run 5.4).
+pub const IDENTITY_HOSTS: [&str; 4] = [
+    "accounts.google.com",
+    "iamcredentials.googleapis.com",
+    "oauth2.googleapis.com",
+    "www.googleapis.com",
+];
 
 mod control;
 mod listens;

@@ -7,9 +7,9 @@ use crate::load_balancer::{InternalLbSlice, RuleProtocol};
 use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
 use crate::{
-    Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, IpProtocol, Listen, METADATA_ADDRESS,
-    PRIVATE_VIP, PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, private_dns_channel,
-    service_attachment_channel,
+    Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, IDENTITY_FRONT_END_CHANNEL, IpProtocol,
+    Listen, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL,
+    private_dns_channel, service_attachment_channel,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -121,12 +121,14 @@ impl Slice for PrivateDnsSlice {
 }
 
 impl Slice for MetadataSlice {
-    /// `http` on 169.254.169.254:80, and `tokens` where it issues for all.
+    /// `http` on 169.254.169.254:80; `tokens` and `front-end` where it issues for all.
     fn listens(&self) -> Vec<Listen> {
         let to = SocketAddrV4::new(METADATA_ADDRESS, 80);
         let mut all = vec![listen("http", Bind::Tcp(self.network.clone(), to))];
-        if self.issues_tokens {
+        if self.issuer.is_some() {
             all.push(listen("tokens", Bind::Channel(TOKEN_CHANNEL.to_owned())));
+            let channel = IDENTITY_FRONT_END_CHANNEL.to_owned();
+            all.push(listen("front-end", Bind::Channel(channel)));
         }
         all
     }

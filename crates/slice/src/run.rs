@@ -13,6 +13,9 @@ pub struct CloudRunSlice {
     pub services: Vec<Service>,
     /// Every service account: an ID token without an email names its caller by `sub` only.
     pub service_accounts: Vec<ServiceAccount>,
+    /// Who may invoke them.
+    #[serde(default)]
+    pub iam: crate::iam::Iam,
     /// Secrets that revisions refer to.
     #[serde(default)]
     pub secrets: Vec<Secret>,
@@ -35,10 +38,41 @@ pub struct MetadataSlice {
     pub subnetworks: Vec<Subnetwork>,
     /// The service accounts that may appear here, with their numeric ids.
     pub service_accounts: Vec<ServiceAccount>,
-    /// PKCS#8 PEM signing keys, newest first; filled in by the supervisor. Only `metadata` has them.
+    /// PKCS#8 PEM signing keys: the first one signs, all are published; filled in by the
+    /// supervisor. Only `metadata` has them.
     pub signing_keys: Vec<String>,
-    /// Does this one also serve [`crate::TOKEN_CHANNEL`]?
-    pub issues_tokens: bool,
+    /// What the one that makes tokens for all needs beyond that; none: another network's does.
+    #[serde(default)]
+    pub issuer: Option<IssuerSlice>,
+}
+
+/// What the program needs that serves [`crate::TOKEN_CHANNEL`] and, on
+/// [`crate::IDENTITY_FRONT_END_CHANNEL`], Google's hosts for identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IssuerSlice {
+    /// Who may act as which service account.
+    pub iam: crate::iam::Iam,
+    /// Keys of service accounts, filled in by the supervisor.
+    pub account_keys: Vec<AccountKey>,
+    /// PEM chain and key for [`crate::IDENTITY_HOSTS`], filled in by the supervisor.
+    pub front_end_certificate: String,
+    /// See `front_end_certificate`.
+    pub front_end_private_key: String,
+}
+
+/// A key of a service account (`projects.serviceAccounts.keys` of the IAM API).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountKey {
+    /// The account's email.
+    pub email: String,
+    /// `privateKeyId`: 40 hex digits.
+    pub id: String,
+    /// Its public half, an X.509 certificate in PEM.
+    pub certificate: String,
+    /// Its private half, PKCS#8 PEM: only of the one key that the issuer keeps for the account
+    /// (`keyType: SYSTEM_MANAGED`), with which `signJwt` and `signBlob` sign.
+    #[serde(default)]
+    pub private_key: Option<String>,
 }
 
 /// What the program `google-front-end` of one network needs.
@@ -60,6 +94,13 @@ pub struct ServiceAccount {
     pub project: String,
     /// Unique id, digits: `sub` and `azp` of its tokens.
     pub unique_id: String,
+}
+
+impl ServiceAccount {
+    /// Its name as a resource, as policies have it: `projects/P/serviceAccounts/EMAIL`.
+    pub fn resource(&self) -> String {
+        format!("projects/{}/serviceAccounts/{}", self.project, self.email)
+    }
 }
 
 /// A Cloud Run service: its newest template, the revisions that the files declare beside it, and
@@ -87,8 +128,6 @@ pub struct Service {
     pub ingress: Ingress,
     /// `invokerIamDisabled`.
     pub invoker_iam_disabled: bool,
-    /// Members with run.routes.invoke, from every level: `allUsers`, `serviceAccount:…`, `user:…`.
-    pub invokers: Vec<String>,
     /// The default URL is switched off.
     pub default_uri_disabled: bool,
     /// Networks that count as internal sources: those of the same project, and the Shared VPC

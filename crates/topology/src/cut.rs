@@ -11,7 +11,7 @@ use slice::load_balancer::{
     Route, Rules, UrlMap,
 };
 use slice::psc::{Endpoint, EndpointAttachmentSlice, ServiceAttachmentSlice};
-use slice::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice, Service};
+use slice::run::{CloudRunSlice, GoogleFrontEndSlice, IssuerSlice, MetadataSlice, Service};
 use slice::{Placement, Purpose, Role, Topology};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -338,8 +338,10 @@ pub fn metadata(topology: &Topology, network: &NetworkId) -> MetadataSlice {
         subnetworks: own.map(|own| own.subnetworks.clone()).unwrap_or_default(),
         service_accounts: topology.service_accounts.clone(),
         signing_keys: Vec::new(),
-        // One mints for all.
-        issues_tokens: network.is_internet(),
+        // One makes them for all.
+        issuer: network
+            .is_internet()
+            .then(|| IssuerSlice { iam: topology.iam.clone(), ..IssuerSlice::default() }),
     }
 }
 
@@ -354,6 +356,7 @@ pub fn cloud_run(topology: &Topology) -> CloudRunSlice {
     CloudRunSlice {
         services: topology.services.clone(),
         service_accounts: topology.service_accounts.clone(),
+        iam: topology.iam.clone(),
         secrets: topology.secrets.clone(),
         front_end_certificate: String::new(),
         front_end_private_key: String::new(),

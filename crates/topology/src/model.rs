@@ -297,6 +297,8 @@ pub(crate) struct Model {
     pub(crate) xpn_hosts: Vec<Scoped<(Mark, Vec<firewalls::XpnResource>)>>,
     pub(crate) iam_policies: Vec<Scoped<iam::IamPolicy>>,
     pub(crate) service_accounts: Vec<Scoped<iam::ServiceAccount>>,
+    pub(crate) roles: Vec<iam::Role>,
+    pub(crate) groups: Vec<iam::Group>,
     /// What each folder is in.
     pub(crate) folders: HashMap<String, Text>,
     pub(crate) org_policies: Vec<org_policy::OrgPolicy>,

@@ -287,6 +287,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         services,
         iam_policies,
         service_accounts,
+        roles,
+        groups,
         parent: _,
         folders,
         org_policies,
@@ -359,6 +361,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     m.iam_policies.extend(iam_policies.into_iter().map(scoped));
     let scoped = |raw| Scoped { scope: scope.clone(), raw };
     m.service_accounts.extend(service_accounts.into_iter().map(scoped));
+    m.roles.extend(roles);
+    m.groups.extend(groups);
     for folder in folders {
         m.folders.insert(folder.name.value, folder.parent);
     }

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proxy_protocol::{Header, Tlv};
 use runtime::testing::{Place, Started};
+use slice::iam::Iam;
 use slice::run::{
     CloudRunSlice, Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget,
 };
@@ -143,6 +144,11 @@ pub fn slice(services: Vec<Service>) -> CloudRunSlice {
             project: "apis".to_owned(),
             unique_id: "1001".to_owned(),
         }],
+        iam: Iam::granting(
+            "roles/run.invoker",
+            "projects/ilb",
+            &[&format!("serviceAccount:{ACCOUNT}")],
+        ),
         front_end_certificate: String::new(),
         front_end_private_key: String::new(),
         secrets: Vec::new(),
@@ -169,8 +175,7 @@ pub fn at(name: &str, run: Run) -> Service {
         traffic: vec![TrafficTarget::latest()],
         custom_audiences: Vec::new(),
         ingress: Ingress::InternalOnly,
-        invoker_iam_disabled: false,
-        invokers: vec!["allUsers".to_owned()],
+        invoker_iam_disabled: true,
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("ilb", "default")],
         revision: Revision {

@@ -56,7 +56,7 @@ fn the_container_gets_its_contract_and_the_request() {
 #[test]
 fn a_private_service_answers_by_the_documented_table() {
     let mut orders = service("orders");
-    orders.invokers = vec![format!("serviceAccount:{ACCOUNT}")];
+    orders.invoker_iam_disabled = false;
     let stage = Stage::new(vec![orders.clone()]);
     let audience = "https://orders-77.europe-west1.run.app";
 

@@ -2,6 +2,7 @@
 
 use names::{NetworkId, SelfLink};
 use slice::dns::{ManagedZone, ResourceRecordSet, ZoneKind};
+use slice::iam::Iam;
 use slice::load_balancer::*;
 use slice::psc::*;
 use slice::run::{Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget};
@@ -61,7 +62,6 @@ fn service(name: &str) -> Service {
         custom_audiences: Vec::new(),
         ingress: Ingress::InternalOnly,
         invoker_iam_disabled: false,
-        invokers: vec!["serviceAccount:proxy@tenant.iam.gserviceaccount.com".to_owned()],
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("producer", "ilb-network")],
         revision: Revision::new(
@@ -173,6 +173,11 @@ pub fn reference() -> Topology {
         zones,
         services,
         service_accounts: vec![account("proxy", "1001"), account("other", "1002")],
+        iam: Iam::granting(
+            "roles/run.invoker",
+            "projects/producer",
+            &["serviceAccount:proxy@tenant.iam.gserviceaccount.com"],
+        ),
         ..Topology::default()
     }
 }

@@ -46,6 +46,8 @@ record! {
         def services: Items<cloud_run::Service> = "services";
         def iam_policies: Vec<iam::IamPolicy> = "iamPolicies";
         def service_accounts: Vec<iam::ServiceAccount> = "serviceAccounts";
+        def roles: Vec<iam::Role> = "roles";
+        def groups: Vec<iam::Group> = "groups";
         opt parent: Text = "parent";
         def folders: Vec<org_policy::Folder> = "folders";
         def org_policies: Vec<org_policy::OrgPolicy> = "orgPolicies";

@@ -21,6 +21,7 @@ mod iam;
 mod network_rules;
 mod ours;
 mod passthrough;
+mod policies;
 mod psc;
 mod route_rules;
 mod routes;

@@ -82,7 +82,6 @@ impl Lowering<'_> {
                 Some(Ingress::None) => run::Ingress::None,
             },
             invoker_iam_disabled: raw.invoker_iam_disabled.unwrap_or(false),
-            invokers: Vec::new(),
             default_uri_disabled: raw.default_uri_disabled.unwrap_or(false),
             internal_networks: self.internal_networks(
                 item,
