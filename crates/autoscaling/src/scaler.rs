@@ -122,6 +122,12 @@ impl Because {
 pub fn desired(now: Duration, seen: &Observation<'_>, spec: &Spec) -> Desired {
     let concurrency = spec.concurrency.max(1);
     let demand = seen.in_flight.saturating_add(seen.pending).div_ceil(concurrency);
+    // A mean outlives the requests that made it. Without any, only retention keeps instances:
+    // else a short one would never be shorter than the window of the mean.
+    let of_mean = |mean, each, utilisation| match demand {
+        0 => 0,
+        _ => of_mean(mean, each, utilisation),
+    };
     let busy = of_mean(seen.mean_in_flight, f64::from(concurrency), spec.concurrency_utilisation);
     let working = of_mean(seen.mean_cpus, spec.cpus, spec.cpu_utilisation);
     let kept = seen.idle_since.iter().filter(|since| match since {
@@ -244,6 +250,7 @@ mod tests {
                 1,
                 Because::Retention,
             ),
+            ("a mean alone keeps nothing", SPEC, (0, 0, 9.0), &[Some(s(100))], 0, Because::Nothing),
             ("idle for 900 s: gone", SPEC, (0, 0, 0.0), &[Some(s(100))], 0, Because::Nothing),
             (
                 "a lowered maximum does not wait for idleness",

@@ -34,6 +34,10 @@ class App(BaseHTTPRequestHandler):
             time.sleep(float(query["s"]))
             FINISHED.append(query.get("id", ""))
             self.answer(200, str(os.getpid()))
+        elif url.path == "/wait":
+            while not os.path.exists(query["file"]):
+                time.sleep(0.02)
+            self.answer(200, "")
         elif url.path == "/finished":
             self.answer(200, json.dumps(FINISHED))
         elif url.path == "/stall":

@@ -2,5 +2,6 @@
 
 mod harness;
 mod instances;
+mod load;
 mod requests;
 mod upstream;
