@@ -44,6 +44,8 @@ pub struct Fleet<W> {
     pending: VecDeque<Pending<W>>,
     in_flight: u32,
     meter: Meter,
+    /// Time of instances with requests, or starting, that nobody has asked for yet.
+    billable: Duration,
     /// CPUs that all instances together used on average, by whoever observes it.
     cpus: f64,
     starts: Starts,
@@ -62,6 +64,10 @@ struct Instance {
     in_flight: u32,
     /// Its readiness probe fails: it gets no new request, and is kept (2.3).
     unready: bool,
+    /// The most requests at once since somebody asked.
+    most: u32,
+    /// Since when it has had a request, or has been starting; what is billed of it counts from then.
+    busy_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -151,6 +157,7 @@ impl<W> Fleet<W> {
             pending: VecDeque::new(),
             in_flight: 0,
             meter: Meter::new(now),
+            billable: Duration::ZERO,
             cpus: 0.0,
             starts: Starts::default(),
             ordinal_last: 0,
@@ -216,6 +223,9 @@ impl<W> Fleet<W> {
         {
             *idle_since = Some(now);
         }
+        if instance.in_flight == 0 {
+            self.at_rest(now, ordinal);
+        }
         self.in_flight -= 1;
         self.meter.set(now, self.in_flight);
         self.grant_next(now)
@@ -249,6 +259,7 @@ impl<W> Fleet<W> {
             instance.phase = Phase::Ready { since: now, idle_since: Some(now) };
             self.starts.finished += 1;
             self.starts.took += now.saturating_sub(since);
+            self.at_rest(now, ordinal);
         }
         self.grant_all(now)
     }
@@ -260,6 +271,7 @@ impl<W> Fleet<W> {
         else {
             return Vec::new();
         };
+        self.at_rest(now, ordinal);
         let instance = self.instances.remove(index);
         self.in_flight -= instance.in_flight;
         self.meter.set(now, self.in_flight);
@@ -279,6 +291,21 @@ impl<W> Fleet<W> {
         // "The request failed because the instance could not start successfully."
         let refused = Grant::Refused(Reason::InstanceStartFailed);
         self.pending.drain(..).map(|pending| (pending.waiter, refused)).collect()
+    }
+
+    /// What has been used since the last call (7.3).
+    pub fn usage(&mut self, now: Duration) -> Usage {
+        let mut usage = Usage { billable: std::mem::take(&mut self.billable), most: Vec::new() };
+        for instance in &mut self.instances {
+            if let Some(since) = &mut instance.busy_since {
+                usage.billable += now.saturating_sub(*since);
+                *since = now;
+            }
+            if matches!(instance.phase, Phase::Ready { .. } | Phase::Draining) {
+                usage.most.push(std::mem::replace(&mut instance.most, instance.in_flight));
+            }
+        }
+        usage
     }
 
     /// The mean of the CPUs that all instances together used over the last minute.
@@ -357,6 +384,8 @@ impl<W> Fleet<W> {
                         phase: Phase::Starting { since: now },
                         in_flight: 0,
                         unready: false,
+                        most: 0,
+                        busy_since: Some(now),
                     });
                 }
             }
@@ -440,6 +469,8 @@ impl<W> Fleet<W> {
     fn take(&mut self, now: Duration, index: usize) -> Ordinal {
         let instance = &mut self.instances[index];
         instance.in_flight += 1;
+        instance.most = instance.most.max(instance.in_flight);
+        instance.busy_since.get_or_insert(now);
         if let Phase::Ready { idle_since, .. } = &mut instance.phase {
             *idle_since = None;
         }
@@ -447,6 +478,13 @@ impl<W> Fleet<W> {
         self.in_flight += 1;
         self.meter.set(now, self.in_flight);
         ordinal
+    }
+
+    /// Nothing is billed of an instance from now on.
+    fn at_rest(&mut self, now: Duration, ordinal: Ordinal) {
+        if let Some(since) = self.instance_mut(ordinal).and_then(|i| i.busy_since.take()) {
+            self.billable += now.saturating_sub(since);
+        }
     }
 
     fn grant_all(&mut self, now: Duration) -> Vec<(W, Grant)> {
@@ -525,6 +563,15 @@ impl Instance {
     fn proven(&self, now: Duration) -> bool {
         matches!(self.phase, Phase::Ready { since, .. } if now.saturating_sub(since) >= PROVEN_AFTER)
     }
+}
+
+/// What a revision used in a while.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time of instances with requests, or starting, in sum: what request-based billing counts (2.4).
+    pub billable: Duration,
+    /// The most requests at once, of each instance that serves.
+    pub most: Vec<u32>,
 }
 
 /// How many instances there are, by state.

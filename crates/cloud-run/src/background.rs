@@ -3,6 +3,7 @@
 
 use crate::deployment::{Deployment, Turn};
 use crate::start::{self, Start};
+use crate::usage::Samples;
 use crate::{CloudRun, Deployments};
 use names::SelfLink;
 use runtime::Worker;
@@ -22,10 +23,12 @@ const TICK_WITHOUT_INSTANCES: Duration = Duration::from_secs(60);
 pub async fn run(worker: Rc<Worker<CloudRun>>) {
     let program = Arc::clone(&worker.program);
     let mut shown = Shown::default();
+    let mut samples = Samples::default();
     loop {
         let now = program.shared.clock.now();
         let mut next = now + TICK_WITHOUT_INSTANCES;
         let services = program.with_deployments(Deployments::all);
+        let mut at_work = Vec::new();
         for (_, deployment) in &services {
             let (turn, work) = deployment.step();
             say(deployment, turn);
@@ -36,6 +39,7 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
                 if counts.active + counts.idle + counts.starting > 0 {
                     next = next.min(now + TICK);
                 }
+                at_work.push((Arc::clone(&revision), counts));
                 let because = plan.because;
                 for ordinal in plan.start {
                     let start = Start {
@@ -53,6 +57,7 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
                 }
             }
         }
+        samples.show(now, at_work.iter().map(|(revision, counts)| (&**revision, *counts)));
         program.with_deployments(Deployments::forget_drained);
         if let Some(report) = shown.refresh(&services) {
             worker.context().report(report);

@@ -34,6 +34,7 @@ mod serve;
 mod start;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use deployment::{Deployment, Shared};
 use host::{Exits, Host};

@@ -2,7 +2,7 @@
 //! and the slots that requests hold.
 
 use autoscaling::division::{ServiceCounts, Share, divide};
-use autoscaling::fleet::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket};
+use autoscaling::fleet::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket, Usage};
 use autoscaling::scaler::{IDLE_RETENTION, Spec};
 use names::{Reason, SelfLink};
 use slice::run::{Run, Scaling, Service};
@@ -204,6 +204,11 @@ impl Revision {
     /// Is the instance still wanted while it starts?
     pub fn expects(&self, ordinal: Ordinal) -> bool {
         self.lock().fleet.expects(ordinal)
+    }
+
+    /// What its instances used since the last call.
+    pub fn usage(&self) -> Usage {
+        self.lock().fleet.usage(self.clock.now())
     }
 
     /// How many instances there are.

@@ -4,6 +4,7 @@
 use crate::host::{Exits, Host};
 use crate::ids::Ids;
 use crate::revision::{Endpoint, Instance, Revision};
+use crate::usage;
 use autoscaling::fleet::Ordinal;
 use autoscaling::scaler::Because;
 use runtime::log::{self, Severity, Shown};
@@ -104,6 +105,7 @@ pub async fn run(start: Start, ids: &Ids) {
         stop(&*host, spawned.instance, exit).await;
         return;
     }
+    usage::started(&revision, began.elapsed());
     event(&revision, &name, Severity::Info, "The instance listens.")
         .field("address", Shown(spawned.address))
         .field("pid", spawned.pid)

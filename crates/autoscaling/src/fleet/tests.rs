@@ -369,3 +369,18 @@ fn a_client_gets_its_own_instance_as_long_as_that_has_a_slot() {
     assert_eq!(fleet.acquire_at(s(1), 3, || 3), Acquired::Slot(1), "it is full");
     assert_eq!(fleet.acquire_at(s(1), 9, || 4), Acquired::Slot(2), "it is gone");
 }
+
+#[test]
+fn what_is_billed_is_the_time_of_starts_and_requests_however_many_at_once() {
+    let mut fleet = running(spec(0, 2, 5), 1, s(0));
+    assert_eq!(fleet.usage(s(10)), Usage { billable: ms(100), most: vec![0] }, "the start");
+    for _ in 0..3 {
+        fleet.acquire(s(20), || 0);
+    }
+    fleet.release(s(21), 1);
+    fleet.release(s(22), 1);
+    assert_eq!(fleet.usage(s(23)), Usage { billable: s(3), most: vec![3] });
+    fleet.release(s(24), 1);
+    assert_eq!(fleet.usage(s(30)), Usage { billable: s(1), most: vec![1] });
+    assert_eq!(fleet.usage(s(40)), Usage { billable: s(0), most: vec![0] }, "idle");
+}
