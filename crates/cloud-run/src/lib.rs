@@ -27,6 +27,7 @@ mod forward;
 mod headers;
 mod host;
 mod ids;
+mod probe;
 mod record;
 mod respond;
 mod revision;

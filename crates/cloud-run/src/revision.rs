@@ -201,6 +201,13 @@ impl Revision {
         self.wake.notify_one();
     }
 
+    /// A readiness probe changed its mind about an instance (cloud-run 2.3).
+    pub fn readiness(self: &Arc<Self>, ordinal: Ordinal, ready: bool) {
+        let grants = self.lock().fleet.readiness(self.clock.now(), ordinal, ready);
+        self.deliver(grants);
+        self.wake.notify_one();
+    }
+
     /// Is the instance still wanted while it starts?
     pub fn expects(&self, ordinal: Ordinal) -> bool {
         self.lock().fleet.expects(ordinal)

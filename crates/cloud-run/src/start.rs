@@ -1,8 +1,9 @@
-//! The life of one instance: start the process, wait until it listens, watch it, stop it
-//! (cloud-run 1.1, 1.2).
+//! The life of one instance: start the process, wait until it has started, probe it while it
+//! serves, stop it (cloud-run 1.1, 1.2, 2.3).
 
 use crate::host::{Exits, Host};
 use crate::ids::Ids;
+use crate::probe::{self, Probed, Purpose, Verdict};
 use crate::revision::{Endpoint, Instance, Revision};
 use crate::usage;
 use autoscaling::fleet::Ordinal;
@@ -10,24 +11,19 @@ use autoscaling::scaler::Because;
 use runtime::log::{self, Severity, Shown};
 use slice::SpawnInstance;
 use slice::run::{EnvValue, Run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// A program must listen within this time (1.2).
-const START_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Between SIGTERM and SIGKILL (1.2).
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// Pauses between two probes of the port: the first ones short, since most programs listen at
-/// once.
-const PROBE_FIRST: Duration = Duration::from_millis(2);
-const PROBE_MAX: Duration = Duration::from_millis(100);
+/// How often it is asked whether an instance that starts is still wanted.
+const WANTED_EVERY: Duration = Duration::from_millis(100);
 
 /// What the task of an instance needs.
 pub struct Start {
@@ -70,28 +66,31 @@ pub async fn run(start: Start, ids: &Ids) {
         }
     };
     let mut exit = lock(&exits).watch(spawned.instance);
-    match probe(&revision, ordinal, spawned.address, &mut exit).await {
-        Probe::Listens => {}
-        Probe::Exited(status) => {
-            failed(&revision, &name, &exited(status, "before it listened on its port"));
-            revision.gone(ordinal);
-            return;
-        }
-        Probe::Silent => {
-            let port = revision.service.revision.ingress().1.number;
-            let text = format!(
-                "Default STARTUP TCP probe failed 1 time consecutively for container \"{}\" on \
-                 port {port}. The instance was not started.",
-                revision.service.name
-            );
-            failed(&revision, &name, &text);
-            stop(&*host, spawned.instance, exit).await;
-            revision.gone(ordinal);
-            return;
-        }
-        Probe::Unwanted => {
-            stop(&*host, spawned.instance, exit).await;
-            return;
+    let template = &revision.service.revision;
+    let place = |port| match template.ingress().1.number == port {
+        true => spawned.address,
+        false => SocketAddr::new(spawned.address.ip(), port),
+    };
+    for probe in template.containers.iter().filter_map(|c| Probed::startup(c, place)) {
+        match started(&revision, ordinal, &probe, &mut exit).await {
+            Startup::Started(attempts) => {
+                event(&revision, &name, Severity::Info, &probe.succeeded(attempts)).emit();
+            }
+            Startup::Exited(status) => {
+                failed(&revision, &name, &exited(status, "before it had started"));
+                revision.gone(ordinal);
+                return;
+            }
+            Startup::Failed(ended) => {
+                probed(&revision, &name, Verdict::Fails, &ended);
+                stop(&*host, spawned.instance, STOP_GRACE, exit).await;
+                revision.gone(ordinal);
+                return;
+            }
+            Startup::Unwanted => {
+                stop(&*host, spawned.instance, STOP_GRACE, exit).await;
+                return;
+            }
         }
     }
     let instance = Arc::new(Instance {
@@ -102,7 +101,7 @@ pub async fn run(start: Start, ids: &Ids) {
         stop: Notify::new(),
     });
     if !revision.started(Arc::clone(&instance)) {
-        stop(&*host, spawned.instance, exit).await;
+        stop(&*host, spawned.instance, STOP_GRACE, exit).await;
         return;
     }
     usage::started(&revision, began.elapsed());
@@ -111,18 +110,63 @@ pub async fn run(start: Start, ids: &Ids) {
         .field("pid", spawned.pid)
         .field("startMillis", began.elapsed().as_millis() as u64)
         .emit();
-    tokio::select! {
+    let probes = template.containers.iter().flat_map(|c| Probed::running(c, place)).collect();
+    let grace = tokio::select! {
         status = &mut exit => {
             // The supervisor goes first only when everything does.
             let status = status.unwrap_or_default();
             failed(&revision, &name, &exited(status, "while it served"));
             revision.gone(ordinal);
+            return;
         }
         () = instance.stop.notified() => {
             event(&revision, &name, Severity::Info, "The instance is stopped.").emit();
-            stop(&*host, spawned.instance, exit).await;
+            STOP_GRACE
+        }
+        ended = watch(&revision, ordinal, &name, probes) => {
+            probed(&revision, &name, Verdict::Fails, &ended);
+            // Nobody waits for it any more; what is in flight ends with the process.
+            revision.gone(ordinal);
+            Duration::ZERO
+        }
+    };
+    stop(&*host, spawned.instance, grace, exit).await;
+}
+
+/// Probes a running instance; resolves when it must be replaced.
+async fn watch(
+    revision: &Arc<Revision>,
+    ordinal: Ordinal,
+    name: &str,
+    probes: Vec<Probed>,
+) -> probe::Ended {
+    let mut running = JoinSet::new();
+    let (changed, mut changes) = mpsc::unbounded_channel();
+    for (index, probe) in probes.into_iter().enumerate() {
+        let changed = changed.clone();
+        running.spawn_local(async move {
+            let purpose = probe.purpose();
+            let tell = |verdict, ended| drop(changed.send((index, purpose, verdict, ended)));
+            probe.watch(tell).await;
+        });
+    }
+    let mut unready = BTreeSet::new();
+    // There is a sender here, so it goes on until this future is dropped, and all probes with it.
+    while let Some((index, purpose, verdict, ended)) = changes.recv().await {
+        if purpose == Purpose::Liveness {
+            return ended;
+        }
+        let was_ready = unready.is_empty();
+        match verdict {
+            Verdict::Passes => unready.remove(&index),
+            Verdict::Fails => unready.insert(index),
+        };
+        probed(revision, name, verdict, &ended);
+        if was_ready != unready.is_empty() {
+            revision.readiness(ordinal, unready.is_empty());
         }
     }
+    std::future::pending().await
 }
 
 /// The process's environment by the container contract (1.1); the supervisor adds PORT.
@@ -158,47 +202,38 @@ fn spawn_instance(revision: &Revision, ordinal: Ordinal, id: &str) -> Option<Spa
     })
 }
 
-enum Probe {
-    Listens,
+enum Startup {
+    Started(u32),
     Exited(i32),
-    Silent,
+    Failed(probe::Ended),
     Unwanted,
 }
 
-/// Connects until somebody accepts: the default startup probe (2.3).
-async fn probe(
+/// Waits until a container has started, or will not.
+async fn started(
     revision: &Revision,
     ordinal: Ordinal,
-    address: SocketAddr,
+    probe: &Probed,
     exit: &mut oneshot::Receiver<i32>,
-) -> Probe {
-    let deadline = Instant::now() + START_TIMEOUT;
-    let mut pause = PROBE_FIRST;
-    loop {
-        let connect = tokio::time::timeout_at(deadline, TcpStream::connect(address));
-        tokio::select! {
-            biased;
-            status = &mut *exit => return Probe::Exited(status.unwrap_or_default()),
-            connected = connect => match connected {
-                Ok(Ok(_)) => return Probe::Listens,
-                Ok(Err(_)) => {}
-                Err(_) => return Probe::Silent,
-            },
+) -> Startup {
+    let unwanted = async {
+        while revision.expects(ordinal) {
+            tokio::time::sleep(WANTED_EVERY).await;
         }
-        if !revision.expects(ordinal) {
-            return Probe::Unwanted;
-        }
-        tokio::select! {
-            biased;
-            status = &mut *exit => return Probe::Exited(status.unwrap_or_default()),
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (pause * 2).min(PROBE_MAX);
+    };
+    tokio::select! {
+        biased;
+        status = exit => Startup::Exited(status.unwrap_or_default()),
+        result = probe.until_started() => match result {
+            Ok(attempts) => Startup::Started(attempts),
+            Err(ended) => Startup::Failed(ended),
+        },
+        () = unwanted => Startup::Unwanted,
     }
 }
 
-async fn stop(host: &dyn Host, instance: u64, exit: oneshot::Receiver<i32>) {
-    host.stop(instance, STOP_GRACE).await;
+async fn stop(host: &dyn Host, instance: u64, grace: Duration, exit: oneshot::Receiver<i32>) {
+    host.stop(instance, grace).await;
     // Held until the process is gone, so that its end is not kept as one that came too early.
     let _ = tokio::time::timeout(STOP_GRACE * 2, exit).await;
 }
@@ -212,6 +247,13 @@ fn exited(status: i32, when: &str) -> String {
 
 fn failed(revision: &Revision, instance: &str, text: &str) {
     event(revision, instance, Severity::Error, text).emit();
+}
+
+/// What a probe has decided.
+fn probed(revision: &Revision, instance: &str, verdict: Verdict, ended: &probe::Ended) {
+    let (severity, text) = ended.text(verdict);
+    let why = Some(ended.why.as_str()).filter(|why| !why.is_empty());
+    event(revision, instance, severity, &text).field("detail", why).emit();
 }
 
 /// An entry of the system log (7.2 `varlog/system`).

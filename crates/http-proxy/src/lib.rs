@@ -17,6 +17,7 @@
 mod body;
 mod error;
 mod flush;
+pub mod grpc_health;
 mod h1;
 mod h2;
 pub mod headers;

@@ -5,6 +5,9 @@ from urllib.parse import urlsplit, parse_qs
 
 MODE = os.environ.get("MODE", "")
 FINISHED = []
+# What probes get, and how often they asked.
+HEALTH = {"alive": 200, "ready": 200}
+PROBES = {"alive": 0, "ready": 0}
 
 
 class App(BaseHTTPRequestHandler):
@@ -40,6 +43,16 @@ class App(BaseHTTPRequestHandler):
             self.answer(200, "")
         elif url.path == "/finished":
             self.answer(200, json.dumps(FINISHED))
+        elif url.path.startswith("/probe/"):
+            what = url.path.removeprefix("/probe/")
+            PROBES[what] += 1
+            self.answer(HEALTH[what], "")
+        elif url.path == "/set":
+            HEALTH.update({what: int(status) for what, status in query.items()})
+            PROBES.update({what: 0 for what in query})
+            self.answer(200, "")
+        elif url.path == "/probes":
+            self.answer(200, json.dumps(PROBES))
         elif url.path == "/stall":
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")

@@ -15,7 +15,7 @@ use slice::run::{
 use slice::{CLOUD_RUN_CHANNEL, SpawnInstance, SpawnedInstance};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -197,7 +197,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn read(mut stream: UnixStream) -> Answer {
+    pub fn read(mut stream: impl Read) -> Answer {
         let mut bytes = Vec::new();
         // A stream that is cut short is an answer as well.
         let _ = stream.read_to_end(&mut bytes);
@@ -230,6 +230,8 @@ pub struct Processes {
     running: Mutex<BTreeMap<u64, u32>>,
     /// Names of all instances ever started.
     pub spawned: Mutex<Vec<String>>,
+    /// Where the newest one listens.
+    newest: Mutex<Option<SocketAddr>>,
 }
 
 impl Processes {
@@ -239,6 +241,14 @@ impl Processes {
 
     pub fn spawned(&self) -> usize {
         self.spawned.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Asks the newest instance itself, past everything.
+    pub fn ask_newest(&self, path: &str) -> Answer {
+        let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = TcpStream::connect(newest.expect("an instance")).expect("connected");
+        stream.write_all(get(path, "").as_bytes()).expect("written");
+        Answer::read(stream)
     }
 
     fn signal(&self, instance: u64, signal: Signal) {
@@ -276,6 +286,7 @@ impl Processes {
         let pid = child.id();
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(number, pid);
         self.spawned.lock().unwrap_or_else(PoisonError::into_inner).push(instance.name);
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).replace(address);
         std::thread::spawn({
             let exits = Arc::clone(&self.exits);
             let mut child = child;
@@ -293,9 +304,10 @@ impl Host for Processes {
         Box::pin(async move { self.start(instance).map(|(_, spawned)| spawned) })
     }
 
-    fn stop(&self, instance: u64, _grace: Duration) -> Pending<'_, ()> {
+    fn stop(&self, instance: u64, grace: Duration) -> Pending<'_, ()> {
         Box::pin(async move {
-            self.signal(instance, Signal::SIGTERM);
+            let signal = if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
+            self.signal(instance, signal);
             self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
         })
     }

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use crate::deployment::Deployment;
-use slice::run::{EnvValue, Service};
+use slice::run::{EnvValue, Probe, ProbeAction, Service};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -190,4 +190,63 @@ fn at_the_maximum_the_queue_is_bounded_and_answers_429() {
 fn mode(service: &mut Service, mode: &str) {
     let env = &mut service.revision.containers[0].env;
     env.insert("MODE".to_owned(), EnvValue::Text(mode.to_owned()));
+}
+
+fn probe(path: &str) -> Option<Probe> {
+    Some(Probe {
+        action: ProbeAction::Http { port: 8080, path: path.to_owned(), headers: Vec::new() },
+        initial_delay_seconds: 0,
+        timeout_seconds: 1,
+        period_seconds: 1,
+        failure_threshold: 1,
+        success_threshold: 1,
+    })
+}
+
+#[test]
+fn an_instance_that_is_not_alive_is_replaced_and_what_it_serves_ends() {
+    let mut orders = service("orders");
+    orders.revision.containers[0].liveness_probe = probe("/probe/alive");
+    let stage = Stage::new(vec![orders.clone()]);
+    let first = pid(&stage, &orders);
+    let under_way = begin(&stage, &orders, "/sleep?s=60");
+    assert_eq!(stage.host.ask_newest("/set?alive=503").status, 200);
+    assert_eq!(Answer::read(under_way).status, 503, "its connection broke");
+    assert_ne!(pid(&stage, &orders), first);
+    assert_eq!(stage.host.spawned(), 2);
+}
+
+#[test]
+fn an_instance_that_is_not_ready_gets_no_new_request_and_lives() {
+    let mut orders = service("orders");
+    orders.revision.max_instances = 1;
+    orders.revision.containers[0].readiness_probe = probe("/probe/ready");
+    let stage = Stage::new(vec![orders.clone()]);
+    let first = pid(&stage, &orders);
+    let under_way = begin(&stage, &orders, "/sleep?s=1");
+    assert_eq!(stage.host.ask_newest("/set?ready=503").status, 200);
+    wait_until("two probes have failed", || {
+        stage.host.ask_newest("/probes").json()["ready"].as_u64() >= Some(2)
+    });
+    let waits = begin(&stage, &orders, "/env");
+    let deployment = deployment(&stage);
+    wait_until("it waits", || deployment.route().current.counts().pending == 1);
+    assert_eq!(Answer::read(under_way).status, 200, "what it serves goes on");
+    assert_eq!(stage.host.ask_newest("/set?ready=200").status, 200);
+    assert_eq!(Answer::read(waits).json()["pid"].as_u64(), Some(first));
+    assert_eq!(stage.host.spawned(), 1);
+}
+
+#[test]
+fn a_startup_probe_of_its_own_decides_when_requests_come() {
+    let mut orders = service("orders");
+    orders.revision.containers[0].startup_probe = probe("/probe/never");
+    let stage = Stage::new(vec![orders.clone()]);
+    assert_eq!(stage.get(&orders, "/env").status, 500, "it listens, but that does not count");
+    orders.revision.containers[0].startup_probe = probe("/probe/alive");
+    orders.revision.name = "orders-00002-def".to_owned();
+    let mut stage = stage;
+    stage.reload(vec![orders.clone()]);
+    assert_eq!(stage.get(&orders, "/env").status, 200);
+    assert!(stage.get(&orders, "/probes").json()["alive"].as_u64() >= Some(1));
 }

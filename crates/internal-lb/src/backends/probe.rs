@@ -3,10 +3,9 @@
 use super::dial::{connect, server_name};
 use super::endpoint::Endpoint;
 use crate::InternalLb;
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
-use http::{HeaderMap, Method, Request, StatusCode};
-use http_proxy::{Body, BoxIo, Incoming, Pool, PoolOptions, Version, tls};
+use http::header::{HOST, USER_AGENT};
+use http::{Request, StatusCode};
+use http_proxy::{Body, BoxIo, Incoming, Pool, PoolOptions, Version, grpc_health, tls};
 use runtime::Worker;
 use slice::load_balancer::{HealthCheck, Probe, Protocol};
 use std::io;
@@ -20,8 +19,6 @@ const BODY_BYTES: usize = 1024;
 const AGENT: &str = "GoogleHC/1.0";
 /// What `proxyHeader: PROXY_V1` puts before a probe, which is nobody's connection.
 const PROXY_V1: &[u8] = b"PROXY UNKNOWN\r\n";
-/// A `grpc.health.v1.HealthCheckResponse` with the status SERVING (field 1, varint 1).
-const SERVING: &[u8] = &[0x08, 0x01];
 
 /// Asks the endpoint whether it is healthy.
 ///
@@ -95,21 +92,14 @@ impl Asking<'_> {
         sent.map_err(|error| error.to_string())
     }
 
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-        host: &str,
-        body: Body,
-    ) -> Result<Request<Body>, String> {
+    fn request(&self, path: &str, host: &str) -> Result<Request<Body>, String> {
         let own = self.to.to_string();
         let host = if host.is_empty() { &own } else { host };
         let built = Request::builder()
-            .method(method)
             .uri(path)
             .header(HOST, host)
             .header(USER_AGENT, AGENT)
-            .body(body);
+            .body(Body::empty());
         built.map_err(|error| error.to_string())
     }
 
@@ -126,7 +116,7 @@ impl Asking<'_> {
             Protocol::Http2 => (Version::H2Tls, Security::Tls(Version::H2Tls)),
             Protocol::H2c => (Version::H2, Security::Plain),
         };
-        let request = self.request(Method::GET, path, host, Body::empty())?;
+        let request = self.request(path, host)?;
         let response = self.send(version, security, request).await?;
         if response.status() != StatusCode::OK {
             return Err(format!("the answer is {}, not 200", response.status().as_u16()));
@@ -152,33 +142,10 @@ impl Asking<'_> {
     /// `grpc.health.v1.Health/Check`.
     async fn grpc(&self, service: &str, tls: bool) -> Result<(), String> {
         let security = if tls { Security::Tls(Version::H2) } else { Security::Plain };
-        let body = Body::full(grpc_request(service));
-        let mut request = self.request(Method::POST, "/grpc.health.v1.Health/Check", "", body)?;
-        for (name, value) in [(CONTENT_TYPE, "application/grpc"), (TE, "trailers")] {
-            request.headers_mut().insert(name, http::HeaderValue::from_static(value));
-        }
-        let response = self.send(Version::H2, security, request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("the answer is {}, not 200", response.status().as_u16()));
-        }
-        let mut status = grpc_status(response.headers());
-        let mut body = response.into_body();
-        let mut read = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| error.to_string())?;
-            if let Some(trailers) = frame.trailers_ref() {
-                status = grpc_status(trailers);
-            }
-            read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-            if read.len() > BODY_BYTES {
-                return Err("the answer is too long".to_owned());
-            }
-        }
-        match (status.as_deref(), read.get(5..)) {
-            (Some("0"), Some(SERVING)) => Ok(()),
-            (Some("0"), _) => Err("the health service does not say SERVING".to_owned()),
-            (status, _) => Err(format!("grpc-status is {}", status.unwrap_or("missing"))),
-        }
+        let mut request = grpc_health::request(&self.to.to_string(), service)
+            .map_err(|error| error.to_string())?;
+        request.headers_mut().insert(USER_AGENT, http::HeaderValue::from_static(AGENT));
+        grpc_health::serving(self.send(Version::H2, security, request).await?).await
     }
 
     async fn tcp(&self, tls: bool, request: &[u8], expected: &[u8]) -> Result<(), String> {
@@ -196,41 +163,5 @@ impl Asking<'_> {
             Ok(_) => Err("the answer does not begin with the expected response".to_owned()),
             Err(error) => Err(error.to_string()),
         }
-    }
-}
-
-fn grpc_status(headers: &HeaderMap) -> Option<String> {
-    Some(headers.get("grpc-status")?.to_str().ok()?.to_owned())
-}
-
-/// A message frame with a `HealthCheckRequest` (field 1, a string).
-fn grpc_request(service: &str) -> Bytes {
-    let mut message = Vec::new();
-    if !service.is_empty() {
-        message.push(0x0a);
-        let mut length = service.len();
-        while length >= 0x80 {
-            message.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        message.push(length as u8);
-        message.extend_from_slice(service.as_bytes());
-    }
-    let mut frame = vec![0];
-    frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    frame.extend_from_slice(&message);
-    frame.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grpc_request_names_the_service() {
-        assert_eq!(&grpc_request("")[..], [0, 0, 0, 0, 0]);
-        assert_eq!(&grpc_request("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
-        let long = grpc_request(&"x".repeat(300));
-        assert_eq!(&long[..8], [0, 0, 0, 1, 47, 0x0a, 0xac, 0x02]);
     }
 }
