@@ -146,6 +146,14 @@ reasons! {
     UrlPathCollapsed = "URL_PATH_COLLAPSED", "Ask for the collapsed path.";
     /// The route's fault injection policy aborts this request on purpose.
     FaultFilterAbort = "FAULT_FILTER_ABORT", "Lower the percentage of faultInjectionPolicy.abort, or remove it.";
+    /// A rule of the backend service's security policy denies the request.
+    DeniedBySecurityPolicy = "denied_by_security_policy", "Allow it with a rule of a lower priority number than the one named above.";
+    /// A rule of the backend service's security policy answers the request with a redirect.
+    RedirectedBySecurityPolicy = "SECURITY_POLICY_REDIRECT", "Allow it with a rule of a lower priority number than the one named above.";
+    /// The client has sent more requests than a rule of the security policy lets through.
+    SecurityPolicyRateLimited = "SECURITY_POLICY_RATE_LIMITED", "Send fewer requests, or raise rateLimitThreshold of the rule.";
+    /// The client is banned: it has sent more requests than a rule of the security policy lets through.
+    SecurityPolicyBanned = "SECURITY_POLICY_BANNED", "Wait until the ban is over (banDurationSec), or raise banThreshold of the rule.";
     /// The URL map has no rule and no default for this request.
     UrlMapNoMatch = "URL_MAP_NO_MATCH", "Add a host rule, a path rule or a default service.";
     /// The backend service has no backend.

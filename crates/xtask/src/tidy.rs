@@ -9,6 +9,7 @@ const DECISIONS: &[&str] = &[
     "url-map",
     "autoscaling",
     "balancing",
+    "security-policy",
     "psc",
     "proxy-protocol",
     "managed-zone",
