@@ -138,6 +138,11 @@ impl SelfLink {
         self.after("regions")
     }
 
+    /// Is it global?
+    pub fn is_global(&self) -> bool {
+        self.0.contains("/global/")
+    }
+
     /// The full URL as the Compute API writes it (fact sheet private-connectivity 6.1).
     pub fn url(&self) -> String {
         format!("https://www.googleapis.com/compute/v1/{}", self.0)

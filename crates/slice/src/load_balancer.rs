@@ -56,6 +56,6 @@ pub struct LoadBalancing {
     #[serde(default)]
     pub passthrough_services: Vec<PassthroughService>,
     /// Security policies.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub security_policies: Vec<SecurityPolicy>,
 }

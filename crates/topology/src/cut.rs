@@ -214,7 +214,7 @@ pub fn internal_lb(topology: &Topology, network: &NetworkId) -> InternalLbSlice 
 }
 
 /// Backend services to which a URL map leads, those of its tests included.
-fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
+pub(crate) fn targets(map: &UrlMap) -> impl Iterator<Item = &SelfLink> {
     let in_matchers = map.path_matchers.iter().flat_map(|matcher| {
         let (of_paths, of_routes): (&[_], &[_]) = match &matcher.rules {
             Rules::PathRules(rules) => (rules, &[]),

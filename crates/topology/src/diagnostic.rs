@@ -148,6 +148,7 @@ codes! {
     ServerlessBackend = "SERVERLESS_BACKEND", "The backend service breaks a rule for serverless groups.";
     HealthCheck = "HEALTH_CHECK", "A health check breaks a rule, or is missing.";
     SslPolicy = "SSL_POLICY", "An SSL policy breaks a rule.";
+    SecurityExpression = "SECURITY_EXPRESSION", "The expression of a security policy's rule is not one that can be evaluated.";
     BackendGroup = "BACKEND_GROUP", "The groups of a backend service do not go together.";
     PortRange = "PORT_RANGE", "The forwarding rule's ports are not one port.";
     Certificate = "CERTIFICATE", "The certificate or its key cannot be read.";

@@ -3,7 +3,8 @@
 use crate::decode::Decode;
 use crate::diagnostic::Findings;
 use crate::fields::{
-    backends, cloud_run, dns, document, firewalls, knative, load_balancing, network, psc, url_maps,
+    backends, cloud_run, dns, document, firewalls, knative, load_balancing, network, psc, security,
+    url_maps,
 };
 use crate::model::{Model, Scope};
 use crate::node::Node;
@@ -87,6 +88,7 @@ exports! {
     Network: "compute#network", network::Network, networks;
     Subnetwork: "compute#subnetwork", network::Subnetwork, subnetworks;
     Address: "compute#address", network::Address, addresses;
+    SecurityPolicy: "compute#securityPolicy", security::SecurityPolicy, security_policies;
     Firewall: "compute#firewall", firewalls::Firewall, firewalls;
     Route: "compute#route", firewalls::Route, routes;
     Instance: "compute#instance", network::Instance, instances;

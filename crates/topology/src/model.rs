@@ -4,7 +4,7 @@ use crate::decode::{Decode, Text};
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::{
     apigee, backends, cloud_run, dns, firewalls, hubs, iam, load_balancing, network, org_policy,
-    ours, psc, url_maps,
+    ours, psc, security, url_maps,
 };
 use crate::names_rules;
 use crate::reference::{Parts, Place, last_segment, parts};
@@ -52,6 +52,10 @@ pub(crate) trait Resource: Decode {
     }
     /// Is this one global, although most of its kind are regional?
     fn is_global(&self) -> bool {
+        false
+    }
+    /// May it be global, where neither it nor its document names a region?
+    fn may_be_global(&self) -> bool {
         false
     }
     /// A reference inside the resource whose project is most likely the resource's own: exports of
@@ -109,6 +113,28 @@ macro_rules! resource {
             matches!(target, Some("all-apis" | "vpc-sc")) && self.region.is_none()
         }
     };
+    (@any_place) => {
+        fn may_be_global(&self) -> bool {
+            true
+        }
+    };
+    (@external) => {
+        /// What is internal is regional here.
+        fn may_be_global(&self) -> bool {
+            let scheme = self.load_balancing_scheme.as_ref().map(|scheme| scheme.value);
+            matches!(
+                scheme,
+                Some(psc::LoadBalancingScheme::ExternalManaged | psc::LoadBalancingScheme::External)
+            )
+        }
+    };
+    (@external_address) => {
+        /// Internal ones are in a subnetwork.
+        fn may_be_global(&self) -> bool {
+            self.subnetwork.is_none()
+                && self.address_type.is_none_or(|kind| kind == network::AddressType::External)
+        }
+    };
     (@neighbour) => {
         fn neighbour(&self) -> Option<&Text> {
             let networks = &self.private_visibility_config.as_ref()?.networks;
@@ -126,24 +152,42 @@ resource!(network::Network, "networks", "a network", Global);
 resource!(network::Subnetwork, "subnetworks", "a subnetwork", Region, region);
 resource!(firewalls::Firewall, "firewalls", "a firewall rule", Global);
 resource!(firewalls::Route, "routes", "a route", Global);
-resource!(network::Address, "addresses", "an address", Region, region, global_address);
+resource!(
+    network::Address,
+    "addresses",
+    "an address",
+    Region,
+    region,
+    global_address,
+    external_address
+);
 resource!(network::Instance, "instances", "an instance", ZoneOrRegion, zone);
-resource!(psc::ForwardingRule, "forwardingRules", "a forwarding rule", Region, region, global_rule);
+resource!(
+    psc::ForwardingRule,
+    "forwardingRules",
+    "a forwarding rule",
+    Region,
+    region,
+    global_rule,
+    external
+);
 resource!(psc::ServiceAttachment, "serviceAttachments", "a service attachment", Region, region);
-resource!(url_maps::UrlMap, "urlMaps", "a URL map", Region, region);
+resource!(url_maps::UrlMap, "urlMaps", "a URL map", Region, region, any_place);
 resource!(
     load_balancing::TargetHttpProxy,
     "targetHttpProxies",
     "a target HTTP proxy",
     Region,
-    region
+    region,
+    any_place
 );
 resource!(
     load_balancing::TargetHttpsProxy,
     "targetHttpsProxies",
     "a target HTTPS proxy",
     Region,
-    region
+    region,
+    any_place
 );
 resource!(load_balancing::TargetTcpProxy, "targetTcpProxies", "a target TCP proxy", Region, region);
 resource!(
@@ -161,12 +205,26 @@ resource!(
     region,
     zone
 );
-resource!(load_balancing::SslCertificate, "sslCertificates", "a certificate", Region, region);
-resource!(load_balancing::SslPolicy, "sslPolicies", "an SSL policy", Region, region);
+resource!(
+    load_balancing::SslCertificate,
+    "sslCertificates",
+    "a certificate",
+    Region,
+    region,
+    any_place
+);
+resource!(load_balancing::SslPolicy, "sslPolicies", "an SSL policy", Region, region, any_place);
 resource!(load_balancing::ServerTlsPolicy, "serverTlsPolicies", "a server TLS policy", Location);
 resource!(load_balancing::TrustConfig, "trustConfigs", "a trust config", Location);
 resource!(backends::HealthCheck, "healthChecks", "a health check", Region, region);
-resource!(backends::BackendService, "backendServices", "a backend service", Region, region);
+resource!(
+    backends::BackendService,
+    "backendServices",
+    "a backend service",
+    Region,
+    region,
+    external
+);
 resource!(
     backends::NetworkEndpointGroup,
     "networkEndpointGroups",
@@ -175,6 +233,15 @@ resource!(
     region,
     zone
 );
+resource!(
+    security::SecurityPolicy,
+    "securityPolicies",
+    "a security policy",
+    Region,
+    region,
+    any_place
+);
+resource!(security::AddressGroup, "addressGroups", "an address group", Location, any_place);
 resource!(dns::ManagedZone, "managedZones", "a managed zone", Project, neighbour);
 resource!(dns::Policy, "policies", "a server policy", Project, networks);
 resource!(dns::ResponsePolicy, "responsePolicies", "a response policy", Project, networks);
@@ -287,6 +354,8 @@ pub(crate) struct Model {
     pub(crate) ssl_certificates: Store<load_balancing::SslCertificate>,
     pub(crate) backend_services: Store<backends::BackendService>,
     pub(crate) network_endpoint_groups: Store<backends::NetworkEndpointGroup>,
+    pub(crate) security_policies: Store<security::SecurityPolicy>,
+    pub(crate) address_groups: Store<security::AddressGroup>,
     pub(crate) managed_zones: Store<dns::ManagedZone>,
     pub(crate) dns_policies: Store<dns::Policy>,
     pub(crate) response_policies: Store<dns::ResponsePolicy>,
@@ -381,9 +450,10 @@ impl Model {
         let place = match (T::LEVEL, zone, region) {
             (Level::Global, ..) => Place::Global,
             (Level::Project, ..) => Place::Project,
-            _ if own.global || raw.is_global() => Place::Global,
+            _ if own.global || named.global || raw.is_global() => Place::Global,
             (Level::ZoneOrRegion, Some(zone), _) => Place::Zone(zone),
             (_, _, Some(region)) => Place::Region(region),
+            _ if raw.may_be_global() => Place::Global,
             _ => {
                 findings.error(
                     Code::NoRegion,
@@ -502,6 +572,12 @@ impl Model {
             } else {
                 elsewhere = Some(item);
             }
+        }
+        if best.is_none() && region.is_none() && !parts.global && parts.zone.is_none() {
+            // What is global names its regional parts without a region where there is one only.
+            let mut all = candidates.iter().map(|index| &store.items[*index]);
+            let mut own = all.by_ref().filter(|item| item.project == project);
+            best = own.next().filter(|_| own.next().is_none());
         }
         if let Some(item) = best {
             return Ok(item);

@@ -261,12 +261,14 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         networks,
         subnetworks,
         addresses,
+        global_addresses,
         instances,
         firewalls,
         routes,
         xpn_project_status,
         xpn_resources,
         forwarding_rules,
+        global_forwarding_rules,
         service_attachments,
         url_maps,
         target_http_proxies,
@@ -281,6 +283,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         ssl_policies,
         server_tls_policies,
         trust_configs,
+        security_policies,
+        address_groups,
         managed_zones,
         policies,
         response_policies,
@@ -346,6 +350,11 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(ssl_policies, |m| &mut m.ssl_policies, &scope, m, findings);
     add_all(server_tls_policies, |m| &mut m.server_tls_policies, &scope, m, findings);
     add_all(trust_configs, |m| &mut m.trust_configs, &scope, m, findings);
+    add_all(security_policies, |m| &mut m.security_policies, &scope, m, findings);
+    add_all(address_groups, |m| &mut m.address_groups, &scope, m, findings);
+    let global = Scope { region: None, ..scope.clone() };
+    add_all(global_addresses, |m| &mut m.addresses, &global, m, findings);
+    add_all(global_forwarding_rules, |m| &mut m.forwarding_rules, &global, m, findings);
     add_all(managed_zones, |m| &mut m.managed_zones, &scope, m, findings);
     add_all(policies, |m| &mut m.dns_policies, &scope, m, findings);
     add_all(response_policies, |m| &mut m.response_policies, &scope, m, findings);

@@ -277,6 +277,11 @@ impl Compiler {
                     all.extend(written(other, &service.port_name));
                     Backends::Endpoints(all)
                 }
+                // A global backend service has one serverless group of each region; which one is the
+                // nearest to a client nobody knows here, and the first one takes all requests.
+                (first @ Backends::Serverless(_), Endpoints::CloudRun(_)) if link.is_global() => {
+                    first
+                }
                 (backends, _) => {
                     self.error(link, Defect::ServerlessNotAlone);
                     backends

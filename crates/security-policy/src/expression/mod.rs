@@ -50,7 +50,7 @@ impl Expression {
         if scanned.operands.len() > SUBEXPRESSIONS_MAX {
             return Err(ExpressionError::TooManySubexpressions(scanned.operands.len()));
         }
-        let parser = PrattParser::new().max_recursion_depth(DEPTH_MAX).error_recovery_limit(0);
+        let parser = PrattParser::new().max_recursion_depth(DEPTH_MAX);
         let parsed = parser.parse(&scanned.text).map_err(|errors| {
             let first = errors.errors.first();
             ExpressionError::Syntax(first.map(|error| error.msg.clone()).unwrap_or_default())
@@ -86,7 +86,7 @@ impl Expression {
 
     /// The address groups that an expression names, whether they exist or not.
     pub fn groups_of(text: &str) -> Vec<String> {
-        let parser = PrattParser::new().max_recursion_depth(DEPTH_MAX).error_recovery_limit(0);
+        let parser = PrattParser::new().max_recursion_depth(DEPTH_MAX);
         if text.chars().count() > EXPRESSION_MAX {
             return Vec::new();
         }

@@ -44,13 +44,15 @@ record! {
         def custom_request_headers: Vec<Text> = "customRequestHeaders";
         def custom_response_headers: Vec<Text> = "customResponseHeaders";
         opt log_config: LogConfig = "logConfig";
+        opt security_policy: Text = "securityPolicy";
+        opt iap: super::security::Iap = "iap";
         opt connection_draining: ConnectionDraining = "connectionDraining";
         opt connection_tracking_policy: ConnectionTrackingPolicy = "connectionTrackingPolicy";
         opt failover_policy: FailoverPolicy = "failoverPolicy";
     }
     descriptive ["description", "params"]
     not_yet [
-        "port" ("80", "443"), "compressionMode" ("DISABLED"), "enableCDN" ("false"), "cdnPolicy",
+        "port" ("80", "443"), "compressionMode" ("DISABLED"), "cdnPolicy",
         "localityLbPolicies", "metadatas",
         "serviceBindings", "serviceLbPolicy", "subsetting", "networkPassThroughLbTrafficPolicy",
         "ipAddressSelectionPolicy" ("IPV4_ONLY", "IP_ADDRESS_SELECTION_POLICY_UNSPECIFIED"), "haPolicy",
@@ -59,9 +61,8 @@ record! {
     ]
     refused [
         "maxStreamDuration": "only service meshes support it",
-        "securityPolicy": "without it requests would pass that it denies",
-        "edgeSecurityPolicy": "without it requests would pass that it denies",
-        "iap": "without it requests would pass without a sign-in",
+        "enableCDN" ("false"): "Cloud CDN is not simulated, and every request would go to the backend",
+        "edgeSecurityPolicy": "it is asked before Cloud CDN, which is not simulated; use securityPolicy",
         "securitySettings": "without it backends would be spoken to otherwise",
         "tlsSettings": "without it backends would be spoken to otherwise",
     ]

@@ -2,7 +2,7 @@
 
 use super::{
     apigee, backends, cloud_run, dns, firewalls, hubs, iam, load_balancing, network, org_policy,
-    ours, psc, url_maps,
+    ours, psc, security, url_maps,
 };
 use crate::decode::{At, Decode, Int, Mapping, Text, record};
 use crate::diagnostic::{Code, Findings};
@@ -19,13 +19,15 @@ record! {
 
         def networks: Items<network::Network> = "networks";
         def subnetworks: Items<network::Subnetwork> = "subnetworks";
-        def addresses: Items<network::Address> = "addresses" | "globalAddresses";
+        def addresses: Items<network::Address> = "addresses";
+        def global_addresses: Items<network::Address> = "globalAddresses";
         def instances: Items<network::Instance> = "instances";
         def firewalls: Items<firewalls::Firewall> = "firewalls";
         def routes: Items<firewalls::Route> = "routes";
         opt xpn_project_status: At<firewalls::XpnProjectStatus> = "xpnProjectStatus";
         def xpn_resources: firewalls::XpnResources = "xpnResources";
-        def forwarding_rules: Items<psc::ForwardingRule> = "forwardingRules" | "globalForwardingRules";
+        def forwarding_rules: Items<psc::ForwardingRule> = "forwardingRules";
+        def global_forwarding_rules: Items<psc::ForwardingRule> = "globalForwardingRules";
         def service_attachments: Items<psc::ServiceAttachment> = "serviceAttachments";
         def url_maps: Items<url_maps::UrlMap> = "urlMaps" | "regionUrlMaps";
         def target_http_proxies: Items<load_balancing::TargetHttpProxy> = "targetHttpProxies" | "regionTargetHttpProxies";
@@ -40,6 +42,8 @@ record! {
         def ssl_policies: Items<load_balancing::SslPolicy> = "sslPolicies" | "regionSslPolicies";
         def server_tls_policies: Items<load_balancing::ServerTlsPolicy> = "serverTlsPolicies";
         def trust_configs: Items<load_balancing::TrustConfig> = "trustConfigs";
+        def security_policies: Items<security::SecurityPolicy> = "securityPolicies" | "regionSecurityPolicies";
+        def address_groups: Items<security::AddressGroup> = "addressGroups";
         def managed_zones: Items<dns::ManagedZone> = "managedZones";
         def policies: Items<dns::Policy> = "policies";
         def response_policies: Items<dns::ResponsePolicy> = "responsePolicies";
@@ -86,8 +90,6 @@ record! {
         "firewallPolicies": "without them traffic would flow that they deny",
         "regionNetworkFirewallPolicies": "without them traffic would flow that they deny",
         "networkFirewallPolicies": "without them traffic would flow that they deny",
-        "securityPolicies": "without them requests would pass that they deny",
-        "regionSecurityPolicies": "without them requests would pass that they deny",
         "organizationSecurityPolicies": "without them requests would pass that they deny",
         "servicePerimeters": "without them requests would pass that they deny",
         "apis": "API gateways come in a later release",

@@ -15,4 +15,5 @@ pub(crate) mod network;
 pub(crate) mod org_policy;
 pub(crate) mod ours;
 pub(crate) mod psc;
+pub(crate) mod security;
 pub(crate) mod url_maps;

@@ -36,6 +36,7 @@ record! {
         def service_directory_registrations: Vec<ServiceDirectoryRegistration> = "serviceDirectoryRegistrations";
         opt id: TextOrNumber = "id";
         opt backend_service: Text = "backendService";
+        opt postern: ForwardingRulePostern = "postern";
     }
     descriptive ["description", "labels", "networkTier"]
     not_yet [
@@ -49,6 +50,13 @@ record! {
         "kind", "selfLinkWithId", "creationTimestamp", "fingerprint", "labelFingerprint", "pscConnectionId",
         "pscConnectionStatus", "serviceName", "baseForwardingRule"
     ]
+}
+
+record! {
+    /// Ours: where an external forwarding rule is published on the host's own loopback.
+    ForwardingRulePostern {
+        opt northbound: Text = "northbound";
+    }
 }
 
 words! {

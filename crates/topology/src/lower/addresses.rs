@@ -366,12 +366,15 @@ fn reserve<'m>(
     if purpose == Some(AddressPurpose::PrivateServiceConnect) {
         return; // in no subnetwork: an endpoint for Google APIs takes it (1.6)
     }
+    if super::external::is_external_address(item) {
+        return; // in no network
+    }
     if !is_internal(item) {
         findings.warning(
             Code::NotYetHonoured,
             raw.at,
-            format!("the address `{}` is external or of a purpose that has no effect in this release", item.name()),
-            "remove it to silence this warning; internal addresses of purpose GCE_ENDPOINT or SHARED_LOADBALANCER_VIP are honoured",
+            format!("the address `{}` has a type or purpose that has no effect in this release", item.name()),
+            "remove it to silence this warning; external addresses and internal ones of purpose GCE_ENDPOINT or SHARED_LOADBALANCER_VIP are honoured",
         );
         return;
     }

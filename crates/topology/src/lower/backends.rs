@@ -13,8 +13,14 @@ use crate::fields::backends::{
 };
 use crate::fields::psc::LoadBalancingScheme;
 use crate::model::Item;
+use crate::reference::Place;
 use slice::load_balancer as lb;
+use std::collections::HashSet;
 use url_map::CustomHeader;
+
+fn is_serverless(kind: GroupKind) -> bool {
+    kind == Some(NetworkEndpointType::Serverless)
+}
 
 impl Lowering<'_> {
     /// May a URL map lead to this backend service?
@@ -34,12 +40,17 @@ impl Lowering<'_> {
             );
         }
         let scheme = backend.raw.load_balancing_scheme.as_ref();
-        if scheme.is_some_and(|scheme| scheme.value != LoadBalancingScheme::InternalManaged) {
+        if scheme.is_some_and(|scheme| {
+            !matches!(
+                scheme.value,
+                LoadBalancingScheme::InternalManaged | LoadBalancingScheme::ExternalManaged
+            )
+        }) {
             findings.error(
                 Code::BackendGroup,
                 reference.at,
-                format!("`{}` has another load balancing scheme; an internal Application Load Balancer needs INTERNAL_MANAGED", backend.name()),
-                "write loadBalancingScheme: INTERNAL_MANAGED in the backend service",
+                format!("`{}` has another load balancing scheme; an Application Load Balancer needs INTERNAL_MANAGED or EXTERNAL_MANAGED", backend.name()),
+                "write loadBalancingScheme: INTERNAL_MANAGED (or EXTERNAL_MANAGED) in the backend service",
             );
         }
     }
@@ -123,6 +134,16 @@ impl Lowering<'_> {
             );
         }
         let health_check = self.health_check_of(item, findings);
+        let external = raw.load_balancing_scheme.as_ref().map(|scheme| scheme.value)
+            == Some(LoadBalancingScheme::ExternalManaged);
+        if external && let Some((_, at)) = kinds.iter().find(|(kind, _)| !is_serverless(*kind)) {
+            findings.error(
+                Code::NotYetSupported,
+                *at,
+                "an external load balancer leads to serverless groups alone in this release",
+                "use a group of type SERVERLESS, or an internal load balancer",
+            );
+        }
         if serverless > 0 {
             self.serverless_rules(item, serverless, kinds.len(), findings);
         } else {
@@ -185,7 +206,7 @@ impl Lowering<'_> {
                 .as_ref()
                 .map(|raw| outlier_detection(raw, findings)),
             circuit_breakers: raw.circuit_breakers.as_ref().map(circuit_breakers),
-            security_policy: None,
+            security_policy: self.security_policy_of(item, findings),
             draining_timeout_sec: raw
                 .connection_draining
                 .as_ref()
@@ -248,14 +269,29 @@ impl Lowering<'_> {
         let mut refuse = |at, what: &str, fix: &str| {
             findings.error(Code::ServerlessBackend, at, what.to_owned(), fix.to_owned());
         };
-        if serverless > 1 {
+        let regions: HashSet<_> = raw
+            .backends
+            .iter()
+            .filter_map(|one| self.group_of(&one.group, &item.scope(), &mut Findings::default()))
+            .map(|group| group.region().map(str::to_owned))
+            .collect();
+        if serverless > 1 && item.place == Place::Global {
+            if regions.len() < serverless {
+                refuse(
+                    raw.backends.get(1).map_or(raw.at, |backend| backend.at),
+                    "a global backend service takes one serverless network endpoint group of each region",
+                    "use one group with a URL mask, or one backend service per group and path rules",
+                );
+            }
+        } else if serverless > 1 {
             let at = raw.backends.get(1).map_or(raw.at, |backend| backend.at);
             refuse(
                 at,
                 "a regional backend service takes exactly one serverless network endpoint group",
                 "use one group with a URL mask, or one backend service per group and path rules",
             );
-        } else if groups > serverless {
+        }
+        if groups > serverless {
             refuse(
                 raw.at,
                 "serverless groups do not mix with other kinds in one backend service",

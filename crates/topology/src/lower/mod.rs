@@ -10,6 +10,7 @@ mod certificates;
 mod consumer_policy;
 mod containers;
 mod dns;
+mod external;
 pub(crate) mod fabric;
 mod firewalls;
 mod google_apis;
@@ -26,6 +27,7 @@ mod psc;
 mod route_rules;
 mod routes;
 mod rules;
+mod security;
 mod services;
 mod shared_vpc;
 mod static_routes;
@@ -81,6 +83,7 @@ pub(crate) fn lower(
     let with_address: Vec<_> = rules
         .iter()
         .filter_map(|rule| match rule {
+            Rule::LoadBalancer { item, .. } if external::is_external(item) => None,
             Rule::LoadBalancer { item, port, .. } => {
                 Some((*item, Some(vec![(slice::IpProtocol::Tcp, *port)])))
             }
@@ -96,7 +99,8 @@ pub(crate) fn lower(
             Rule::LoadBalancer { .. } | Rule::Network(_) | Rule::GoogleApis { .. } => None,
         })
         .collect();
-    let addresses = addresses::place(model, &mut fabric, &with_address, findings);
+    let mut addresses = addresses::place(model, &mut fabric, &with_address, findings);
+    external::place(model, &rules, &mut addresses, findings);
     let routes = static_routes::lower(model, &fabric, &addresses, findings);
     let mut lowering = Lowering {
         model,
@@ -122,6 +126,7 @@ pub(crate) fn lower(
     lowering.tls_policies(findings);
     lowering.url_maps(findings);
     lowering.health_checks(findings);
+    lowering.security_policies(findings);
     lowering.backend_services(findings);
     lowering.network_endpoint_groups(findings);
     lowering.instance_groups(findings);
@@ -275,6 +280,11 @@ impl Lowering<'_> {
                 "network endpoint groups and instance groups",
                 model.network_endpoint_groups.items.len() + model.instance_groups.items.len(),
                 load_balancing.network_endpoint_groups.len(),
+            ),
+            (
+                "security policies",
+                model.security_policies.items.len(),
+                load_balancing.security_policies.len(),
             ),
             (
                 "service attachments",

@@ -10,7 +10,7 @@ use crate::fields::backends::{
     Persistence, Protocol, SessionAffinity, TrackingMode,
 };
 use crate::model::{Item, Scope};
-use crate::reference::parts;
+use crate::reference::{Place, parts};
 use names::SelfLink;
 use slice::load_balancer as lb;
 
@@ -302,7 +302,8 @@ impl<'m> Lowering<'m> {
         reference: &Text,
         findings: &mut Findings,
     ) {
-        if group.region() != item.place.region() {
+        // A global backend service takes one serverless group of each region.
+        if item.place != Place::Global && group.region() != item.place.region() {
             findings.error(
                 Code::RegionMismatch,
                 reference.at,

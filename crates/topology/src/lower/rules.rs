@@ -3,6 +3,7 @@
 
 use super::Lowering;
 use super::addresses::Placed;
+use super::external;
 use super::fabric::Net;
 use super::network_rules::{self, NetworkRule};
 use crate::decode::Text;
@@ -14,7 +15,7 @@ use crate::reference::parts;
 use names::{NetworkId, SelfLink};
 use slice::Purpose;
 use slice::load_balancer as lb;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 
 /// What a forwarding rule is.
@@ -64,8 +65,11 @@ fn classify<'m>(
         None
     };
     match scheme.map(|scheme| scheme.value) {
-        Some(LoadBalancingScheme::External | LoadBalancingScheme::ExternalManaged) => {
-            return not_yet("external load balancers are not simulated", findings);
+        Some(LoadBalancingScheme::External) => {
+            return not_yet(
+                "classic and passthrough external load balancers are not simulated, EXTERNAL_MANAGED ones are",
+                findings,
+            );
         }
         Some(LoadBalancingScheme::InternalSelfManaged) => {
             return not_yet("service meshes are not simulated", findings);
@@ -106,7 +110,10 @@ fn classify<'m>(
         return None;
     };
     let collection = parts(target).and_then(|parts| parts.collection);
-    let managed = scheme.map(|scheme| scheme.value) == Some(LoadBalancingScheme::InternalManaged);
+    let managed = matches!(
+        scheme.map(|scheme| scheme.value),
+        Some(LoadBalancingScheme::InternalManaged | LoadBalancingScheme::ExternalManaged)
+    );
     if let Some(bundle) = super::google_apis::bundle(target) {
         return Some(Rule::GoogleApis { item, bundle });
     }
@@ -178,7 +185,7 @@ fn one_port(item: &Item<ForwardingRule>, findings: &mut Findings) -> Option<u16>
                 findings.error(
                     Code::PortRange,
                     all.first().map_or(raw.at, |text| text.at),
-                    format!("the forwarding rule `{}` does not have exactly one port; an internal Application Load Balancer takes one", item.name()),
+                    format!("the forwarding rule `{}` does not have exactly one port; an Application Load Balancer takes one", item.name()),
                     "write portRange: \"443\", and one forwarding rule per port",
                 );
             }
@@ -190,6 +197,7 @@ fn one_port(item: &Item<ForwardingRule>, findings: &mut Findings) -> Option<u16>
 impl Lowering<'_> {
     /// Front ends of load balancers.
     pub(crate) fn forwarding_rules(&mut self, rules: &[Rule<'_>], findings: &mut Findings) {
+        let mut published = BTreeSet::new();
         for rule in rules {
             let Rule::LoadBalancer { item, target, port } = rule else { continue };
             let target = self.target_proxy(item, target, findings);
@@ -197,6 +205,14 @@ impl Lowering<'_> {
             else {
                 continue;
             };
+            if external::is_external(item) {
+                let Some(target) = target else { continue };
+                let rule = self.external(item, address, *port, target, &mut published, findings);
+                let index = self.topology.load_balancing.forwarding_rules.len();
+                self.rule_index.insert(item.link.clone(), index);
+                self.topology.load_balancing.forwarding_rules.push(rule);
+                continue;
+            }
             let net = &self.fabric.nets[&network];
             if net.of(Purpose::RegionalManagedProxy, item.region()).next().is_none()
                 && !net.incomplete
@@ -204,6 +220,7 @@ impl Lowering<'_> {
                 no_proxy_subnet(item, &network, findings);
             }
             let Some(target) = target else { continue };
+            self.schemes_fit(item, &target, LoadBalancingScheme::InternalManaged, findings);
             let index = self.topology.load_balancing.forwarding_rules.len();
             self.rule_index.insert(item.link.clone(), index);
             self.topology.load_balancing.forwarding_rules.push(lb::ForwardingRule {
@@ -318,9 +335,12 @@ pub(crate) fn same_region<A, B>(
             Code::RegionMismatch,
             reference.at,
             format!(
-                "`{}` is in {}, but `{}`, to which it leads, is not",
+                "`{}` is {}, but `{}`, to which it leads, is not",
                 item.name(),
-                item.region(),
+                match item.place.region() {
+                    Some(region) => format!("in {region}"),
+                    None => "global".to_owned(),
+                },
                 target.link
             ),
             "refer to a resource of the same region",
