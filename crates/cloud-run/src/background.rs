@@ -45,6 +45,7 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
                     let start = Start {
                         host: program.host(),
                         exits: Arc::clone(&program.exits),
+                        secrets: program.secrets.subscribe(),
                         revision: Arc::clone(&revision),
                         ordinal,
                         because,

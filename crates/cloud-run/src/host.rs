@@ -1,22 +1,36 @@
-//! Who starts and stops the processes of instances: the supervisor, over the control channel.
+//! Who makes instances and starts and stops their containers: the supervisor, over the control
+//! channel.
 
 use runtime::Context;
-use slice::{SpawnInstance, SpawnedInstance};
-use std::collections::{HashMap, VecDeque};
+use slice::{
+    ContainerExit, SpawnInstance, SpawnedInstance, StartContainer, StartedContainer, VolumeFile,
+};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 /// A future of a call to the host; started on the first worker only.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Starts and stops processes. One in production, another under test.
+/// Runs instances. One in production, another under test.
 pub trait Host: Send + Sync {
-    /// Starts a process; its end is told by [`Exits::exited`].
+    /// Makes an instance, in which nothing runs yet.
     fn spawn(&self, instance: SpawnInstance) -> Pending<'_, Result<SpawnedInstance, String>>;
 
-    /// SIGTERM, and SIGKILL after the grace.
+    /// Starts a container in it; its end is told by [`Exits::exited`].
+    fn start(&self, container: StartContainer) -> Pending<'_, Result<StartedContainer, String>>;
+
+    /// Other contents for the files of an instance's volume.
+    fn write_files(
+        &self,
+        instance: u64,
+        volume: String,
+        files: Vec<VolumeFile>,
+    ) -> Pending<'_, Result<(), String>>;
+
+    /// SIGTERM to all containers, and SIGKILL after the grace; then nothing of it is left.
     fn stop(&self, instance: u64, grace: Duration) -> Pending<'_, ()>;
 }
 
@@ -25,66 +39,50 @@ impl Host for Context {
         Box::pin(Context::spawn(self, instance))
     }
 
+    fn start(&self, container: StartContainer) -> Pending<'_, Result<StartedContainer, String>> {
+        Box::pin(Context::start(self, container))
+    }
+
+    fn write_files(
+        &self,
+        instance: u64,
+        volume: String,
+        files: Vec<VolumeFile>,
+    ) -> Pending<'_, Result<(), String>> {
+        Box::pin(Context::write_files(self, instance, volume, files))
+    }
+
     fn stop(&self, instance: u64, grace: Duration) -> Pending<'_, ()> {
         Box::pin(Context::stop(self, instance, grace))
     }
 }
 
-/// Ends of processes, on their way to whoever watches over the instance. The end may be told
-/// before the answer that names the process is read, so early ones are remembered for a while.
+/// Ends of containers, on their way to whoever watches over the instance. Containers are started
+/// after the instance was made, so whoever watches from then on misses none.
 #[derive(Debug, Default)]
 pub struct Exits {
-    waiting: HashMap<u64, oneshot::Sender<i32>>,
-    early: VecDeque<(u64, i32)>,
+    /// As many messages at most as the instance has containers.
+    waiting: HashMap<u64, mpsc::UnboundedSender<ContainerExit>>,
 }
 
-/// More ends than this are never on their way at once.
-const EARLY_MAX: usize = 1024;
-
 impl Exits {
-    /// The end of this process, when it comes.
-    pub fn watch(&mut self, instance: u64) -> oneshot::Receiver<i32> {
-        let (sender, receiver) = oneshot::channel();
-        match self.early.iter().position(|(early, _)| *early == instance) {
-            Some(index) => {
-                if let Some((_, status)) = self.early.remove(index) {
-                    let _ = sender.send(status);
-                }
-            }
-            None => {
-                self.waiting.insert(instance, sender);
-            }
-        }
+    /// The ends of this instance's containers, as they come; until [`Exits::forget`].
+    pub fn watch(&mut self, instance: u64) -> mpsc::UnboundedReceiver<ContainerExit> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.waiting.insert(instance, sender);
         receiver
     }
 
-    /// A process has ended.
-    pub fn exited(&mut self, instance: u64, status: i32) {
-        match self.waiting.remove(&instance) {
-            // Nobody may be interested any more.
-            Some(watcher) => drop(watcher.send(status)),
-            None => {
-                if self.early.len() == EARLY_MAX {
-                    self.early.pop_front();
-                }
-                self.early.push_back((instance, status));
-            }
-        }
+    /// Nobody watches this instance any more.
+    pub fn forget(&mut self, instance: u64) {
+        self.waiting.remove(&instance);
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_end_that_is_told_too_early_is_remembered() {
-        let mut exits = Exits::default();
-        exits.exited(7, 3);
-        assert_eq!(exits.watch(7).try_recv(), Ok(3));
-        let mut watched = exits.watch(8);
-        assert!(watched.try_recv().is_err());
-        exits.exited(8, 137);
-        assert_eq!(watched.try_recv(), Ok(137));
+    /// A container has ended.
+    pub fn exited(&mut self, exit: ContainerExit) {
+        if let Some(watcher) = self.waiting.get(&exit.instance) {
+            // Whoever does not listen any more is about to forget.
+            let _ = watcher.send(exit);
+        }
     }
 }

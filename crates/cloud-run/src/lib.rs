@@ -21,6 +21,7 @@
 
 mod background;
 mod body;
+mod containers;
 mod decide;
 mod deployment;
 mod forward;
@@ -31,6 +32,7 @@ mod probe;
 mod record;
 mod respond;
 mod revision;
+mod secrets;
 mod serve;
 mod start;
 #[cfg(test)]
@@ -49,14 +51,14 @@ use revision::Clock;
 use runtime::log::{self, Severity};
 use runtime::{Accepted, Context, Program, Worker};
 use serverless::Front;
-use slice::run::{CloudRunSlice, Service};
+use slice::run::{CloudRunSlice, Secret, Service};
 use slice::{Notice, Role};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Verified tokens that a worker thread remembers.
 const TOKENS_MAX: usize = 4096;
@@ -66,6 +68,8 @@ pub struct CloudRun {
     context: Context,
     host: OnceLock<Arc<dyn Host>>,
     exits: Arc<Mutex<Exits>>,
+    /// The secrets of the generation in force; instances watch them.
+    secrets: watch::Sender<Arc<Vec<Secret>>>,
     shared: Shared,
     deployments: Mutex<Deployments>,
     /// Sockets of front ends that are being served.
@@ -77,6 +81,7 @@ pub struct Snapshot {
     front: Front,
     /// Beside the front's services, by their index.
     entries: Vec<Arc<Entry>>,
+    secrets: Arc<Vec<Secret>>,
     /// The certificate of `*.run.app`.
     tls: Option<Arc<http_proxy::tls::ServerConfig>>,
 }
@@ -121,6 +126,7 @@ impl Program for CloudRun {
             context,
             host: OnceLock::new(),
             exits: Arc::default(),
+            secrets: watch::Sender::default(),
             shared,
             deployments: Mutex::default(),
             handed_over: Arc::default(),
@@ -155,7 +161,7 @@ impl Program for CloudRun {
             Ok(Arc::new(Entry { service, deployment, number }))
         });
         let entries = entries.collect::<Result<_, String>>()?;
-        Ok(Snapshot { front, entries, tls })
+        Ok(Snapshot { front, entries, secrets: Arc::new(slice.secrets), tls })
     }
 
     fn local(&self) -> Local {
@@ -168,13 +174,18 @@ impl Program for CloudRun {
     }
 
     fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
+        self.secrets.send_if_modified(|known| {
+            let changed = *known != snapshot.secrets;
+            *known = Arc::clone(&snapshot.secrets);
+            changed
+        });
         self.with_deployments(|all| all.commit(&snapshot.entries));
         self.shared.wake.notify_one();
     }
 
     fn notice(&self, notice: Notice) {
-        if let Notice::InstanceExited { instance, status } = notice {
-            self.exits.lock().unwrap_or_else(PoisonError::into_inner).exited(instance, status);
+        if let Notice::ContainerExited(exit) = notice {
+            self.exits.lock().unwrap_or_else(PoisonError::into_inner).exited(exit);
         }
     }
 

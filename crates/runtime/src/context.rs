@@ -4,7 +4,9 @@ use crate::wire::{self, Answer, FromProgram, Request};
 use arc_swap::ArcSwap;
 use names::NetworkId;
 use net::Network;
-use slice::{Report, SpawnInstance, SpawnedInstance, Workload};
+use slice::{
+    Report, SpawnInstance, SpawnedInstance, StartContainer, StartedContainer, VolumeFile, Workload,
+};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -67,6 +69,9 @@ impl Supervisor {
     }
 }
 
+/// Said when the supervisor answers another question than was asked.
+const OTHER_ANSWER: &str = "the supervisor gave another answer than asked for";
+
 impl Context {
     /// The state directory: keys, channels, state that survives a restart.
     pub fn state_dir(&self) -> &Path {
@@ -98,19 +103,44 @@ impl Context {
         self.0.workloads.load().get(&address).cloned()
     }
 
-    /// Starts a Cloud Run instance.
+    /// Makes a Cloud Run instance, in which nothing runs yet.
     ///
     /// # Errors
-    /// A sentence. A program started by hand has nobody who could start one.
+    /// A sentence. A program started by hand has nobody who could make one.
     pub async fn spawn(&self, instance: SpawnInstance) -> Result<SpawnedInstance, String> {
         match self.supervisor()?.ask(Request::Spawn(Box::new(instance))).await? {
             Answer::Spawned(instance) => Ok(instance),
-            Answer::Done => Err("the supervisor gave another answer than asked for".to_owned()),
+            _ => Err(OTHER_ANSWER.to_owned()),
         }
     }
 
-    /// Stops an instance: SIGTERM, and SIGKILL after the grace. Returns once it is asked for; its
-    /// end comes as `Notice::InstanceExited`.
+    /// Starts a container of an instance. Its end comes as `Notice::ContainerExited`.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn start(&self, container: StartContainer) -> Result<StartedContainer, String> {
+        match self.supervisor()?.ask(Request::Start(Box::new(container))).await? {
+            Answer::Started(container) => Ok(container),
+            _ => Err(OTHER_ANSWER.to_owned()),
+        }
+    }
+
+    /// Writes the files of an instance's volume again.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn write_files(
+        &self,
+        instance: u64,
+        volume: String,
+        files: Vec<VolumeFile>,
+    ) -> Result<(), String> {
+        let request = Request::WriteFiles { instance, volume, files };
+        self.supervisor()?.ask(request).await.map(|_| ())
+    }
+
+    /// Stops an instance: SIGTERM to its containers, and SIGKILL after the grace. Returns once it
+    /// is asked for; each container's end comes as `Notice::ContainerExited`.
     pub async fn stop(&self, instance: u64, grace: Duration) {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         if let Ok(supervisor) = self.supervisor() {

@@ -7,7 +7,10 @@
 use names::NetworkId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use slice::{Listen, Notice, Placement, Report, SpawnInstance, SpawnedInstance};
+use slice::{
+    Listen, Notice, Placement, Report, SpawnInstance, SpawnedInstance, StartContainer,
+    StartedContainer, VolumeFile,
+};
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,9 +127,22 @@ pub enum FromProgram {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Request {
-    /// Start a Cloud Run instance.
+    /// Make a Cloud Run instance.
     Spawn(Box<SpawnInstance>),
-    /// Stop one: SIGTERM, then SIGKILL after `grace_ms`.
+    /// Start a container in it.
+    Start(Box<StartContainer>),
+    /// Other contents for the files of a volume.
+    #[serde(rename_all = "camelCase")]
+    WriteFiles {
+        /// Number from `SpawnedInstance`.
+        instance: u64,
+        /// The volume's name.
+        volume: String,
+        /// All of its files.
+        files: Vec<VolumeFile>,
+    },
+    /// Stop an instance: SIGTERM to all of its containers, then SIGKILL after `grace_ms`; with the
+    /// last of them goes everything else that was made for it.
     #[serde(rename_all = "camelCase")]
     Stop {
         /// Number from `SpawnedInstance`.
@@ -140,8 +156,10 @@ pub enum Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Answer {
-    /// The instance runs.
+    /// The instance is made.
     Spawned(SpawnedInstance),
+    /// The container runs.
+    Started(StartedContainer),
     /// Done.
     Done,
 }

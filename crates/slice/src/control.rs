@@ -2,7 +2,7 @@
 
 use crate::Workload;
 use crate::psc::ConnectionStatus;
-use crate::run::VpcAccess;
+use crate::run::{Mount, Resources, Run, VpcAccess};
 use names::{NetworkId, Reason, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,14 +33,8 @@ pub enum Notice {
     /// `private-dns`: the forwarding rules whose load balancers are ill, all of them, after each
     /// change; routing policies answer others.
     Unhealthy(Vec<SelfLink>),
-    /// `cloud-run`: an instance's process has ended.
-    #[serde(rename_all = "camelCase")]
-    InstanceExited {
-        /// Number given by `SpawnedInstance`.
-        instance: u64,
-        /// Exit status, or 128 + signal.
-        status: i32,
-    },
+    /// `cloud-run`: a container of an instance has ended.
+    ContainerExited(ContainerExit),
 }
 
 /// The state of one PSC connection, as `status`, `explain` and both ends show it.
@@ -122,21 +116,19 @@ pub struct BackendState {
     pub ejected: bool,
 }
 
-/// `cloud-run` asks the supervisor to start an instance in a leaf namespace of its own.
+/// `cloud-run` asks the supervisor for an instance: a leaf namespace of its own, its volumes and its
+/// limits. Its containers are started in it one by one, with [`StartContainer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpawnInstance {
     /// `orders-00001-abc/2`: workload name and log label.
     pub name: String,
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Working directory.
-    pub directory: PathBuf,
-    /// The whole environment except PORT, which the supervisor sets (another port than
-    /// `container_port` where leaves are not isolated).
-    pub env: BTreeMap<String, String>,
     /// The port of the contract, default 8080.
     pub container_port: u16,
+    /// Names of all its containers: hosts of their own at 127.0.0.1 (1.1).
+    pub containers: Vec<String>,
+    /// What its containers may mount.
+    pub volumes: Vec<InstanceVolume>,
     /// Identity for the metadata server.
     pub service_account: Option<String>,
     /// Project of the service.
@@ -152,14 +144,105 @@ pub struct SpawnInstance {
     pub instance_id: String,
 }
 
-/// The started instance.
+/// A volume of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceVolume {
+    /// Name, unique in the instance.
+    pub name: String,
+    /// What is in it.
+    pub content: VolumeContent,
+}
+
+/// What a volume of an instance holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeContent {
+    /// Files that containers can only read: those of a secret.
+    Files(Vec<VolumeFile>),
+    /// A directory that is empty at first and ends with the instance.
+    #[serde(rename_all = "camelCase")]
+    EmptyDir {
+        /// Bytes.
+        size_limit: Option<u64>,
+        /// In memory, or on disk.
+        in_memory: bool,
+    },
+}
+
+/// A file of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFile {
+    /// Relative path.
+    pub path: PathBuf,
+    /// Its mode.
+    pub mode: u32,
+    /// What is in it.
+    pub data: Vec<u8>,
+}
+
+/// The instance, without a container as yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpawnedInstance {
-    /// Number for `stop` and `InstanceExited`.
+    /// Number for everything that is asked of it later, and of its notices.
     pub instance: u64,
-    /// Where `cloud-run` reaches it.
+    /// Where `cloud-run` reaches the ingress container. Other ports are at the same address.
     pub address: SocketAddr,
-    /// Process id as the host sees it.
+}
+
+/// `cloud-run` asks the supervisor to start a container of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartContainer {
+    /// Number given by [`SpawnedInstance`].
+    pub instance: u64,
+    /// Its name.
+    pub container: String,
+    /// How it runs; not `Run::Url`, for which there is nothing to start.
+    pub run: Run,
+    /// The whole environment except PORT.
+    pub env: BTreeMap<String, String>,
+    /// Is this the ingress container? The supervisor sets PORT (another one than the instance's
+    /// `container_port` where leaves are not isolated).
+    pub ingress: bool,
+    /// Working directory, absolute; none: that of `run`.
+    pub working_directory: Option<PathBuf>,
+    /// What it may use.
+    pub resources: Resources,
+    /// Where volumes of the instance appear.
+    pub mounts: Vec<Mount>,
+}
+
+/// A container's process runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedContainer {
+    /// Process id as the supervisor sees it.
     pub pid: u32,
+}
+
+/// A container's process, and all that it has started, has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerExit {
+    /// Number given by [`SpawnedInstance`].
+    pub instance: u64,
+    /// Its name.
+    pub container: String,
+    /// Exit status, or 128 + signal.
+    pub status: i32,
+    /// It was ended for using more memory than it may, where the machine tells (1.2).
+    #[serde(default)]
+    pub out_of_memory: Option<MemoryUse>,
+}
+
+/// How much memory a container used when it was ended for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryUse {
+    /// Bytes that it may use.
+    pub limit: u64,
+    /// The most bytes that it has used.
+    pub used: u64,
 }

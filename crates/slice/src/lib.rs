@@ -399,7 +399,8 @@ mod control;
 mod listens;
 
 pub use control::{
-    BackendState, CONNECTION_HISTORY_MAX, ConnectionChange, ConnectionState, Notice, Report,
-    ServiceState, SpawnInstance, SpawnedInstance,
+    BackendState, CONNECTION_HISTORY_MAX, ConnectionChange, ConnectionState, ContainerExit,
+    InstanceVolume, MemoryUse, Notice, Report, ServiceState, SpawnInstance, SpawnedInstance,
+    StartContainer, StartedContainer, VolumeContent, VolumeFile,
 };
 pub use listens::Slice;

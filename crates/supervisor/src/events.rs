@@ -16,8 +16,8 @@ pub enum Event {
     Program(ProgramId, u32, FromProgram),
     /// A program's process ended with this status.
     ProgramEnded(ProgramId, u32, i32),
-    /// An instance's or a VM's process ended.
-    WorkloadEnded(u64, i32),
+    /// A process of a workload, by its name there, ended with this status.
+    WorkloadEnded(u64, String, i32),
     /// A command asks.
     Asked(Ask, UnixStream),
     /// A stopped instance has used up its grace.

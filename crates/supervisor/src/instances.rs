@@ -1,24 +1,134 @@
-//! Where Cloud Run instances are: each has a leaf of its own, outside of every VPC network, with a
-//! second address in the network that its revision egresses into (cloud-run 4).
+//! Cloud Run instances: each has a leaf of its own, outside of every VPC network, with a second
+//! address in the network that its revision egresses into (cloud-run 4). `cloud-run` asks for an
+//! instance first and then for its containers, one by one.
 
+use crate::child::spawn_thread;
+use crate::events::Event;
 use crate::supervise::Supervisor;
-use crate::workloads::{Kind, Running};
+use crate::workloads::{Kind, Launch, Running};
 use names::NetworkId;
-use slice::run::{VpcAccess, VpcEgress};
-use slice::{SpawnInstance, Workload};
+use nix::sys::signal::Signal;
+use runtime::wire::{Answer, Request, ToProgram};
+use slice::run::{Run, VpcAccess, VpcEgress};
+use slice::{
+    ContainerExit, Notice, Role, SpawnInstance, SpawnedInstance, StartContainer, StartedContainer,
+    Workload,
+};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 impl Supervisor {
+    pub(crate) fn workload_request(&mut self, request: Request) -> Result<Answer, String> {
+        match request {
+            Request::Spawn(instance) => self.spawn_instance(&instance).map(Answer::Spawned),
+            Request::Start(container) => self.start_container(*container).map(Answer::Started),
+            Request::WriteFiles { instance, volume, .. } => {
+                Err(format!("instance {instance} has no volume {volume}"))
+            }
+            Request::Stop { instance, grace_ms } => {
+                self.stop_instance(instance, Duration::from_millis(grace_ms))?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn spawn_instance(&mut self, spawn: &SpawnInstance) -> Result<SpawnedInstance, String> {
+        if let Some(volume) = spawn.volumes.first() {
+            return Err(format!("volume {} cannot be mounted", volume.name));
+        }
+        let (instance, address) = self.place_instance(spawn)?;
+        Ok(SpawnedInstance { instance, address })
+    }
+
+    fn start_container(&mut self, start: StartContainer) -> Result<StartedContainer, String> {
+        let running = self.workloads.get(start.instance).filter(|running| !running.stopping);
+        let running = running.ok_or_else(|| format!("instance {} is gone", start.instance))?;
+        let name = &running.workload.name;
+        let label = match start.ingress {
+            true => format!("cloud-run.{name}"),
+            false => format!("cloud-run.{name}.{}", start.container),
+        };
+        let (command, directory) = match start.run {
+            Run::Command { command, directory } => (command, directory),
+            Run::Url(url) => return Err(format!("{label}: it runs already, at {url}")),
+            Run::Container { .. } | Run::Mock { .. } => {
+                return Err(format!("{label}: this kind of image does not run here"));
+            }
+        };
+        let mut environment = start.env;
+        if let Some(address) = running.actual.filter(|_| start.ingress) {
+            environment.insert("PORT".to_owned(), address.port().to_string());
+        }
+        let launch = Launch {
+            process: start.container,
+            label,
+            command,
+            directory: Some(start.working_directory.unwrap_or(directory)),
+            environment,
+        };
+        let pid = self.start_workload(start.instance, launch)?;
+        Ok(StartedContainer { pid })
+    }
+
+    /// `cloud-run` learns that a container has ended; with the last one of an instance that is
+    /// being stopped goes the instance.
+    pub(crate) fn container_ended(&mut self, instance: u64, container: String, status: i32) {
+        let exit = ContainerExit { instance, container, status, out_of_memory: None };
+        let notice = Notice::ContainerExited(exit);
+        for child in self.children.values().filter(|child| child.id.role == Role::CloudRun) {
+            child.send(&ToProgram::Notice(notice.clone()), &[]);
+        }
+        let running = self.workloads.get(instance);
+        if running.is_some_and(|running| running.stopping && running.processes.is_empty()) {
+            self.remove_instance(instance);
+        }
+    }
+
+    fn remove_instance(&mut self, instance: u64) {
+        if let Some(running) = self.workloads.remove(instance, &mut self.surroundings) {
+            self.tell_network(&running.workload.network);
+        }
+    }
+
+    /// SIGTERM, and SIGKILL after the grace.
+    fn stop_instance(&mut self, instance: u64, grace: Duration) -> Result<(), String> {
+        let Some(running) = self.workloads.get_mut(instance) else { return Ok(()) };
+        running.stopping = true;
+        if running.processes.is_empty() {
+            self.remove_instance(instance);
+            return Ok(());
+        }
+        running.signal(if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
+        let events = self.events.clone();
+        spawn_thread("grace", move || {
+            std::thread::sleep(grace);
+            let _ = events.send(Event::GraceOver(instance));
+        })
+        .map_err(|error| error.to_string())
+    }
+
+    /// SIGKILL for an instance that did not use its grace.
+    pub(crate) fn grace_over(&mut self, instance: u64) {
+        if let Some(running) = self.workloads.get(instance) {
+            running.signal(Signal::SIGKILL);
+        }
+    }
+
+    /// Ends every instance at once.
+    pub(crate) fn kill_instances(&mut self) {
+        for instance in self.workloads.instances() {
+            // Without grace there is nothing that can fail but the thread that would kill again.
+            let _ = self.stop_instance(instance, Duration::ZERO);
+        }
+    }
+
     /// Makes an instance's leaf and tells those who have to know who is there. Answers with its
     /// number and where `cloud-run` reaches it.
     ///
     /// # Errors
     /// A sentence.
-    pub(crate) fn place_instance(
-        &mut self,
-        spawn: &SpawnInstance,
-    ) -> Result<(u64, SocketAddr), String> {
+    fn place_instance(&mut self, spawn: &SpawnInstance) -> Result<(u64, SocketAddr), String> {
         let internet = NetworkId::internet();
         let failed = |error: std::io::Error| format!("{}: {error}", spawn.name);
         // It has this address in any case: `cloud-run` reaches it there.
@@ -56,7 +166,8 @@ impl Supervisor {
             kind: Kind::Instance,
             namespace: leaf.namespace,
             platform,
-            pid: None,
+            processes: BTreeMap::new(),
+            stopping: false,
             actual: Some(actual),
             gateway: None,
         });

@@ -11,7 +11,7 @@ pub fn of(supervisor: &Supervisor) -> Status {
     let ca = supervisor.options.state_dir.join("keys").join("ca.pem");
     let workloads = supervisor.workloads.iter().map(|running| WorkloadStatus {
         workload: running.workload.clone(),
-        pid: running.pid.map(host_pid),
+        pid: running.processes.values().next().copied().map(host_pid),
         actual: running.actual,
     });
     let connections: Vec<_> = supervisor.connections.values().flatten().cloned().collect();

@@ -181,7 +181,7 @@ impl Supervisor {
         crate::state_dir::bound_logs(&self.options.state_dir);
         let children = self.children.values().filter_map(|child| child.process.as_ref());
         let mut known: BTreeSet<u32> = children.map(|process| process.pid).collect();
-        known.extend(self.workloads.iter().filter_map(|running| running.pid));
+        known.extend(self.workloads.iter().flat_map(|running| running.processes.values()));
         crate::child::reap_orphans(&known);
     }
 
@@ -236,7 +236,9 @@ impl Supervisor {
             Event::ProgramEnded(id, incarnation, status) => {
                 self.program_ended(&id, incarnation, status)
             }
-            Event::WorkloadEnded(number, status) => self.workload_ended(number, status),
+            Event::WorkloadEnded(number, process, status) => {
+                self.workload_ended(number, process, status)
+            }
             Event::GraceOver(number) => self.grace_over(number),
             Event::SessionClosed(number) => {
                 if self.workloads.remove(number, &mut self.surroundings).is_some() {
@@ -304,7 +306,7 @@ impl Supervisor {
         }
         if id.role == Role::CloudRun {
             // The next process knows nothing of them.
-            self.workloads.kill_instances();
+            self.kill_instances();
         }
         self.prepared
             .insert(id.clone(), Err(format!("it ended with status {status}; see `postern logs`")));

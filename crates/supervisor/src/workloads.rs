@@ -11,8 +11,7 @@ use crate::workload::{CA_FILE, Identity, Spec, trust_environment};
 use names::NetworkId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runtime::wire::{Answer, Request, ToProgram};
-use slice::{Instance, Notice, Role, SpawnInstance, SpawnedInstance, Topology, Workload};
+use slice::{Instance, Role, Topology, Workload};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +20,6 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use sys::{Inheritance, NamespaceKind};
 
 /// All workloads, by number.
@@ -55,12 +53,30 @@ pub struct Running {
     pub namespace: Option<OwnedFd>,
     /// The address at which `cloud-run` reaches an instance that has another one in a VPC network.
     pub platform: Option<Ipv4Addr>,
-    /// Its outermost process, in the supervisor's numbering.
-    pub pid: Option<u32>,
+    /// The outermost process of each of its programs, in the supervisor's numbering: an instance's
+    /// by the container's name, a VM's startup script under the empty one.
+    pub processes: BTreeMap<String, u32>,
+    /// An instance that ends with its last container.
+    pub stopping: bool,
     /// Where it is really reached, if somebody has to know.
     pub actual: Option<SocketAddr>,
     /// Its way into the network, where it has no namespace.
     pub gateway: Option<Gateway>,
+}
+
+/// What is started in a workload's leaf.
+#[derive(Debug)]
+pub struct Launch {
+    /// Its name among the workload's processes.
+    pub process: String,
+    /// What its log is called.
+    pub label: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Working directory.
+    pub directory: Option<PathBuf>,
+    /// What it gets beside the base environment.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Workloads {
@@ -77,7 +93,7 @@ impl Workloads {
 
     /// Is any process of a workload left?
     pub fn any_process(&self) -> bool {
-        self.all.values().any(|running| running.pid.is_some())
+        self.all.values().any(|running| !running.processes.is_empty())
     }
 
     /// Asks every process to end.
@@ -90,11 +106,20 @@ impl Workloads {
         self.signal_all(Signal::SIGKILL);
     }
 
-    /// Ends every Cloud Run instance.
-    pub fn kill_instances(&self) {
-        for running in self.all.values().filter(|running| running.kind == Kind::Instance) {
-            running.signal(Signal::SIGKILL);
-        }
+    /// The numbers of all Cloud Run instances.
+    pub fn instances(&self) -> Vec<u64> {
+        let instances = self.all.iter().filter(|(_, running)| running.kind == Kind::Instance);
+        instances.map(|(number, _)| *number).collect()
+    }
+
+    /// A workload.
+    pub fn get(&self, number: u64) -> Option<&Running> {
+        self.all.get(&number)
+    }
+
+    /// A workload.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Running> {
+        self.all.get_mut(&number)
     }
 
     fn signal_all(&self, signal: Signal) {
@@ -162,7 +187,8 @@ impl Workloads {
             kind: Kind::Runtime,
             namespace,
             platform: None,
-            pid: None,
+            processes: BTreeMap::new(),
+            stopping: false,
             actual,
             gateway: None,
         });
@@ -227,8 +253,8 @@ impl Workloads {
 }
 
 impl Running {
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid.and_then(|pid| i32::try_from(pid).ok()) {
+    pub(crate) fn signal(&self, signal: Signal) {
+        for pid in self.processes.values().filter_map(|pid| i32::try_from(*pid).ok()) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
@@ -322,7 +348,8 @@ impl Supervisor {
             kind,
             namespace: leaf.namespace,
             platform: None,
-            pid: None,
+            processes: BTreeMap::new(),
+            stopping: false,
             actual,
             gateway: None,
         }))
@@ -342,29 +369,31 @@ impl Supervisor {
         }
         let command = vec!["bash".to_owned(), "-c".to_owned(), script.clone()];
         let directory = Some(vm.directory.clone());
-        let label = running.workload.name.clone();
-        self.start_workload(number, &label, command, directory, BTreeMap::new())
+        let launch = Launch {
+            process: String::new(),
+            label: running.workload.name.clone(),
+            command,
+            directory,
+            environment: BTreeMap::new(),
+        };
+        self.start_workload(number, launch).map(|_| ())
     }
 
     /// Starts a process in a workload's leaf.
-    fn start_workload(
-        &mut self,
-        number: u64,
-        label: &str,
-        command: Vec<String>,
-        directory: Option<PathBuf>,
-        environment: BTreeMap<String, String>,
-    ) -> Result<(), String> {
+    pub(crate) fn start_workload(&mut self, number: u64, start: Launch) -> Result<u32, String> {
+        let Launch { process: name, label, command, directory, environment } = start;
         let failed = |error: std::io::Error| format!("{label}: {error}");
-        let Some(running) = self.workloads.all.get_mut(&number) else { return Ok(()) };
+        let Some(running) = self.workloads.all.get_mut(&number) else {
+            return Err(format!("{label}: it is gone"));
+        };
         let mut all = base_environment(&self.options.binaries);
         all.extend(trust_environment(&ca_path(&self.options.state_dir, running)));
-        if running.namespace.is_none() {
+        if running.namespace.is_none() && running.gateway.is_none() {
             running.gateway = self.surroundings.open_gateway(&running.workload).map_err(failed)?;
-            all.extend(
-                running.gateway.iter().flat_map(|gateway| gateway::environment(gateway.address)),
-            );
         }
+        all.extend(
+            running.gateway.iter().flat_map(|gateway| gateway::environment(gateway.address)),
+        );
         all.extend(environment);
         let spec = Spec {
             command,
@@ -376,7 +405,7 @@ impl Supervisor {
             identity: Identity::of(&running.workload),
         };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
-        let log = open_log(&log_path(&self.options.state_dir, label)).map_err(failed)?;
+        let log = open_log(&log_path(&self.options.state_dir, &label)).map_err(failed)?;
         let own = std::env::current_exe().map_err(failed)?;
         let mut process = Command::new(own);
         process
@@ -392,79 +421,25 @@ impl Supervisor {
         drop(process);
         let text = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
         ours.write_all(&text).map_err(failed)?;
-        running.pid = Some(child.id());
+        let pid = child.id();
+        running.processes.insert(name.clone(), pid);
         let events = self.events.clone();
         spawn_thread("wait", move || {
             let status = child.wait().map_or(-1, exit_code);
-            let _ = events.send(Event::WorkloadEnded(number, status));
+            let _ = events.send(Event::WorkloadEnded(number, name, status));
         })
-        .map_err(failed)
+        .map_err(failed)?;
+        Ok(pid)
     }
 
-    pub(crate) fn workload_ended(&mut self, number: u64, status: i32) {
+    pub(crate) fn workload_ended(&mut self, number: u64, process: String, status: i32) {
         let Some(running) = self.workloads.all.get_mut(&number) else { return };
-        running.pid = None;
+        running.processes.remove(&process);
         if running.kind != Kind::Instance {
             eprintln!("postern: {} ended with status {status}", running.workload.name);
             return;
         }
-        let network = self.workloads.remove(number, &mut self.surroundings);
-        let network = network.map(|running| running.workload.network);
-        let notice = Notice::InstanceExited { instance: number, status };
-        for child in self.children.values().filter(|child| child.id.role == Role::CloudRun) {
-            child.send(&ToProgram::Notice(notice.clone()), &[]);
-        }
-        if let Some(network) = network {
-            self.tell_network(&network);
-        }
-    }
-
-    pub(crate) fn workload_request(&mut self, request: Request) -> Result<Answer, String> {
-        match request {
-            Request::Spawn(instance) => self.spawn_instance(*instance).map(Answer::Spawned),
-            Request::Stop { instance, grace_ms } => {
-                if let Some(running) = self.workloads.all.get(&instance) {
-                    running.signal(Signal::SIGTERM);
-                }
-                let events = self.events.clone();
-                spawn_thread("grace", move || {
-                    std::thread::sleep(Duration::from_millis(grace_ms));
-                    let _ = events.send(Event::GraceOver(instance));
-                })
-                .map_err(|error| error.to_string())?;
-                Ok(Answer::Done)
-            }
-        }
-    }
-
-    /// SIGKILL for an instance that did not use its grace.
-    pub(crate) fn grace_over(&mut self, number: u64) {
-        if let Some(running) = self.workloads.all.get(&number) {
-            running.signal(Signal::SIGKILL);
-        }
-    }
-
-    fn spawn_instance(&mut self, spawn: SpawnInstance) -> Result<SpawnedInstance, String> {
-        let (number, reached) = self.place_instance(&spawn)?;
-        let mut environment = spawn.env;
-        environment.insert("PORT".to_owned(), reached.port().to_string());
-        let started = self.start_workload(
-            number,
-            &format!("cloud-run.{}", spawn.name),
-            spawn.command,
-            Some(spawn.directory),
-            environment,
-        );
-        match started {
-            Ok(()) => {
-                let pid = self.workloads.all.get(&number).and_then(|running| running.pid);
-                Ok(SpawnedInstance { instance: number, address: reached, pid: pid.unwrap_or(0) })
-            }
-            Err(error) => {
-                self.workloads.remove(number, &mut self.surroundings);
-                Err(error)
-            }
-        }
+        self.container_ended(number, process, status);
     }
 
     /// Makes a leaf for an `exec` session, and answers with what has to be entered.
@@ -562,7 +537,8 @@ impl Supervisor {
                 kind,
                 namespace,
                 platform: None,
-                pid: None,
+                processes: BTreeMap::new(),
+                stopping: false,
                 actual,
                 gateway: None,
             }),

@@ -10,9 +10,12 @@ use proxy_protocol::{Header, Tlv};
 use runtime::testing::{Place, Started};
 use slice::iam::Iam;
 use slice::run::{
-    CloudRunSlice, Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget,
+    CloudRunSlice, Ingress, Revision, Run, Scaling, Secret, Service, ServiceAccount, TrafficTarget,
 };
-use slice::{CLOUD_RUN_CHANNEL, SpawnInstance, SpawnedInstance};
+use slice::{
+    CLOUD_RUN_CHANNEL, ContainerExit, SpawnInstance, SpawnedInstance, StartContainer,
+    StartedContainer, VolumeFile,
+};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -58,6 +61,11 @@ impl Stage {
 
     pub fn reload(&mut self, services: Vec<Service>) {
         self.started.reload(slice(services)).expect("a good slice");
+    }
+
+    pub fn reload_with(&mut self, services: Vec<Service>, secrets: Vec<Secret>) {
+        let slice = CloudRunSlice { secrets, ..slice(services) };
+        self.started.reload(slice).expect("a good slice");
     }
 
     /// A connection whose PROXY header says this.
@@ -223,15 +231,24 @@ impl Answer {
     }
 }
 
-/// Starts instances as plain processes, each on a free port of the loopback.
+/// Runs containers as plain processes, each instance with a free port of the loopback.
 #[derive(Default)]
 pub struct Processes {
     pub exits: Arc<Mutex<Exits>>,
-    running: Mutex<BTreeMap<u64, u32>>,
-    /// Names of all instances ever started.
+    running: Mutex<BTreeMap<u64, Instance>>,
+    /// Names of all instances ever made.
     pub spawned: Mutex<Vec<String>>,
+    /// Every container ever started.
+    pub started: Mutex<Vec<StartContainer>>,
+    /// Files that were written again: volume and contents.
+    pub written: Mutex<Vec<(String, Vec<VolumeFile>)>>,
     /// Where the newest one listens.
     newest: Mutex<Option<SocketAddr>>,
+}
+
+struct Instance {
+    address: SocketAddr,
+    processes: Vec<u32>,
 }
 
 impl Processes {
@@ -241,6 +258,12 @@ impl Processes {
 
     pub fn spawned(&self) -> usize {
         self.spawned.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Names of all containers ever started.
+    pub fn containers(&self) -> Vec<String> {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.iter().map(|start| start.container.clone()).collect()
     }
 
     /// Asks the newest instance itself, past everything.
@@ -253,8 +276,8 @@ impl Processes {
 
     fn signal(&self, instance: u64, signal: Signal) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pid) = running.get(&instance).and_then(|pid| i32::try_from(*pid).ok()) {
-            let _ = kill(Pid::from_raw(pid), signal);
+        for pid in running.get(&instance).iter().flat_map(|instance| &instance.processes) {
+            let _ = kill(Pid::from_raw(i32::try_from(*pid).expect("a pid")), signal);
         }
     }
 
@@ -268,40 +291,60 @@ impl Processes {
         }
     }
 
-    fn start(&self, instance: SpawnInstance) -> Result<(u64, SpawnedInstance), String> {
+    fn make(&self, instance: SpawnInstance) -> Result<SpawnedInstance, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let free = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let address = free.local_addr().map_err(|error| error.to_string())?;
-        drop(free);
-        let (program, arguments) = instance.command.split_first().ok_or("no command")?;
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir(&instance.directory)
-            .envs(&instance.env)
-            .env("PORT", address.port().to_string())
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{program}: {error}"))?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let pid = child.id();
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(number, pid);
+        let made = Instance { address, processes: Vec::new() };
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(number, made);
         self.spawned.lock().unwrap_or_else(PoisonError::into_inner).push(instance.name);
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).replace(address);
-        std::thread::spawn({
-            let exits = Arc::clone(&self.exits);
-            let mut child = child;
-            move || {
-                let status = child.wait().ok().and_then(|status| status.code()).unwrap_or(137);
-                exits.lock().unwrap_or_else(PoisonError::into_inner).exited(number, status);
-            }
+        Ok(SpawnedInstance { instance: number, address })
+    }
+
+    fn begin(&self, start: StartContainer) -> Result<StartedContainer, String> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = running.get_mut(&start.instance).ok_or("the instance is gone")?;
+        let Run::Command { command, directory } = &start.run else { return Err("no".to_owned()) };
+        let (program, arguments) = command.split_first().ok_or("no command")?;
+        let mut process = Command::new(program);
+        process.args(arguments).current_dir(directory).envs(&start.env).stdin(Stdio::null());
+        if start.ingress {
+            process.env("PORT", instance.address.port().to_string());
+        }
+        let mut child = process.spawn().map_err(|error| format!("{program}: {error}"))?;
+        let pid = child.id();
+        instance.processes.push(pid);
+        let (instance, container) = (start.instance, start.container.clone());
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(start);
+        let exits = Arc::clone(&self.exits);
+        std::thread::spawn(move || {
+            let status = child.wait().ok().and_then(|status| status.code()).unwrap_or(137);
+            let exit = ContainerExit { instance, container, status, out_of_memory: None };
+            exits.lock().unwrap_or_else(PoisonError::into_inner).exited(exit);
         });
-        Ok((number, SpawnedInstance { instance: number, address, pid }))
+        Ok(StartedContainer { pid })
     }
 }
 
 impl Host for Processes {
     fn spawn(&self, instance: SpawnInstance) -> Pending<'_, Result<SpawnedInstance, String>> {
-        Box::pin(async move { self.start(instance).map(|(_, spawned)| spawned) })
+        Box::pin(async move { self.make(instance) })
+    }
+
+    fn start(&self, container: StartContainer) -> Pending<'_, Result<StartedContainer, String>> {
+        Box::pin(async move { self.begin(container) })
+    }
+
+    fn write_files(
+        &self,
+        _instance: u64,
+        volume: String,
+        files: Vec<VolumeFile>,
+    ) -> Pending<'_, Result<(), String>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push((volume, files));
+        Box::pin(async { Ok(()) })
     }
 
     fn stop(&self, instance: u64, grace: Duration) -> Pending<'_, ()> {

@@ -1,5 +1,6 @@
 //! The whole program over real sockets, with real processes. Everything waits for a state.
 
+mod containers;
 mod harness;
 mod instances;
 mod load;
