@@ -554,7 +554,8 @@ pub struct Secret {
     /// Names of versions.
     #[serde(default)]
     pub aliases: BTreeMap<String, u64>,
-    /// Members with `secretmanager.versions.access`, from every level.
+    /// The service accounts that hold `secretmanager.versions.access` on it, by whatever policy, as
+    /// `serviceAccount:EMAIL`.
     #[serde(default)]
     pub accessors: Vec<String>,
 }

@@ -21,6 +21,8 @@ pub(crate) enum Fate {
     /// Known, and ignoring it would let traffic flow, or flow otherwise, than it says: an error,
     /// unless its value is one of these.
     Refused { harmless: &'static [&'static str], why: &'static str },
+    /// The real product refuses it too, unless its value is one of these.
+    Rejected { harmless: &'static [&'static str] },
     /// The API fills it in; an export has it.
     OutputOnly,
 }
@@ -226,9 +228,23 @@ pub(crate) fn other_field(
             );
             return Other::Refused;
         }
+        Fate::Rejected { harmless } if !says_nothing(harmless) => {
+            rejected(field.name, key.at, findings);
+            return Other::Refused;
+        }
         _ => {}
     }
     Other::Fine
+}
+
+/// Reports a field that the real product refuses.
+pub(crate) fn rejected(name: &str, at: Mark, findings: &mut Findings) {
+    findings.error(
+        Code::FieldNotSupported,
+        at,
+        format!("`{name}` is not supported; the real product refuses a deployment with it"),
+        "remove it",
+    );
 }
 
 fn unknown_field(table: &Table, key: &Key<'_>, findings: &mut Findings) -> Other {
@@ -268,6 +284,7 @@ macro_rules! record {
         $( descriptive [ $($descriptive:literal),* $(,)? ] )?
         $( not_yet [ $($not_yet:literal $(($($harmless:literal),*))? ),* $(,)? ] )?
         $( refused [ $($refused:literal $(($($same:literal),*))? : $why:literal),* $(,)? ] )?
+        $( rejected [ $($rejected:literal $(($($null:literal),*))? ),* $(,)? ] )?
         $( output_only [ $($output:literal),* $(,)? ] )?
     ) => {
         $(#[doc = $doc])*
@@ -315,6 +332,10 @@ macro_rules! record {
                             harmless: &[$($($same),*)?],
                             why: $why,
                         },
+                    },)*)?
+                    $($($crate::decode::Field {
+                        name: $rejected,
+                        fate: $crate::decode::Fate::Rejected { harmless: &[$($($null),*)?] },
                     },)*)?
                     $($($crate::decode::Field {
                         name: $output,

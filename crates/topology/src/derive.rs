@@ -51,9 +51,10 @@ fn letters(mut from: u64, count: usize) -> String {
     text
 }
 
-/// `SERVICE-00001-abc`; the letters change with the template (cloud-run 3.1).
-pub(crate) fn revision_name(service: &str, template: &str) -> String {
-    format!("{service}-00001-{}", letters(hash(&["revision", service, template]), 3))
+/// `SERVICE-00001-abc`: the service's generation, and letters that change with the template
+/// (cloud-run 3.1).
+pub(crate) fn revision_name(service: &str, generation: u32, template: &str) -> String {
+    format!("{service}-{generation:05}-{}", letters(hash(&["revision", service, template]), 3))
 }
 
 /// The host names of a service: the deterministic one, where its first label fits, then the one
@@ -161,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_revision_is_named_after_its_service_and_template() {
-        let name = revision_name("orders", "t");
+        let name = revision_name("orders", 1, "t");
         assert!(name.starts_with("orders-00001-") && name.len() == "orders-00001-abc".len());
-        assert_ne!(name, revision_name("orders", "u"));
+        assert_ne!(name, revision_name("orders", 1, "u"));
     }
 }

@@ -99,6 +99,7 @@ codes! {
     ConflictingFields = "CONFLICTING_FIELDS", "Two fields of which only one may be set.";
     NotYetHonoured = "NOT_YET_HONOURED", "The field or resource is known, but has no effect in this release.";
     NotYetSupported = "NOT_YET_SUPPORTED", "The field or resource is known, and ignoring it would be wrong.";
+    FieldNotSupported = "FIELD_NOT_SUPPORTED", "The real product refuses the field.";
     // --- names and references ---
     InvalidName = "INVALID_NAME", "The name breaks the naming rule of its kind.";
     DuplicateResource = "DUPLICATE_RESOURCE", "Two resources have the same name.";
@@ -167,6 +168,15 @@ codes! {
     ImageUnknown = "IMAGE_UNKNOWN", "Nothing says how the image runs on this machine.";
     ImageConflict = "IMAGE_CONFLICT", "Two documents say different things of one image.";
     ServicePorts = "SERVICE_PORTS", "The container's ports break a rule.";
+    ServiceContainers = "SERVICE_CONTAINERS", "The containers of a revision do not go together.";
+    ServiceResources = "SERVICE_RESOURCES", "CPU or memory limits break a rule.";
+    ServiceProbe = "SERVICE_PROBE", "A probe breaks a rule.";
+    ServiceVolumes = "SERVICE_VOLUMES", "A volume or its mount breaks a rule.";
+    ServiceRevision = "SERVICE_REVISION", "A revision is declared twice, or belongs to no service.";
+    LaunchStage = "LAUNCH_STAGE", "A feature needs another launch stage than the declared one.";
+    Mock = "MOCK", "The document that a mock answers from cannot be used.";
+    Secret = "SECRET", "A secret, or one of its versions, breaks a rule.";
+    SecretsAccessCheckFailed = "SECRETS_ACCESS_CHECK_FAILED", "A revision refers to a secret's version that it cannot read.";
     ServiceEnv = "SERVICE_ENV", "The container's environment breaks a rule.";
     ServiceScaling = "SERVICE_SCALING", "Instance counts, concurrency or timeout break a rule.";
     ServiceTraffic = "SERVICE_TRAFFIC", "The traffic targets break a rule.";

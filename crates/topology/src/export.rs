@@ -18,6 +18,8 @@ macro_rules! exports {
         pub(crate) enum Raw {
             Document(Box<document::Document>),
             Knative(Box<knative::KnativeService>),
+            KnativeRevision(Box<knative::KnativeRevision>),
+            Revision(Box<cloud_run::Revision>),
             Service(Box<cloud_run::Service>),
             RecordSet(Box<dns::ResourceRecordSet>),
             $($variant(Box<$type>),)*
@@ -63,7 +65,12 @@ macro_rules! exports {
                     $($kind => model.broken(|model| &mut model.$store, name),)*
                     _ => {}
                 },
-                Raw::Document(_) | Raw::Knative(_) | Raw::RecordSet(_) | Raw::Broken(None) => {}
+                Raw::Revision(read) => model.add_revision(*read, scope, findings),
+                Raw::Document(_)
+                | Raw::Knative(_)
+                | Raw::KnativeRevision(_)
+                | Raw::RecordSet(_)
+                | Raw::Broken(None) => {}
             }
         }
 
@@ -75,6 +82,8 @@ macro_rules! exports {
                     read.self_link().or(read.region()).map(|link| link.as_str())
                 })*
                 Raw::Service(read) => Some(read.name.as_str()),
+                // Its service's name comes before its own.
+                Raw::Revision(read) => read.name.split_once("/revisions/").map(|(of, _)| of),
                 _ => None,
             }
         }

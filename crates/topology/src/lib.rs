@@ -37,6 +37,7 @@ pub use diagnostic::{CODES, Diagnostic, Position, Severity};
 pub use schema::json_schema;
 
 use diagnostic::{Code, Findings, Mark};
+use lower::Disk;
 use model::Model;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,19 +88,29 @@ pub fn load(path: &Path) -> Loaded {
         let inner = path.file_name().is_some_and(|name| name == "apiproxy") && path.is_dir();
         path.join("apiproxy").is_dir() || inner || path.is_file()
     };
-    let mut loaded = load_all(path, sources, &base, &is_bundle, &read_file);
+    let read = |path: &Path| Some(read_bytes(path).map_err(|(_, what)| what));
+    let disk = Disk { bundle_exists: &is_bundle, read: &read };
+    let mut loaded = load_all(path, sources, &base, &disk, &read_file);
     loaded.files = files;
     loaded
 }
 
-/// Reads texts as if they were files; relative folders count from `base`. No I/O: bundles are not
-/// looked for, and zone files are empty.
+/// Reads texts as if they were files; relative folders count from `base`. No I/O: bundles and files
+/// that the texts name are not looked for, and zone files are empty.
 pub fn load_sources(sources: Vec<(PathBuf, String)>, base: &Path) -> Loaded {
     let sources = sources.into_iter().map(|(path, text)| (path, Ok(text))).collect();
-    load_all(base, sources, base, &|_| true, &|_| Ok(String::new()))
+    let disk = Disk { bundle_exists: &|_| true, read: &|_| None };
+    load_all(base, sources, base, &disk, &|_| Ok(String::new()))
 }
 
 fn read_file(path: &Path) -> Result<String, (Code, String)> {
+    String::from_utf8(read_bytes(path)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        (Code::Syntax, format!("not UTF-8: the byte at offset {at} begins no character"))
+    })
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, (Code, String)> {
     let unreadable =
         |error: std::io::Error| (Code::FileNotReadable, format!("cannot be read: {error}"));
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
@@ -107,11 +118,7 @@ fn read_file(path: &Path) -> Result<String, (Code, String)> {
         let what = format!("the file has {length} bytes; at most {FILE_BYTES_MAX} are read");
         return Err((Code::FileTooLarge, what));
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        (Code::Syntax, format!("not UTF-8: the byte at offset {at} begins no character"))
-    })
+    std::fs::read(path).map_err(unreadable)
 }
 
 type Source = (PathBuf, Result<String, (Code, String)>);
@@ -120,7 +127,7 @@ fn load_all(
     whole: &Path,
     sources: Vec<Source>,
     base: &Path,
-    bundle_exists: &dyn Fn(&Path) -> bool,
+    disk: &Disk<'_>,
     zone_file: zone_file::ReadFile<'_>,
 ) -> Loaded {
     let json = |text: &str| text.trim_start().starts_with(['{', '[']);
@@ -164,7 +171,7 @@ fn load_all(
     }
     let mut model = read::read(parsed, model, &mut findings);
     zone_file::import(&mut model, zone_file, &mut findings);
-    let topology = lower::lower(&model, bundle_exists, &mut findings);
+    let topology = lower::lower(&model, disk, &mut findings);
     let good = findings.errors() == 0;
     Loaded {
         topology: good.then_some(topology),

@@ -4,7 +4,7 @@ use crate::decode::{Decode, Text};
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::{
     apigee, backends, cloud_run, dns, firewalls, hubs, iam, load_balancing, network, org_policy,
-    ours, psc, security, url_maps,
+    ours, psc, secrets, security, url_maps,
 };
 use crate::names_rules;
 use crate::reference::{Parts, Place, last_segment, parts};
@@ -247,6 +247,16 @@ resource!(dns::Policy, "policies", "a server policy", Project, networks);
 resource!(dns::ResponsePolicy, "responsePolicies", "a response policy", Project, networks);
 resource!(cloud_run::Service, "services", "a Cloud Run service", Location);
 
+resource!(secrets::Secret, "secrets", "a secret", Project);
+
+/// An older revision of a Cloud Run service.
+#[derive(Debug)]
+pub(crate) struct RevisionItem {
+    /// Its service.
+    pub(crate) service: SelfLink,
+    pub(crate) raw: cloud_run::RevisionTemplate,
+}
+
 /// A resource with its canonical name.
 #[derive(Debug)]
 pub(crate) struct Item<T> {
@@ -360,6 +370,8 @@ pub(crate) struct Model {
     pub(crate) dns_policies: Store<dns::Policy>,
     pub(crate) response_policies: Store<dns::ResponsePolicy>,
     pub(crate) services: Store<cloud_run::Service>,
+    pub(crate) revisions: Vec<RevisionItem>,
+    pub(crate) secrets: Store<secrets::Secret>,
     pub(crate) firewalls: Store<firewalls::Firewall>,
     pub(crate) routes: Store<firewalls::Route>,
     /// Documents that make their project a Shared VPC host, with its service projects.
@@ -489,6 +501,35 @@ impl Model {
         store.by_name.entry(name).or_default().push(index);
         store.items.push(Item { link, project, place, raw, exported });
         Some(index)
+    }
+
+    /// Adds an older revision of a service: `projects/P/locations/L/services/S/revisions/R`, or a
+    /// short name beside `service`.
+    pub(crate) fn add_revision(
+        &mut self,
+        raw: cloud_run::Revision,
+        scope: &Scope,
+        findings: &mut Findings,
+    ) {
+        let whole = raw.name.split_once("/revisions/").map(|(service, _)| service);
+        let service = whole.or(raw.service.as_ref().map(|service| service.as_str()));
+        let parts = service.and_then(parts);
+        let project = parts.and_then(|parts| parts.project).map(|id| self.project_id(id));
+        let region = parts.and_then(|parts| parts.region).map(Arc::from);
+        let project = project.or_else(|| scope.project.clone());
+        let region = region.or_else(|| scope.region.clone());
+        let (Some(parts), Some(project), Some(region)) = (parts, project, region) else {
+            findings.error(
+                Code::ServiceRevision,
+                raw.name.at,
+                format!("it is not known of which service `{}` is a revision", raw.name.value),
+                "write the whole name, projects/P/locations/L/services/S/revisions/R, or `service` beside it",
+            );
+            return;
+        };
+        let place = Place::Region(region);
+        let service = canonical::<cloud_run::Service>(&project, &place, parts.name);
+        self.revisions.push(RevisionItem { service, raw: raw.into_template() });
     }
 
     pub(crate) fn broken<T>(&mut self, store: fn(&mut Model) -> &mut Store<T>, name: String) {

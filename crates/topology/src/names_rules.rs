@@ -12,6 +12,14 @@ pub(crate) fn is_rfc1035(name: &str, longest: usize) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
+/// A label of RFC 1123: lower-case letters, digits and hyphens, no hyphen at its ends.
+pub(crate) fn is_rfc1123_label(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// Does the text look like a region, `europe-west1`?
 pub(crate) fn is_region(text: &str) -> bool {
     let Some((area, rest)) = text.rsplit_once('-') else { return false };
@@ -43,6 +51,11 @@ pub(crate) fn check(collection: &str, name: &str, at: Mark, findings: &mut Findi
         "services" => (
             is_rfc1035(name, 49),
             "a Cloud Run service's name is lower-case letters, digits and hyphens, begins with a letter, does not end with a hyphen, and has at most 49 characters",
+        ),
+        "secrets" => (
+            (1..=255).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'),
+            "a secret's name is letters, digits, hyphens and underscores, and has at most 255 characters",
         ),
         "managedZones" => (
             is_rfc1035(name, 63),

@@ -51,9 +51,15 @@ pub(crate) fn read(parsed: Vec<Parsed<'_>>, mut model: Model, findings: &mut Fin
         match raw {
             Raw::Document(document) => add_document(*document, at, &mut model, findings),
             Raw::Knative(service) => {
-                let scope = knative::scope(&service, &scope, &mut model, findings);
-                if let Some(service) = knative::lower(*service, findings) {
+                let scope = knative::scope(&service.metadata, &scope, &mut model, findings);
+                if let Some(service) = knative::service(*service, findings) {
                     model.add(|model| &mut model.services, service, &scope, true, findings);
+                }
+            }
+            Raw::KnativeRevision(revision) => {
+                let scope = knative::scope(&revision.metadata, &scope, &mut model, findings);
+                if let Some(revision) = knative::revision(*revision, findings) {
+                    model.add_revision(revision, &scope, findings);
                 }
             }
             Raw::RecordSet(record_set) => record_sets.push((*record_set, scope, at)),
@@ -120,12 +126,24 @@ fn sort_out(
                 None => Raw::Broken(None),
             }
         }
+        (Some("Revision"), _) if node.get("apiVersion").is_some() => {
+            match Decode::decode(node, findings) {
+                Some(read) => Raw::KnativeRevision(Box::new(read)),
+                None => Raw::Broken(None),
+            }
+        }
         (Some(kind), _) => return push_export(kind, node, above, pending, findings),
         (None, _) if node.get("template").is_some() && node.text_of("name").is_some() => {
             // A service as the Admin API v2 prints it; it has no kind.
             match Decode::decode(node, findings) {
                 Some(read) => Raw::Service(Box::new(read)),
                 None => Raw::Broken(broken_name(node).map(|name| ("run#service", name))),
+            }
+        }
+        (None, _) if node.get("containers").is_some() && node.text_of("name").is_some() => {
+            match Decode::decode(node, findings) {
+                Some(read) => Raw::Revision(Box::new(read)),
+                None => Raw::Broken(None),
             }
         }
         (None, _) => match Decode::decode(node, findings) {
@@ -289,6 +307,8 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
         policies,
         response_policies,
         services,
+        revisions,
+        secrets,
         iam_policies,
         service_accounts,
         roles,
@@ -359,6 +379,10 @@ fn add_document(document: Document, at: Mark, model: &mut Model, findings: &mut 
     add_all(policies, |m| &mut m.dns_policies, &scope, m, findings);
     add_all(response_policies, |m| &mut m.response_policies, &scope, m, findings);
     add_all(services, |m| &mut m.services, &scope, m, findings);
+    for revision in revisions {
+        m.add_revision(revision, &scope, findings);
+    }
+    add_all(secrets, |m| &mut m.secrets, &scope, m, findings);
     m.limits_lifted |= limits == Some(crate::fields::ours::Limits::None);
     add_all(firewalls, |m| &mut m.firewalls, &scope, m, findings);
     add_all(routes, |m| &mut m.routes, &scope, m, findings);

@@ -43,6 +43,9 @@ impl Schema {
                 Fate::Refused { why, .. } => {
                     json!({"description": format!("Refused in this release: {why}."), "deprecated": true})
                 }
+                Fate::Rejected { .. } => {
+                    json!({"description": "Refused by the real product too.", "deprecated": true})
+                }
                 Fate::OutputOnly => json!({"description": "Output only.", "readOnly": true}),
             };
             properties.insert(field.name.to_owned(), property);
@@ -71,17 +74,27 @@ pub fn json_schema() -> Value {
         })
         .collect();
     let knative = crate::fields::knative::KnativeService::schema(&mut schema);
-    let mut all = vec![json!({
-        "if": {"required": ["apiVersion", "kind"]},
-        "then": knative,
-    })];
+    let knative_revision = crate::fields::knative::KnativeRevision::schema(&mut schema);
+    let of_kind =
+        |kind| json!({"required": ["apiVersion", "kind"], "properties": {"kind": {"const": kind}}});
+    let mut all = vec![
+        json!({"if": of_kind("Service"), "then": knative}),
+        json!({"if": of_kind("Revision"), "then": knative_revision}),
+    ];
     let service = crate::fields::cloud_run::Service::schema(&mut schema);
     all.push(json!({
         "if": {"required": ["name", "template"], "not": {"required": ["kind"]}},
         "then": service,
     }));
+    let revision = crate::fields::cloud_run::Revision::schema(&mut schema);
     all.push(json!({
-        "if": {"not": {"anyOf": [{"required": ["kind"]}, {"required": ["name", "template"]}]}},
+        "if": {"required": ["name", "containers"], "not": {"required": ["kind"]}},
+        "then": revision,
+    }));
+    let alone = [["kind"].as_slice(), &["name", "template"], &["name", "containers"]];
+    let alone: Vec<Value> = alone.iter().map(|keys| json!({"required": keys})).collect();
+    all.push(json!({
+        "if": {"not": {"anyOf": alone}},
         "then": document,
     }));
     all.extend(exports);
@@ -107,6 +120,7 @@ mod tests {
         let mut schema = Schema::default();
         Document::schema(&mut schema);
         crate::fields::knative::KnativeService::schema(&mut schema);
+        crate::fields::knative::KnativeRevision::schema(&mut schema);
         crate::export::kinds().for_each(|(_, make)| drop(make(&mut schema)));
         schema.tables
     }
@@ -155,6 +169,13 @@ mod tests {
                         }
                     }
                     Fate::Refused { .. } => assert!(refused, "{what}"),
+                    Fate::Rejected { harmless } => {
+                        assert!(has("{a: b}", "FIELD_NOT_SUPPORTED"), "{what}");
+                        for word in harmless {
+                            let said = format!("\"{word}\"");
+                            assert!(!has(&said, "FIELD_NOT_SUPPORTED"), "{what} {word}");
+                        }
+                    }
                     _ => assert!(!not_yet && !refused, "{what}"),
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{
     apigee, backends, cloud_run, dns, firewalls, hubs, iam, load_balancing, network, org_policy,
-    ours, psc, security, url_maps,
+    ours, psc, secrets, security, url_maps,
 };
 use crate::decode::{At, Decode, Int, Mapping, Text, record};
 use crate::diagnostic::{Code, Findings};
@@ -48,6 +48,8 @@ record! {
         def policies: Items<dns::Policy> = "policies";
         def response_policies: Items<dns::ResponsePolicy> = "responsePolicies";
         def services: Items<cloud_run::Service> = "services";
+        def revisions: Vec<cloud_run::Revision> = "revisions";
+        def secrets: Items<secrets::Secret> = "secrets";
         def iam_policies: Vec<iam::IamPolicy> = "iamPolicies";
         def service_accounts: Vec<iam::ServiceAccount> = "serviceAccounts";
         def roles: Vec<iam::Role> = "roles";

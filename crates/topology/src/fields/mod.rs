@@ -15,5 +15,6 @@ pub(crate) mod network;
 pub(crate) mod org_policy;
 pub(crate) mod ours;
 pub(crate) mod psc;
+pub(crate) mod secrets;
 pub(crate) mod security;
 pub(crate) mod url_maps;

@@ -1,15 +1,49 @@
 //! What is ours alone and stands at the top of a document: images, placements, hosts, expectations.
 
 use super::network::Texts;
-use crate::decode::{At, Int, Text, record, words};
+use crate::decode::{At, Decode, Int, Text, record, words, wrong_type};
+use crate::diagnostic::Findings;
+use crate::node::{Node, Scalar};
+use crate::schema::Schema;
+use serde_json::Value;
 
 record! {
-    /// How a container image runs on this machine: a command, or the URL of what already runs.
+    /// How a container image runs on this machine, in one of four ways: a command; the URL of what
+    /// already runs; a container, by podman or docker; a mock that answers with the examples of an
+    /// OpenAPI document.
     Image {
         opt command: At<Vec<Text>> = "command";
         opt args: Vec<Text> = "args";
         opt directory: Text = "directory";
         opt url: Text = "url";
+        opt container: At<ContainerImage> = "container";
+        opt mock: Text = "mock";
+    }
+}
+
+/// The image as podman or docker knows it: another name, or `true` for the one in the service.
+#[derive(Clone, Debug)]
+pub(crate) enum ContainerImage {
+    Named(String),
+    Same,
+}
+
+impl Decode for ContainerImage {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        match node.scalar() {
+            Some(Scalar::Bool(true)) => Some(ContainerImage::Same),
+            Some(Scalar::Text(text)) if !text.is_empty() => {
+                Some(ContainerImage::Named(text.to_owned()))
+            }
+            _ => {
+                wrong_type(node, "an image, or true for the one in the service", findings);
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut Schema) -> Value {
+        serde_json::json!({"anyOf": [{"type": "string"}, {"const": true}]})
     }
 }
 

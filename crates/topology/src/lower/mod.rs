@@ -8,7 +8,6 @@ mod backends;
 mod balancing;
 mod certificates;
 mod consumer_policy;
-mod containers;
 mod dns;
 mod external;
 pub(crate) mod fabric;
@@ -27,6 +26,7 @@ mod psc;
 mod route_rules;
 mod routes;
 mod rules;
+mod secrets;
 mod security;
 mod services;
 mod shared_vpc;
@@ -45,6 +45,7 @@ use rules::Rule;
 use slice::{Network, Peering, Project, Subnetwork, Topology};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 
 /// The state of one lowering.
 pub(crate) struct Lowering<'m> {
@@ -69,14 +70,19 @@ pub(crate) struct Lowering<'m> {
     /// Service accounts by email, in the order in which they were met.
     accounts: BTreeMap<String, slice::run::ServiceAccount>,
     consumer_policies: consumer_policy::Policies<'m>,
+    /// Which revision's service account reads which secret's version.
+    secret_uses: Vec<secrets::Use>,
+}
+
+/// What is looked for on this machine.
+pub(crate) struct Disk<'d> {
+    pub(crate) bundle_exists: &'d dyn Fn(&Path) -> bool,
+    /// A file's content; none where files are not looked for.
+    pub(crate) read: &'d dyn Fn(&Path) -> Option<Result<Vec<u8>, String>>,
 }
 
 /// Validates everything and builds the topology; it is to be used only if no error was found.
-pub(crate) fn lower(
-    model: &Model,
-    bundle_exists: &dyn Fn(&std::path::Path) -> bool,
-    findings: &mut Findings,
-) -> Topology {
+pub(crate) fn lower(model: &Model, disk: &Disk<'_>, findings: &mut Findings) -> Topology {
     let mut fabric = fabric::build(model, findings);
     let firewalls = firewalls::lower(model, findings);
     let (rules, idle_rules) = rules::sort(model, findings);
@@ -119,6 +125,7 @@ pub(crate) fn lower(
         near_projects: RefCell::default(),
         accounts: BTreeMap::new(),
         consumer_policies: consumer_policy::policies(model, findings),
+        secret_uses: Vec::new(),
     };
     lowering.projects();
     lowering.service_accounts(findings);
@@ -137,9 +144,11 @@ pub(crate) fn lower(
     lowering.psc_groups(findings);
     let mut bound = dns::Bound::new();
     lowering.zones(&mut bound, findings);
-    lowering.services(findings);
+    lowering.secrets(disk, findings);
+    lowering.services(disk, findings);
     lowering.iam_policies(findings);
-    lowering.organizations(&mut bound, bundle_exists, findings);
+    lowering.secret_access(findings);
+    lowering.organizations(&mut bound, disk.bundle_exists, findings);
     lowering.google_apis_endpoints(&rules, findings);
     lowering.propagate(findings);
     lowering.response_policies(findings);
@@ -291,6 +300,7 @@ impl Lowering<'_> {
                 model.service_attachments.items.len(),
                 topology.service_attachments.len(),
             ),
+            ("secrets", model.secrets.items.len(), topology.secrets.len()),
             ("services", model.services.items.len(), topology.services.len()),
             ("organisations", model.organizations.len(), topology.organizations.len()),
             ("placements", model.placements.len(), topology.placements.len()),

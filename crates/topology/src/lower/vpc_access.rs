@@ -4,8 +4,8 @@ use super::Lowering;
 use super::fabric::{Location, locate};
 use super::firewalls::check_tag;
 use crate::diagnostic::{Code, Findings};
-use crate::fields::cloud_run::{Service, VpcEgress};
-use crate::model::Item;
+use crate::fields::cloud_run::{Service, VpcAccess, VpcEgress};
+use crate::model::{Item, Scope};
 use names::NetworkId;
 use slice::{Purpose, run};
 
@@ -16,10 +16,11 @@ impl Lowering<'_> {
     /// The instances' way into a VPC network.
     pub(super) fn vpc_access(
         &self,
-        item: &Item<Service>,
+        raw: Option<&VpcAccess>,
+        scope: &Scope,
         findings: &mut Findings,
     ) -> Option<run::VpcAccess> {
-        let raw = item.raw.template.vpc_access.as_ref()?;
+        let raw = raw?;
         if let Some(second) = raw.network_interfaces.get(INTERFACES_MAX) {
             findings.error(
                 Code::ListTooLong,
@@ -46,7 +47,7 @@ impl Lowering<'_> {
             network: interface.network.as_ref(),
             subnetwork: interface.subnetwork.as_ref(),
             address: None,
-            scope: item.scope(),
+            scope: scope.clone(),
             at: interface.at,
             called: "the service",
         };
