@@ -273,7 +273,7 @@ record! {
 record! {
     /// Where a variable's value comes from.
     EnvVarSource {
-        req secret_key_ref: SecretKeySelector = "secretKeyRef";
+        opt secret_key_ref: SecretKeySelector = "secretKeyRef";
     }
 }
 

@@ -129,7 +129,7 @@ record! {
 record! {
     /// Where a variable's value comes from.
     KnativeEnvVarSource {
-        req secret_key_ref: KnativeSecretKeySelector = "secretKeyRef";
+        opt secret_key_ref: KnativeSecretKeySelector = "secretKeyRef";
     }
     rejected ["configMapKeyRef", "fieldRef", "resourceFieldRef", "fileKeyRef"]
 }

@@ -121,18 +121,15 @@ fn port(port: KnativePort) -> v2::ContainerPort {
 }
 
 fn env(variable: KnativeEnvVar, of_all: &OfAll) -> v2::EnvVar {
-    let source = variable.value_from.map(|source| {
-        let key = source.secret_key_ref;
-        v2::EnvVarSource {
-            at: source.at,
-            faulty: source.faulty,
-            secret_key_ref: v2::SecretKeySelector {
-                at: key.at,
-                faulty: key.faulty,
-                secret: secret(key.name, of_all),
-                version: Some(key.key),
-            },
-        }
+    let source = variable.value_from.map(|source| v2::EnvVarSource {
+        at: source.at,
+        faulty: source.faulty,
+        secret_key_ref: source.secret_key_ref.map(|key| v2::SecretKeySelector {
+            at: key.at,
+            faulty: key.faulty,
+            secret: secret(key.name, of_all),
+            version: Some(key.key),
+        }),
     });
     v2::EnvVar {
         at: variable.at,

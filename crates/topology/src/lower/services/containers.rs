@@ -159,7 +159,17 @@ impl Lowering<'_> {
                     run::EnvValue::Text(value.unwrap_or_default())
                 }
                 Some(source) => {
-                    let key = &source.secret_key_ref;
+                    let Some(key) = &source.secret_key_ref else {
+                        if !source.faulty {
+                            findings.error(
+                                Code::ServiceEnv,
+                                source.at,
+                                format!("the source of `{}` names no secret", variable.name.value),
+                                "add secretKeyRef",
+                            );
+                        }
+                        continue;
+                    };
                     let version = volumes::version(key.version.as_ref());
                     let secret = self.secret_reference(template, &key.secret, findings);
                     let Some(secret) = secret else { continue };
