@@ -361,6 +361,17 @@ pub const PRIVATE_VIP: Ipv4Addr = Ipv4Addr::new(199, 36, 153, 8);
 /// What the public DNS says for `*.run.app` (observed: 216.239.32.53 and three neighbours).
 pub const PUBLIC_VIP: Ipv4Addr = Ipv4Addr::new(216, 239, 32, 53);
 
+/// Every address at which Google's front ends answer in a network, each behind the first one of its
+/// front end: all four of a /30, which is no subnetwork. The private and the restricted ones have no
+/// route on the internet (private-connectivity 4.2).
+pub fn front_ends(internet: bool) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> {
+    let four = |first: Ipv4Addr| {
+        (u32::from(first)..u32::from(first) + 4).map(move |address| (first, address.into()))
+    };
+    let private = [RESTRICTED_VIP, PRIVATE_VIP].into_iter().filter(move |_| !internet);
+    private.flat_map(four).chain([(PUBLIC_VIP, PUBLIC_VIP)])
+}
+
 /// The channel on which `cloud-run` accepts connections: PROXY v2 with the origin TLV, then HTTP.
 pub const CLOUD_RUN_CHANNEL: &str = "cloud-run";
 /// The channel on which the supervisor takes connections for the collector of

@@ -8,7 +8,7 @@ use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
 use crate::{
     Bind, CLOUD_RUN_CHANNEL, CLOUD_RUN_FRONT_END_CHANNEL, IDENTITY_FRONT_END_CHANNEL, IpProtocol,
-    Listen, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, RESTRICTED_VIP, TOKEN_CHANNEL,
+    Listen, METADATA_ADDRESS, PRIVATE_VIP, RESTRICTED_VIP, TOKEN_CHANNEL, front_ends,
     private_dns_channel, service_attachment_channel,
 };
 use serde::Serialize;
@@ -140,18 +140,17 @@ impl Slice for GoogleFrontEndSlice {
     /// port of every PSC endpoint for Google APIs, keyed by its self link. The internet has the
     /// public one. Port 80 of each has the same key with ` http` behind it.
     fn listens(&self) -> Vec<Listen> {
-        let four = |key: &'static str, first: Ipv4Addr| {
-            let all = (0..4).map(move |number| Ipv4Addr::from(u32::from(first) + number));
-            all.map(move |vip| (key, vip, if vip == first { None } else { Some(vip) }))
+        let name = |(first, address): (Ipv4Addr, Ipv4Addr)| {
+            let key = match first {
+                RESTRICTED_VIP => "restricted",
+                PRIVATE_VIP => "private",
+                _ => "public",
+            };
+            let is_first = first == address;
+            (if is_first { key.to_owned() } else { format!("{key} {address}") }, address)
         };
-        let private = four("restricted", RESTRICTED_VIP).chain(four("private", PRIVATE_VIP));
-        let private = private.filter(|_| !self.network.is_internet());
-        private
-            .chain([("public", PUBLIC_VIP, None)])
-            .map(|(key, vip, other)| {
-                let key = other.map_or_else(|| key.to_owned(), |vip| format!("{key} {vip}"));
-                (key, vip)
-            })
+        front_ends(self.network.is_internet())
+            .map(name)
             .chain(self.endpoints.iter().map(|one| (one.self_link.to_string(), one.address)))
             .flat_map(|(key, address)| {
                 let bind = |port| Bind::Tcp(self.network.clone(), SocketAddrV4::new(address, port));

@@ -1,7 +1,7 @@
 //! Loopback isolation: each declared address is one of 127.64.0.0/10, without any privilege.
 
 use names::NetworkId;
-use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Placement, RESTRICTED_VIP, Topology};
+use slice::{METADATA_ADDRESS, Placement, Topology};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -76,7 +76,8 @@ impl Loopback {
         let mut wanted: Vec<(NetworkId, Ipv4Addr)> = Vec::new();
         let internet = NetworkId::internet();
         for network in topology.networks.iter().map(|network| &network.id).chain([&internet]) {
-            for fixed in [METADATA_ADDRESS, PRIVATE_VIP, RESTRICTED_VIP, PUBLIC_VIP] {
+            let fronts = slice::front_ends(network.is_internet()).map(|(_, address)| address);
+            for fixed in fronts.chain([METADATA_ADDRESS]) {
                 wanted.push((network.clone(), fixed));
             }
         }

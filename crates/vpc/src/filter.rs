@@ -130,7 +130,9 @@ impl Filter {
 type filter hook input priority filter; policy drop;
 iif \"lo\" accept
 ct state established,related accept
-ip daddr {METADATA_ADDRESS} accept
+ip daddr {METADATA_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53 accept
+ip daddr {METADATA_ADDRESS} tcp dport 80 accept
+ip daddr {METADATA_ADDRESS} meta l4proto icmp accept
 iifname \"leaf*\" jump egress
 ip daddr . meta l4proto . th dport @open accept
 ip saddr . ip daddr . meta l4proto . th dport @ranged accept

@@ -8,10 +8,7 @@ use crate::firewall::Protocol;
 use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use slice::load_balancer::Ports;
-use slice::{
-    DNS_FORWARDING_SOURCE, IpProtocol, METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose,
-    RESTRICTED_VIP,
-};
+use slice::{DNS_FORWARDING_SOURCE, IpProtocol, METADATA_ADDRESS, Purpose};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -67,8 +64,8 @@ impl Fabric {
         // From where its resolver asks name servers; never exchanged with peers.
         add(host(DNS_FORWARDING_SOURCE), Target::Local);
         let Some(map) = self.networks.get(network) else { return plan };
-        for to in front_ends(internet) {
-            add(to, Target::Local);
+        for (_, address) in slice::front_ends(internet) {
+            add(host(address), Target::Local);
         }
         for address in map.google_apis.keys() {
             add(host(*address), Target::Local);
@@ -138,10 +135,7 @@ impl Fabric {
         let tcp = Protocol::Tcp.number();
         let everywhere = Ipv4Net::default();
         let udp = Protocol::Udp.number();
-        // All four of a /30: these are no subnetworks.
-        let google = front_ends(internet).flat_map(|range| {
-            (u32::from(range.network())..=u32::from(range.broadcast())).map(Ipv4Addr::from)
-        });
+        let google = slice::front_ends(internet).map(|(_, address)| address);
         let google = google.chain(map.google_apis.keys().copied());
         let ports = [(80, 80), (443, 443)];
         let mut doors: BTreeSet<Door> =
@@ -202,12 +196,4 @@ fn ranges(ports: &Ports) -> Vec<(u16, u16)> {
         Ports::Range(first, last) => vec![(*first, *last)],
         Ports::All => vec![(0, u16::MAX)],
     }
-}
-
-/// The addresses of Google's front ends (private-connectivity 4.2): the private and the restricted
-/// ones have no route on the internet.
-fn front_ends(internet: bool) -> impl Iterator<Item = Ipv4Net> {
-    let ranges = [RESTRICTED_VIP, PRIVATE_VIP].into_iter().filter(move |_| !internet);
-    let ranges = ranges.filter_map(|first| Ipv4Net::new(first, 30).ok());
-    ranges.chain([Ipv4Net::from(PUBLIC_VIP)])
 }

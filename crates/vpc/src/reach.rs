@@ -6,7 +6,7 @@ use crate::firewall::{End, Protocol, Ruling};
 use ipnet::Ipv4Net;
 use names::{FrontEnd, NetworkId, Reason, SelfLink};
 use slice::vpc::{NextHop, StaticRoute};
-use slice::{METADATA_ADDRESS, PRIVATE_VIP, PUBLIC_VIP, Purpose, RESTRICTED_VIP};
+use slice::{METADATA_ADDRESS, PRIVATE_VIP, Purpose, RESTRICTED_VIP};
 use std::net::Ipv4Addr;
 
 /// Whose packet it is. The kernel vouches for the address, the address for the rest.
@@ -172,6 +172,18 @@ impl Fabric {
         let to = packet.to;
         if to == METADATA_ADDRESS {
             // No firewall rule concerns the metadata server and the resolver (5.3).
+            verdict.reach = match (packet.protocol, packet.port) {
+                (Protocol::Tcp, 53 | 80) | (Protocol::Udp, 53) | (Protocol::Icmp, _) => {
+                    Reach::Metadata
+                }
+                (protocol, port) => dropped(
+                    Reason::NoRoute,
+                    format!(
+                        "{to} answers on port 80 (metadata) and 53 (resolver), not {} {port}",
+                        protocol.name()
+                    ),
+                ),
+            };
             return verdict;
         }
         let Some(own) = self.networks.get(caller.network) else {
@@ -613,14 +625,10 @@ fn at_front_end(front_end: FrontEnd, packet: Packet) -> Reach {
 
 /// The Google front end that has this address (private-connectivity 4.2).
 fn front_end(to: Ipv4Addr) -> Option<FrontEnd> {
-    let within = |first: Ipv4Addr| u32::from(to) & !3 == u32::from(first);
-    if within(RESTRICTED_VIP) {
-        Some(FrontEnd::Restricted)
-    } else if within(PRIVATE_VIP) {
-        Some(FrontEnd::Private)
-    } else if to == PUBLIC_VIP {
-        Some(FrontEnd::Public)
-    } else {
-        None
-    }
+    let (first, _) = slice::front_ends(false).find(|(_, address)| *address == to)?;
+    Some(match first {
+        RESTRICTED_VIP => FrontEnd::Restricted,
+        PRIVATE_VIP => FrontEnd::Private,
+        _ => FrontEnd::Public,
+    })
 }

@@ -5,6 +5,7 @@ use names::{NetworkId, Reason, SelfLink};
 use slice::load_balancer::{ForwardingRule, TargetProxy};
 use slice::psc::{Endpoint, EndpointKind};
 use slice::{Instance, Network, Peering, Purpose, Subnetwork, Topology};
+use std::net::Ipv4Addr;
 use vpc::{Caller, Fabric, Packet, Reach, Target};
 
 fn network(name: &str, ranges: &[(&str, Purpose)], peers: &[(&str, bool)]) -> Network {
@@ -156,7 +157,10 @@ fn meets(from: &str, region: &str, to: &str) -> String {
 fn every_kind_of_address() {
     for (from, region, to, expected) in [
         ("a", "europe-west1", "169.254.169.254:80", "metadata"),
+        ("a", "europe-west1", "169.254.169.254:53", "metadata"),
+        ("a", "europe-west1", "169.254.169.254:9999", Reason::NoRoute.code()),
         ("a", "europe-west1", "199.36.153.9:443", "Private"),
+        ("a", "europe-west1", "199.36.153.12:443", Reason::NoRoute.code()),
         ("a", "europe-west1", "199.36.153.7:443", "Restricted"),
         ("a", "europe-west1", "216.239.32.53:443", "Public"),
         ("a", "europe-west1", "199.36.153.9:80", "Private"),
@@ -197,6 +201,26 @@ fn every_kind_of_address() {
         ("a", "europe-west1", "10.1.2.3:80", Reason::UnknownInternalAddress.code()),
     ] {
         assert_eq!(meets(from, region, to), expected, "{from} → {to}");
+    }
+}
+
+/// Every address of Google's front ends has a route and a door, and is what `reach` says it is.
+#[test]
+fn the_front_ends_addresses_are_the_same_for_all() {
+    let fabric = Fabric::compile(&topology());
+    let plan = fabric.plan(&NetworkId::new("p", "a"), |_| true);
+    let filter = plan.filter.expect("a VPC network has a filter").render(&[]);
+    let all: Vec<Ipv4Addr> = slice::front_ends(false).map(|(_, address)| address).collect();
+    assert_eq!(all.len(), 9);
+    for address in all {
+        let met = meets("a", "europe-west1", &format!("{address}:443"));
+        assert!(["Private", "Restricted", "Public"].contains(&met.as_str()), "{address}: {met}");
+        let local = plan
+            .routes
+            .iter()
+            .any(|route| route.target == Target::Local && route.to.contains(&address));
+        assert!(local, "{address} has no route");
+        assert!(filter.contains(&format!("{address} . 6 . 443")), "{address} has no door");
     }
 }
 
