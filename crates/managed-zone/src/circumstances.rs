@@ -1,5 +1,9 @@
 //! What a decision depends on beside the snapshot, asked only where a routing policy decides.
 
+use crate::Snapshot;
+use names::SelfLink;
+use std::collections::BTreeSet;
+
 /// The moment at which a question comes: inputs of routing policies, which the decision takes as
 /// they are (no clock, no chance and no network in this crate).
 pub trait Circumstances {
@@ -16,7 +20,7 @@ pub trait Circumstances {
     fn is_healthy(&self, target: usize) -> bool;
 }
 
-/// A client of this region, if it is known, while everything is healthy: what `explain` assumes.
+/// A client of this region, if it is known, while everything is healthy: a fresh start.
 /// Where chance decides, it is what happens to most.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FairWeather<'a> {
@@ -39,5 +43,35 @@ impl Circumstances for FairWeather<'_> {
 
     fn is_healthy(&self, _target: usize) -> bool {
         true
+    }
+}
+
+/// [`FairWeather`] where it is known which load balancers are ill: what `explain` takes of what runs.
+#[derive(Clone, Copy)]
+pub struct AsReported<'a> {
+    /// The client's region.
+    pub region: Option<&'a str>,
+    /// Whose positions they are.
+    pub snapshot: &'a Snapshot,
+    /// What [`unhealthy`](crate::unhealthy) says.
+    pub unhealthy: &'a BTreeSet<SelfLink>,
+}
+
+impl Circumstances for AsReported<'_> {
+    fn region(&self) -> Option<&str> {
+        self.region
+    }
+
+    fn chance(&self) -> f64 {
+        0.0
+    }
+
+    fn is_usual(&self) -> bool {
+        true
+    }
+
+    fn is_healthy(&self, target: usize) -> bool {
+        let target = self.snapshot.health_checked_targets().get(target);
+        target.is_none_or(|target| !self.unhealthy.contains(&target.forwarding_rule))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::trace::{State, Step};
 use crate::world::World;
-use managed_zone::{Chosen, FairWeather, Horizon, Match, Name, RecordType, Resolution};
+use managed_zone::{AsReported, Chosen, Horizon, Match, Name, RecordType, Resolution};
 use names::NetworkId;
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
         record_type: RecordType,
     ) -> Result<Resolution, String> {
         let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
-        let weather = FairWeather { region };
+        let weather = self.weather(region);
         if let Some(view) = self.dns.view(network) {
             return Ok(view.resolve(&name, record_type, &weather));
         }
@@ -49,13 +49,18 @@ impl World {
         Ok(resolution)
     }
 
+    /// Routing policies decide by what the load balancers that run have said of their backends.
+    fn weather<'a>(&'a self, region: Option<&'a str>) -> AsReported<'a> {
+        AsReported { region, snapshot: &self.dns, unhealthy: &self.unhealthy }
+    }
+
     /// What the question gets in the other networks, those with the same answer of the same zone
     /// together.
     fn split_horizon(&self, own: &NetworkId, name: &Name, record_type: RecordType) -> Vec<Horizon> {
         let mut all: Vec<Horizon> = Vec::new();
         for network in self.topology().networks.iter().filter(|network| network.id != *own) {
             let Some(view) = self.dns.view(&network.id) else { continue };
-            let resolution = view.resolve(name, record_type, &FairWeather::default());
+            let resolution = view.resolve(name, record_type, &self.weather(None));
             let Some(mut horizon) = resolution.horizon() else { continue };
             let networks = std::mem::take(&mut horizon.networks);
             let alike = |other: &&mut Horizon| {

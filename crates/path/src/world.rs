@@ -5,7 +5,7 @@ use crate::token::Issuer;
 use names::SelfLink;
 use policy_bundle::{BundleError, Platform};
 use slice::{BackendState, ConnectionState, ServiceState, Topology, Workload};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -31,6 +31,8 @@ pub struct World {
     pub(crate) fabric: vpc::Fabric,
     /// All networks at once: a zone that many see is compiled once.
     pub(crate) dns: managed_zone::Snapshot,
+    /// Load balancers to which no routing policy points now.
+    pub(crate) unhealthy: BTreeSet<SelfLink>,
     /// By endpoint.
     pub(crate) connections: HashMap<SelfLink, psc::Connection>,
     /// Those of all networks.
@@ -98,10 +100,13 @@ impl World {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let backends = live.as_ref().map_or(&[][..], |live| &live.backends);
+        let unhealthy = managed_zone::unhealthy(&topology.load_balancing, backends);
         Ok(World {
             fabric: vpc::Fabric::compile(topology)
                 .with_workloads(live.iter().flat_map(|live| &live.workloads)),
             topology: topology.clone(),
+            unhealthy,
             live,
             dns,
             connections,

@@ -188,11 +188,11 @@ pub fn resolve(
     json: bool,
 ) -> ExitCode {
     let network = &from.network();
-    let (topology, _) = match world(state_dir, topology) {
+    let (topology, live) = match world(state_dir, topology) {
         Ok(found) => found,
         Err(code) => return code,
     };
-    let world = match World::compile(&topology, None) {
+    let world = match World::compile(&topology, live) {
         Ok(world) => world,
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));

@@ -15,7 +15,6 @@ mod events;
 mod explain;
 mod forward;
 mod gateway;
-mod health;
 mod instances;
 mod loopback;
 mod namespaces;

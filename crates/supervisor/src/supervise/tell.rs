@@ -2,7 +2,6 @@
 
 use super::Supervisor;
 use crate::child::Child;
-use crate::health;
 use crate::surroundings::within_reach;
 use names::{NetworkId, SelfLink};
 use runtime::wire::ToProgram;
@@ -77,7 +76,7 @@ impl Supervisor {
     /// Tells the resolvers which load balancers are ill, if that is news.
     pub(super) fn health_changed(&mut self) {
         let states: Vec<_> = self.backends.values().flatten().cloned().collect();
-        let unhealthy = health::unhealthy(&self.topology.load_balancing, &states);
+        let unhealthy = managed_zone::unhealthy(&self.topology.load_balancing, &states);
         if unhealthy == self.unhealthy {
             return;
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 /// The forwarding rules none of whose checked backends is well. A rule is healthy while one
 /// endpoint of one of its backend services is, or while nothing checks them (unconfirmed: Cloud DNS
 /// asks the probers of passthrough load balancers, and the proxies of the others).
-pub(crate) fn unhealthy(balancing: &LoadBalancing, states: &[BackendState]) -> BTreeSet<SelfLink> {
+pub fn unhealthy(balancing: &LoadBalancing, states: &[BackendState]) -> BTreeSet<SelfLink> {
     let well = |state: &&BackendState| state.health_state != "UNHEALTHY" && !state.ejected;
     let checked: HashSet<&SelfLink> = states.iter().map(|state| &state.backend_service).collect();
     let healthy: HashSet<&SelfLink> =
