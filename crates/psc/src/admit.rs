@@ -34,7 +34,7 @@ pub fn enter(
         return Some(reason);
     }
     match state {
-        Some(state) if !state.status.carries_traffic() => {
+        Some(state) if !state.opens() => {
             Some(state.reason.unwrap_or(Reason::PscConnectionNotAccepted))
         }
         _ => None,

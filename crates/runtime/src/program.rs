@@ -84,7 +84,7 @@ pub enum Stream {
 }
 
 /// A datagram socket.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct UdpListener {
     /// The key of the listener.
     pub key: Arc<str>,
@@ -92,12 +92,13 @@ pub struct UdpListener {
     pub socket: Arc<UdpSocket>,
     /// The end of the listener.
     pub drain: Drain,
-    pub(crate) network: net::Network,
+    pub(crate) context: Context,
 }
 
 impl UdpListener {
     /// The peer as a declared address.
     pub fn peer(&self, actual: SocketAddr) -> SocketAddrV4 {
-        self.network.declared(actual)
+        // As of now: workloads come and go while the socket stays.
+        self.context.0.network.load().declared(actual)
     }
 }

@@ -123,8 +123,8 @@ async fn listen<P: Program>(worker: Rc<Worker<P>>, open: Open) {
         }
         Socket::Unix(listener) => accept_unix(&worker, &key, listener, &drain).await,
         Socket::Udp(socket) => {
-            let network = worker.context.network();
-            P::datagrams(worker, UdpListener { key: Arc::clone(&key), socket, drain, network })
+            let context = worker.context.clone();
+            P::datagrams(worker, UdpListener { key: Arc::clone(&key), socket, drain, context })
                 .await;
             Ok(())
         }

@@ -70,6 +70,14 @@ pub struct ConnectionState {
     pub history: Vec<ConnectionChange>,
 }
 
+impl ConnectionState {
+    /// Do new connections get through? Not before the endpoint has a NAT address, however far the
+    /// lists admit it (private-connectivity 1.4 "further PSC connections fail").
+    pub fn opens(&self) -> bool {
+        self.status.carries_traffic() && !self.nat_ips.is_empty()
+    }
+}
+
 /// The most changes that are remembered of one connection.
 pub const CONNECTION_HISTORY_MAX: usize = 32;
 

@@ -177,10 +177,27 @@ fn run_session(
         separate: session.separate,
         identity: Identity::of(&session.workload),
     };
-    let mut descriptors = descriptors.into_iter();
-    let entrance =
-        Entrance { user: descriptors.next(), pid: descriptors.next(), network: descriptors.next() };
-    workload::run(&spec, entrance)
+    match entrance(session.separate, descriptors) {
+        Ok(entrance) => workload::run(&spec, entrance),
+        Err(error) => {
+            eprintln!("postern: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a session enters. Where it is kept apart all three have to be there: without one of them
+/// its command would run in the host's own network.
+fn entrance(separate: bool, descriptors: Vec<OwnedFd>) -> Result<Entrance, String> {
+    let wanted = if separate { 3 } else { 0 };
+    if descriptors.len() != wanted {
+        return Err(format!(
+            "the supervisor passed {} of {wanted} namespaces: nothing is run",
+            descriptors.len()
+        ));
+    }
+    let mut all = descriptors.into_iter();
+    Ok(Entrance { user: all.next(), pid: all.next(), network: all.next() })
 }
 
 /// `postern logs`.
@@ -233,4 +250,28 @@ fn copy_new_lines(path: &Path, name: &str, from: &mut u64) -> io::Result<()> {
         out.write_all(line)?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_without_its_network_does_not_run() {
+        let some = |count: usize| -> Vec<OwnedFd> {
+            (0..count).map(|_| std::fs::File::open("/dev/null").expect("open").into()).collect()
+        };
+        for (separate, count, good) in [
+            (true, 3, true),
+            (true, 2, false),
+            (true, 0, false),
+            (false, 0, true),
+            (false, 3, false),
+        ] {
+            let entrance = entrance(separate, some(count));
+            assert_eq!(entrance.is_ok(), good, "{separate} {count}");
+            let inside = entrance.is_ok_and(|entrance| entrance.network.is_some());
+            assert_eq!(inside, separate && good);
+        }
+    }
 }

@@ -5,8 +5,13 @@
 use crate::child::spawn_thread;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+/// As long a collector may take to accept a connection.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the channel, where the environment names a collector.
 ///
@@ -26,8 +31,14 @@ pub fn start(state_dir: &Path) -> io::Result<()> {
         LocalSet::new().block_on(&runtime, async {
             let Ok(listener) = UnixListener::from_std(listener) else { return };
             // Each program keeps one connection.
-            while let Ok((program, _)) = listener.accept().await {
-                tokio::task::spawn_local(carry(program, collector.clone()));
+            loop {
+                match listener.accept().await {
+                    Ok((program, _)) => {
+                        tokio::task::spawn_local(carry(program, collector.clone()));
+                    }
+                    // Out of descriptors: others have to end first.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
             }
         });
     })
@@ -36,7 +47,7 @@ pub fn start(state_dir: &Path) -> io::Result<()> {
 /// A collector that is not there ends the connection; the program tells it and tries again with its
 /// next spans.
 async fn carry(mut program: UnixStream, collector: String) {
-    if let Ok(mut stream) = TcpStream::connect(collector).await {
+    if let Ok(Ok(mut stream)) = timeout(DIAL_TIMEOUT, TcpStream::connect(collector)).await {
         let _ = tokio::io::copy_bidirectional(&mut program, &mut stream).await;
     }
 }

@@ -17,9 +17,9 @@ use balancing::passthrough::{Forward, forwards, slots};
 use ipnet::Ipv4Net;
 use names::NetworkId;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::packet_route::rule::RuleAction;
-use rtnetlink::{Handle, RouteNextHopBuilder};
+use rtnetlink::{Handle, RouteNextHopBuilder, RuleAddRequest};
 use slice::load_balancer::{PacketAffinity, Ports, RuleProtocol};
 use slice::{BackendState, Purpose, Topology};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -151,6 +151,7 @@ impl Forwarding {
         }
         let wanted: BTreeSet<u32> = routes.values().flatten().copied().collect();
         let fresh: Vec<u32> = wanted.difference(&self.links).copied().collect();
+        let past: Vec<u32> = self.links.difference(&wanted).copied().collect();
         let gone = self.routed.keys().filter(|address| !routes.contains_key(address));
         let gone: Vec<_> = gone.map(|address| route((*address).into()).build()).collect();
         let to = |(address, links): (&Ipv4Addr, &BTreeSet<u32>)| {
@@ -169,11 +170,12 @@ impl Forwarding {
                 let _ = handle.route().del(message).execute().await;
             }
             for link in fresh {
-                let table = route(Ipv4Net::default()).table_id(link);
-                let table = table.scope(RouteScope::Link).output_interface(link).build();
-                handle.route().add(table).replace().execute().await?;
-                let rule = handle.rule().add().v4().fw_mark(link).table_id(link);
-                rule.priority(PRIORITY).action(RuleAction::ToTable).execute().await?;
+                handle.route().add(way(link)).replace().execute().await?;
+                marked(&handle, link).execute().await?;
+            }
+            for link in past {
+                let _ = handle.route().del(way(link)).execute().await;
+                handle.rule().del(marked(&handle, link).message_mut().clone()).execute().await?;
             }
             for message in new {
                 handle.route().add(message).replace().execute().await?;
@@ -181,9 +183,21 @@ impl Forwarding {
             Ok(())
         })?;
         self.routed = routes;
-        self.links.extend(wanted);
+        self.links = wanted;
         Ok(())
     }
+}
+
+/// The table of a link: everything goes there.
+fn way(link: u32) -> RouteMessage {
+    let table = route(Ipv4Net::default()).table_id(link);
+    table.scope(RouteScope::Link).output_interface(link).build()
+}
+
+/// The rule that sends packets with a link's mark to its table.
+fn marked(handle: &Handle, link: u32) -> RuleAddRequest<Ipv4Addr> {
+    let rule = handle.rule().add().v4().fw_mark(link).table_id(link);
+    rule.priority(PRIORITY).action(RuleAction::ToTable)
 }
 
 /// Of the rules that send marked packets to VMs: before the main table.

@@ -300,16 +300,18 @@ async fn refuse(client: &mut TcpStream, status: &str, why: &str) -> io::Result<(
     client.write_all(text.as_bytes()).await
 }
 
-/// Asks the network's own resolver for an address.
+/// Asks the network's own resolver for an address, as the workload: the answer may depend on where it
+/// is, and the log names it.
 async fn resolve(
     host: &str,
     workload: &Workload,
     view: &SharedView,
 ) -> io::Result<Option<Ipv4Addr>> {
-    let resolver = {
+    let (resolver, own) = {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         let network = view.networks.get(&workload.network).cloned().unwrap_or_default();
-        network.real(SocketAddrV4::new(METADATA_ADDRESS, 53))
+        let real = |address, port| network.real(SocketAddrV4::new(address, port));
+        (real(METADATA_ADDRESS, 53), real(workload.address, 0))
     };
     let Ok(name) = Name::from_ascii(format!("{}.", host.trim_end_matches('.'))) else {
         return Ok(None);
@@ -318,7 +320,7 @@ async fn resolve(
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(name, RecordType::A));
     let question = question.to_vec().map_err(io::Error::other)?;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let socket = UdpSocket::bind(own).await?;
     socket.connect(resolver).await?;
     socket.send(&question).await?;
     let mut answer = [0; 4096];

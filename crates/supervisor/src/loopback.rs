@@ -25,7 +25,9 @@ pub struct Loopback {
     sockets: HashMap<NetworkId, Vec<Placement>>,
     known: HashSet<(NetworkId, SocketAddrV4)>,
     /// Placements that the topology itself declares win.
-    declared: Vec<Placement>,
+    placements: Vec<Placement>,
+    /// Addresses that have their place by declaration.
+    declared: HashSet<(NetworkId, Ipv4Addr)>,
     first: u32,
     next: u32,
     /// Places that became free, the oldest first. They are used when all others are, because some
@@ -57,7 +59,8 @@ impl Loopback {
             hosts: BTreeMap::new(),
             sockets: HashMap::new(),
             known: HashSet::new(),
-            declared: Vec::new(),
+            placements: Vec::new(),
+            declared: HashSet::new(),
             first,
             // The first address is the claim's.
             next: 1,
@@ -72,43 +75,27 @@ impl Loopback {
     /// # Errors
     /// With more than 65,000 addresses.
     pub fn place(&mut self, topology: &Topology) -> Result<(), String> {
-        self.declared = topology.placements.clone();
-        let mut wanted: Vec<(NetworkId, Ipv4Addr)> = Vec::new();
-        let internet = NetworkId::internet();
-        for network in topology.networks.iter().map(|network| &network.id).chain([&internet]) {
-            let fronts = slice::front_ends(network.is_internet()).map(|(_, address)| address);
-            for fixed in fronts.chain([METADATA_ADDRESS]) {
-                wanted.push((network.clone(), fixed));
-            }
-        }
-        for rule in &topology.load_balancing.forwarding_rules {
-            wanted.push((rule.network.clone(), rule.address));
-            wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
-        }
-        for rule in &topology.load_balancing.network_rules {
-            wanted.push((rule.network.clone(), rule.address));
-            wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
-        }
-        for endpoint in &topology.google_apis_endpoints {
-            wanted.push((endpoint.network.clone(), endpoint.address));
-        }
-        for endpoint in &topology.endpoints {
-            wanted.push((endpoint.network.clone(), endpoint.address));
-        }
-        for network in &topology.networks {
-            let vms = network.instances.iter().map(|instance| instance.address);
-            wanted.extend(vms.map(|address| (network.id.clone(), address)));
-        }
-        for attachment in &topology.service_attachments {
-            for subnet in &attachment.nat_subnets {
-                let sources = subnet.range.hosts().take(NAT_ADDRESSES);
-                wanted.extend(sources.map(|address| (attachment.network.clone(), address)));
-            }
-        }
-        for (network, address) in wanted {
+        self.placements.clone_from(&topology.placements);
+        for (network, address) in declared(topology) {
             self.host(&network, address).map_err(|error| error.to_string())?;
+            self.declared.insert((network, address));
         }
         Ok(())
+    }
+
+    /// Gives back the places of addresses that were declared and are no more, but for those that a
+    /// workload has by now.
+    pub fn retain(&mut self, topology: &Topology, taken: impl Fn(&NetworkId, Ipv4Addr) -> bool) {
+        let wanted = declared(topology);
+        let (stay, gone) = std::mem::take(&mut self.declared)
+            .into_iter()
+            .partition::<HashSet<_>, _>(|one| wanted.contains(one));
+        self.declared = stay;
+        for (network, address) in gone {
+            if !taken(&network, address) {
+                self.forget(&network, address);
+            }
+        }
     }
 
     /// The place of an address; a new one if it has none.
@@ -140,7 +127,8 @@ impl Loopback {
         network: &NetworkId,
         declared: SocketAddrV4,
     ) -> io::Result<SocketAddr> {
-        let given = self.declared.iter().find(|p| p.network == *network && p.declared == declared);
+        let given =
+            self.placements.iter().find(|p| p.network == *network && p.declared == declared);
         let actual = match given {
             Some(placement) => placement.actual,
             None => {
@@ -171,15 +159,25 @@ impl Loopback {
     pub fn table(&self, network: &NetworkId) -> (Vec<Placement>, Vec<(Ipv4Addr, Ipv4Addr)>) {
         let theirs = |placement: &&Placement| placement.network == *network;
         let sockets = self.sockets.get(network).into_iter().flatten();
-        let sockets = sockets.chain(self.declared.iter().filter(theirs)).cloned().collect();
+        let sockets = sockets.chain(self.placements.iter().filter(theirs)).cloned().collect();
         let hosts = self.hosts.get(network).into_iter().flatten();
         (sockets, hosts.map(|(declared, actual)| (*declared, *actual)).collect())
     }
 
-    /// An address that a workload no longer has.
-    pub fn forget(&mut self, network: &NetworkId, address: Ipv4Addr) {
+    /// An address that a workload no longer has. A declared one keeps its place.
+    pub fn release(&mut self, network: &NetworkId, address: Ipv4Addr) {
+        if !self.declared.contains(&(network.clone(), address)) {
+            self.forget(network, address);
+        }
+    }
+
+    fn forget(&mut self, network: &NetworkId, address: Ipv4Addr) {
         let freed = self.hosts.get_mut(network).and_then(|hosts| hosts.remove(&address));
         self.free.extend(freed);
+        if let Some(sockets) = self.sockets.get_mut(network) {
+            sockets.retain(|placement| *placement.declared.ip() != address);
+        }
+        self.known.retain(|(of, declared)| of != network || *declared.ip() != address);
     }
 
     fn port(&self, declared: u16) -> u16 {
@@ -189,6 +187,43 @@ impl Loopback {
             declared
         }
     }
+}
+
+/// Every address of a topology that has a place before anybody asks for it.
+fn declared(topology: &Topology) -> HashSet<(NetworkId, Ipv4Addr)> {
+    let mut wanted: HashSet<(NetworkId, Ipv4Addr)> = HashSet::new();
+    let internet = NetworkId::internet();
+    for network in topology.networks.iter().map(|network| &network.id).chain([&internet]) {
+        let fronts = slice::front_ends(network.is_internet()).map(|(_, address)| address);
+        for fixed in fronts.chain([METADATA_ADDRESS]) {
+            wanted.insert((network.clone(), fixed));
+        }
+    }
+    for rule in &topology.load_balancing.forwarding_rules {
+        wanted.insert((rule.network.clone(), rule.address));
+        wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
+    }
+    for rule in &topology.load_balancing.network_rules {
+        wanted.insert((rule.network.clone(), rule.address));
+        wanted.extend(rule.proxy_address.map(|source| (rule.network.clone(), source)));
+    }
+    for endpoint in &topology.google_apis_endpoints {
+        wanted.insert((endpoint.network.clone(), endpoint.address));
+    }
+    for endpoint in &topology.endpoints {
+        wanted.insert((endpoint.network.clone(), endpoint.address));
+    }
+    for network in &topology.networks {
+        let vms = network.instances.iter().map(|instance| instance.address);
+        wanted.extend(vms.map(|address| (network.id.clone(), address)));
+    }
+    for attachment in &topology.service_attachments {
+        for subnet in &attachment.nat_subnets {
+            let sources = psc::usable_addresses(subnet.range).take(NAT_ADDRESSES);
+            wanted.extend(sources.map(|address| (attachment.network.clone(), address)));
+        }
+    }
+    wanted
 }
 
 #[cfg(test)]
@@ -219,5 +254,30 @@ mod tests {
             loopback.host(&network, address).expect("a place");
             loopback.forget(&network, address);
         }
+    }
+
+    #[test]
+    fn places_of_addresses_that_are_no_longer_declared_are_given_back() {
+        let mut loopback = Loopback::claim().expect("a free block");
+        let network = NetworkId::new("p", "a");
+        let [old, session] = [5, 6].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        let of = |address| Topology {
+            google_apis_endpoints: vec![slice::psc::GoogleApisEndpoint {
+                self_link: names::SelfLink::new("one"),
+                network: network.clone(),
+                address,
+                bundle: slice::psc::ApiBundle::AllApis,
+                automatic_dns: false,
+            }],
+            ..Topology::default()
+        };
+        loopback.place(&of(old)).expect("placed");
+        loopback.socket(&network, SocketAddrV4::new(old, 443)).expect("placed");
+        loopback.host(&network, session).expect("placed");
+        loopback.retain(&Topology::default(), |_, address| address == session);
+        let (sockets, hosts) = loopback.table(&network);
+        assert_eq!(sockets, []);
+        assert_eq!(hosts.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [session]);
+        assert_eq!(loopback.free.len(), 1);
     }
 }

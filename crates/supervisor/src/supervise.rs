@@ -1,21 +1,22 @@
 //! The supervisor: one thread that owns everything and takes events from one queue.
 
 mod generation;
+mod prepared;
 mod tell;
 
 use crate::child::{Child, Launch, ProgramId};
-use crate::events::Event;
+use crate::events::{Command, Event};
 use crate::protocol::{Ask, Reply};
 use crate::status;
 use crate::surroundings::Surroundings;
 use crate::workloads::Workloads;
 use names::{NetworkId, SelfLink};
+use prepared::Prepared;
 use runtime::wire::{FromProgram, ToProgram};
 use slice::{ConnectionState, Report, Role, Topology};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -82,7 +83,7 @@ pub struct Supervisor {
     queue: Receiver<Event>,
     /// Questions that came in the middle of a transaction.
     deferred: VecDeque<Event>,
-    prepared: BTreeMap<ProgramId, Result<(), String>>,
+    prepared: Prepared,
     pongs: BTreeSet<(ProgramId, u64)>,
     metrics: BTreeMap<ProgramId, String>,
     pings: u64,
@@ -125,7 +126,7 @@ impl Supervisor {
             events,
             queue,
             deferred: VecDeque::new(),
-            prepared: BTreeMap::new(),
+            prepared: Prepared::default(),
             pongs: BTreeSet::new(),
             metrics: BTreeMap::new(),
             pings: 0,
@@ -149,16 +150,14 @@ impl Supervisor {
             }
             match event {
                 Some(Event::Stop) => break,
-                Some(Event::Asked(Ask::Down, connection)) => {
+                Some(Event::Asked(Ask::Down, command)) => {
                     self.stop();
-                    answer(
-                        &connection,
-                        &Reply::Done { generation: self.generation, text: String::new() },
-                    );
+                    let text = String::new();
+                    command.answer_here(&Reply::Done { generation: self.generation, text });
                     self.tidy();
                     return;
                 }
-                Some(Event::Asked(ask, connection)) => self.asked(ask, &connection),
+                Some(Event::Asked(ask, command)) => self.asked(ask, command),
                 Some(Event::Reload) => {
                     if let Err(error) = self.reload() {
                         eprintln!(
@@ -256,8 +255,8 @@ impl Supervisor {
                     process.host_pid = Some(pid);
                 }
             }
-            FromProgram::Prepared { error, .. } => {
-                self.prepared.insert(id.clone(), error.map_or(Ok(()), Err));
+            FromProgram::Prepared { generation, error } => {
+                self.prepared.said(id, generation, error);
             }
             FromProgram::Committed { generation } => {
                 if let Some(child) = self.children.get_mut(id) {
@@ -308,8 +307,7 @@ impl Supervisor {
             // The next process knows nothing of them.
             self.kill_instances();
         }
-        self.prepared
-            .insert(id.clone(), Err(format!("it ended with status {status}; see `postern logs`")));
+        self.prepared.ended(id, format!("it ended with status {status}; see `postern logs`"));
         let _ = writeln!(
             std::io::stderr(),
             "postern: {id} ended with status {status}; it is started again in {} ms",
@@ -365,10 +363,10 @@ impl Supervisor {
         }
     }
 
-    fn asked(&mut self, ask: Ask, connection: &UnixStream) {
+    fn asked(&mut self, ask: Ask, command: Command) {
         match ask {
-            Ask::Status => answer(connection, &Reply::Status(Box::new(status::of(self)))),
-            Ask::Live => answer(connection, &status::live(self)),
+            Ask::Status => command.answer(Reply::Status(Box::new(status::of(self)))),
+            Ask::Live => command.answer(status::live(self)),
             Ask::Reload => {
                 let reply = match self.reload() {
                     Ok(text) => Reply::Done { generation: self.generation, text },
@@ -377,9 +375,9 @@ impl Supervisor {
                         self.generation
                     )),
                 };
-                answer(connection, &reply);
+                command.answer(reply);
             }
-            Ask::Exec(request) => self.open_session(&request, connection),
+            Ask::Exec(request) => self.open_session(&request, command),
             Ask::Metrics => {
                 self.metrics.clear();
                 for child in self.children.values() {
@@ -392,7 +390,7 @@ impl Supervisor {
                 });
                 let texts = std::mem::take(&mut self.metrics);
                 let texts = texts.into_iter().map(|(id, text)| (id.to_string(), text)).collect();
-                answer(connection, &Reply::Metrics(texts));
+                command.answer(Reply::Metrics(texts));
             }
             Ask::Down => self.deferred.push_back(Event::Stop),
         }
@@ -430,9 +428,4 @@ impl Supervisor {
     fn tidy(&self) {
         crate::state_dir::clear(&self.options.state_dir);
     }
-}
-
-/// Answers a command; one that has gone away needs no answer.
-pub(crate) fn answer(connection: &UnixStream, reply: &Reply) {
-    let _ = runtime::wire::send(connection, reply, &[]);
 }

@@ -85,7 +85,7 @@ impl Surroundings {
     pub fn can_run(&self, topology: &Topology) -> Result<(), String> {
         let Surroundings::Namespaces { .. } = self else { return Ok(()) };
         if crate::nft::program().is_none() {
-            self.without_filter(topology)?;
+            without_filter(topology)?;
         }
         let outside = topology.services.iter().find_map(|service| match &service.revision.ingress().0.run {
             Run::Url(url) => Some(format!(
@@ -95,25 +95,6 @@ impl Surroundings {
             Run::Command { .. } | Run::Container { .. } | Run::Mock { .. } => None,
         });
         outside.map_or(Ok(()), Err)
-    }
-
-    /// Without `nft` no rule is enforced: what a topology denies in so many words is refused, and
-    /// that everything else is open is said.
-    fn without_filter(&self, topology: &Topology) -> Result<(), String> {
-        const WAY_OUT: &str = "install the package nftables, or use --isolation loopback";
-        let mut rules = topology.networks.iter().flat_map(|network| &network.firewalls);
-        if let Some(rule) = rules.find(|rule| rule.action == slice::vpc::Action::Deny) {
-            return Err(format!(
-                "{}: it denies traffic, and the program nft, which would enforce it, is not installed; {WAY_OUT}",
-                rule.self_link
-            ));
-        }
-        if topology.networks.iter().any(|network| !network.instances.is_empty()) {
-            eprintln!(
-                "postern: warning: the program nft is not installed, so the implied deny of firewall rules is not enforced: workloads reach each other on every port; {WAY_OUT}"
-            );
-        }
-        Ok(())
     }
 
     /// Makes room for a topology: what is new is added, nothing is taken away.
@@ -160,10 +141,15 @@ impl Surroundings {
         &mut self,
         topology: &Topology,
         plans: &BTreeMap<NetworkId, Plan>,
+        workloads: &Workloads,
     ) -> Result<(), String> {
-        if let Surroundings::Namespaces { runtimes, .. } = self {
-            runtimes
-                .retain(|network, _| topology.organizations.iter().any(|o| o.network == *network));
+        match self {
+            Surroundings::Namespaces { runtimes, .. } => runtimes
+                .retain(|network, _| topology.organizations.iter().any(|o| o.network == *network)),
+            Surroundings::Loopback { loopback, .. } => {
+                loopback
+                    .retain(topology, |network, address| workloads.is_running(network, address));
+            }
         }
         self.follow(plans)
     }
@@ -344,7 +330,7 @@ impl Surroundings {
     pub fn remove_leaf(&mut self, network: &NetworkId, address: Ipv4Addr) {
         match self {
             Surroundings::Namespaces { namespaces, .. } => namespaces.remove_leaf(network, address),
-            Surroundings::Loopback { loopback, .. } => loopback.forget(network, address),
+            Surroundings::Loopback { loopback, .. } => loopback.release(network, address),
         }
     }
 
@@ -398,5 +384,47 @@ impl Surroundings {
     /// Those of `dup(2)`.
     pub fn share(namespace: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
         namespace.map(|namespace| namespace.as_fd().try_clone_to_owned()).transpose()
+    }
+}
+
+/// Without `nft` no rule is enforced and no packet passed on: what a topology denies in so many words
+/// is refused, and so are passthrough rules; that everything else is open is said.
+fn without_filter(topology: &Topology) -> Result<(), String> {
+    const WAY_OUT: &str = "install the package nftables, or use --isolation loopback";
+    let mut rules = topology.networks.iter().flat_map(|network| &network.firewalls);
+    if let Some(rule) = rules.find(|rule| rule.action == slice::vpc::Action::Deny) {
+        return Err(format!(
+            "{}: it denies traffic, and the program nft, which would enforce it, is not installed; {WAY_OUT}",
+            rule.self_link
+        ));
+    }
+    let mut rules = topology.load_balancing.network_rules.iter();
+    if let Some(rule) = rules.find(|rule| rule.is_passthrough()) {
+        return Err(format!(
+            "{}: it passes packets on, and the program nft, which would choose the VM, is not installed; {WAY_OUT}",
+            rule.self_link
+        ));
+    }
+    if topology.networks.iter().any(|network| !network.instances.is_empty()) {
+        eprintln!(
+            "postern: warning: the program nft is not installed, so the implied deny of firewall rules is not enforced: workloads reach each other on every port; {WAY_OUT}"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_nft_passthrough_rules_are_refused() {
+        let load = |name: &str| {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology");
+            topology::load(&root.join(name)).topology.expect("a good topology")
+        };
+        let refused = without_filter(&load("psc-l4")).expect_err("packets are passed on");
+        assert!(refused.contains("passes packets on"), "{refused}");
+        assert_eq!(without_filter(&load("dns")), Ok(()));
     }
 }

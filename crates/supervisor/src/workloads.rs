@@ -2,7 +2,7 @@
 //! runtime.
 
 use crate::child::{ProgramId, exit_code, log_path, open_log, spawn_thread};
-use crate::events::Event;
+use crate::events::{Command as Asking, Event};
 use crate::gateway::{self, Gateway};
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
@@ -443,38 +443,37 @@ impl Supervisor {
     }
 
     /// Makes a leaf for an `exec` session, and answers with what has to be entered.
-    pub(crate) fn open_session(&mut self, request: &ExecRequest, connection: &UnixStream) {
+    pub(crate) fn open_session(&mut self, request: &ExecRequest, command: Asking) {
         let (number, own) = match self.session_leaf(request) {
             Ok(found) => found,
-            Err(error) => return crate::supervise::answer(connection, &Reply::Failed(error)),
+            Err(error) => return command.answer(Reply::Failed(error)),
         };
         if own {
             self.tell_workloads();
         }
-        let Some(running) = self.workloads.all.get(&number) else { return };
+        if let Err(error) = self.enter(number, own, &command.connection) {
+            if own {
+                self.workloads.remove(number, &mut self.surroundings);
+                self.tell_workloads();
+            }
+            command.answer(Reply::Failed(error));
+        }
+    }
+
+    /// Sends a command what it has to enter, and watches for its end.
+    fn enter(&self, number: u64, own: bool, connection: &UnixStream) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("the session cannot be opened: {error}");
+        let running = self.workloads.all.get(&number).ok_or("the session has ended")?;
         let mut descriptors = Vec::new();
         if let Some(namespace) = &running.namespace {
-            let kinds = [NamespaceKind::User, NamespaceKind::Pid];
-            let entered: std::io::Result<Vec<OwnedFd>> =
-                kinds.into_iter().map(sys::current).collect();
-            match entered {
-                Ok(entered) => descriptors = entered,
-                Err(error) => {
-                    return crate::supervise::answer(connection, &Reply::Failed(error.to_string()));
-                }
+            for kind in [NamespaceKind::User, NamespaceKind::Pid] {
+                descriptors.push(sys::current(kind).map_err(failed)?);
             }
-            if let Ok(Some(leaf)) = Surroundings::share(Some(namespace)) {
-                descriptors.push(leaf);
-            }
+            descriptors.extend(Surroundings::share(Some(namespace)).map_err(failed)?);
         }
         let mut environment: BTreeMap<String, String> =
             trust_environment(&ca_path(&self.options.state_dir, running)).collect();
-        let gateway = match self.surroundings.open_gateway(&running.workload) {
-            Ok(gateway) => gateway,
-            Err(error) => {
-                return crate::supervise::answer(connection, &Reply::Failed(error.to_string()));
-            }
-        };
+        let gateway = self.surroundings.open_gateway(&running.workload).map_err(failed)?;
         environment
             .extend(gateway.iter().flat_map(|gateway| gateway::environment(gateway.address)));
         let session = Session {
@@ -483,15 +482,12 @@ impl Supervisor {
             ca: self.store.ca_pem().to_owned(),
             separate: running.namespace.is_some(),
         };
+        let watched = connection.try_clone().map_err(failed)?;
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let sent = runtime::wire::send(connection, &Reply::Session(Box::new(session)), &borrowed);
-        let watched = sent.and_then(|()| connection.try_clone()).and_then(|connection| {
-            let number = if own { number } else { 0 };
-            crate::events::watch_session(number, gateway, connection, self.events.clone())
-        });
-        if watched.is_err() && own {
-            self.workloads.remove(number, &mut self.surroundings);
-        }
+        runtime::wire::send(connection, &Reply::Session(Box::new(session)), &borrowed)
+            .map_err(failed)?;
+        let number = if own { number } else { 0 };
+        crate::events::watch_session(number, gateway, watched, self.events.clone()).map_err(failed)
     }
 
     /// The session's workload, and whether it is the session's own (a declared VM's is not).

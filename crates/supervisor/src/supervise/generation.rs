@@ -158,7 +158,7 @@ impl Supervisor {
         self.settle_workloads();
         self.installing = false;
         let plans = self.plans(&self.fabric, &self.topology);
-        if let Err(error) = self.surroundings.shrink(&self.topology, &plans) {
+        if let Err(error) = self.surroundings.shrink(&self.topology, &plans, &self.workloads) {
             // The generation is in force; what could not be taken away is tried again next time.
             eprintln!("postern: {error}");
         }
@@ -250,7 +250,7 @@ impl Supervisor {
             }
             aside.insert(id, change);
         }
-        self.prepared.clear();
+        self.prepared.begin(generation);
         for (id, change) in aside.iter_mut() {
             // Only now: the listeners of others may have places since then.
             change.places = self.surroundings.places(id, topology);
@@ -299,13 +299,20 @@ impl Supervisor {
             };
             child.send(&message, &descriptors);
         }
-        let all = self.wait(ANSWER_MAX, |this| ids.iter().all(|id| this.prepared.contains_key(id)));
+        let all = self.wait(ANSWER_MAX, |this| ids.iter().all(|id| this.prepared.of(id).is_some()));
         let refused: Vec<String> = ids
             .iter()
-            .filter_map(|id| match self.prepared.get(id) {
+            .filter_map(|id| match self.prepared.of(id) {
                 Some(Ok(())) => None,
                 Some(Err(error)) => Some(format!("{id}: {error}")),
-                None => Some(format!("{id}: no answer within {} s", ANSWER_MAX.as_secs())),
+                None => {
+                    // A refused generation's number is given again: what it may still say must
+                    // not count for that one.
+                    if let Some(child) = self.children.get(id) {
+                        child.kill();
+                    }
+                    Some(format!("{id}: no answer within {} s", ANSWER_MAX.as_secs()))
+                }
             })
             .collect();
         if all && refused.is_empty() { Ok(()) } else { Err(refused.join("\n")) }
@@ -329,7 +336,7 @@ impl Supervisor {
         }
         let plans = self.plans(&self.fabric, &self.topology);
         // What cannot be taken back here is taken back by the next reload that is good.
-        if let Err(error) = self.surroundings.shrink(&self.topology, &plans) {
+        if let Err(error) = self.surroundings.shrink(&self.topology, &plans, &self.workloads) {
             eprintln!("postern: {error}");
         }
     }
@@ -340,7 +347,7 @@ impl Supervisor {
             .connections
             .values()
             .flatten()
-            .filter(|state| state.status.carries_traffic())
+            .filter(|state| state.opens())
             .map(|state| state.endpoint.as_str())
             .collect();
         let internet = NetworkId::internet();

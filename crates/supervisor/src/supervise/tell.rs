@@ -16,10 +16,10 @@ impl Supervisor {
             return;
         }
         let states = self.connections.values().flatten();
-        let carrying = states.filter(|state| state.status.carries_traffic());
+        let opening = states.filter(|state| state.opens());
         let running = self.workloads.iter().map(|running| &running.workload);
         let fabric = self.fabric.clone().with_workloads(running);
-        self.surroundings.show(fabric, carrying.map(|state| state.endpoint.clone()).collect());
+        self.surroundings.show(fabric, opening.map(|state| state.endpoint.clone()).collect());
     }
 
     /// Endpoints that became accepted answer; others fall silent; both ends are told.
