@@ -75,6 +75,10 @@ async fn handed_over(
             () = drain.wait() => return Ok(()),
         };
         let Some((head, socket)) = taken else { return Ok(()) };
+        let Some(socket) = socket else {
+            warn(&Problem::TooMany); // no descriptor was free for it
+            continue;
+        };
         let Some(counted) = Counted::new(&worker.program.handed_over) else {
             warn(&Problem::TooMany);
             continue; // dropping the socket closes it

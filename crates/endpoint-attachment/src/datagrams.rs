@@ -9,7 +9,7 @@
 use crate::program::{EndpointAttachment, Served};
 use crate::refusal::Refusal;
 use crate::way::Way;
-use names::Reason;
+use names::{NetworkId, Reason};
 use net::Packets;
 use net::packets::{send, with_buffer};
 use proxy_protocol::{Header, Transport};
@@ -54,8 +54,9 @@ struct Port<'a> {
     worker: &'a Worker<EndpointAttachment>,
     listener: UdpListener,
     socket: UdpSocket,
-    /// Opened when there is something to send, and anew when the other end is gone.
-    lane: Option<Packets>,
+    /// With the producer network that it leads to. Opened when there is something to send, and anew
+    /// when the other end is gone or the endpoint has a target elsewhere.
+    lane: Option<(NetworkId, Packets)>,
     refused: HashSet<(SocketAddrV4, Reason)>,
 }
 
@@ -68,7 +69,7 @@ impl Port<'_> {
                     readable?;
                     self.take().await;
                 }
-                readable = answers(self.lane.as_ref()) => {
+                readable = answers(self.lane.as_ref().map(|(_, lane)| lane)) => {
                     if readable.is_err() || !self.give_back() {
                         self.lane = None;
                     }
@@ -97,10 +98,10 @@ impl Port<'_> {
             if received.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
                 return;
             }
-            // The service attachment is another one by now, or was not asked yet.
+            // The lane has ended, leads to another producer, or was not asked for yet.
             if let (Some(message), Some((served, _))) = (lost, served) {
                 self.lane = self.open(served).await;
-                let sent = self.lane.as_ref().map(|lane| lane.try_send(&message, &[]));
+                let sent = self.lane.as_ref().map(|(_, lane)| lane.try_send(&message, &[]));
                 if !matches!(sent, Some(Ok(()))) {
                     dropped();
                 }
@@ -136,7 +137,10 @@ impl Port<'_> {
         header.transport = Transport::Datagram;
         let header = crate::serve::complete(header, endpoint, region);
         let Ok(header) = header.and_then(|header| header.encode()) else { return None };
-        match self.lane.as_ref().map(|lane| lane.try_send(&header, datagram)) {
+        let lane = self.lane.as_ref();
+        let lane =
+            lane.filter(|(producer, _)| Some(producer) == endpoint.producer_network.as_ref());
+        match lane.map(|(_, lane)| lane.try_send(&header, datagram)) {
             Some(Ok(())) => None,
             // The other end is behind.
             Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
@@ -148,12 +152,12 @@ impl Port<'_> {
     }
 
     /// A lane to the endpoint's service attachment. What clients send meanwhile waits in the socket.
-    async fn open(&self, served: &Served) -> Option<Packets> {
+    async fn open(&self, served: &Served) -> Option<(NetworkId, Packets)> {
         let producer = served.endpoint.producer_network.as_ref()?;
         let way: Rc<Way> =
             self.worker.program.way(&self.worker.local, &self.worker.snapshot(), producer);
         match way.lane().await {
-            Ok(lane) => Some(lane),
+            Ok(lane) => Some((producer.clone(), lane)),
             Err(error) => {
                 let error = error.to_string();
                 runtime::log::entry(runtime::log::Severity::Warning, "no lane for datagrams")
@@ -168,7 +172,7 @@ impl Port<'_> {
 
     /// Gives the answers that are there to their clients; false at the end of the lane.
     fn give_back(&self) -> bool {
-        let Some(lane) = &self.lane else { return false };
+        let Some((_, lane)) = &self.lane else { return false };
         let network = self.worker.context().network();
         for _ in 0..BATCH {
             let received = with_buffer(|buffer| {

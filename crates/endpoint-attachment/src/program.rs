@@ -161,6 +161,11 @@ impl Program for EndpointAttachment {
     }
 
     fn committed(&self, snapshot: &Arc<Snapshot>, _generation: u64) {
+        let pools = self.rendezvous.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, pool) in pools.iter().filter(|(producer, _)| !snapshot.takes_in(producer)) {
+            pool.clear();
+        }
+        drop(pools);
         if !snapshot.remote.is_empty()
             && let Some(credentials) = self.credentials()
         {

@@ -3,9 +3,12 @@
 mod common;
 
 use common::*;
-use slice::psc::{Consumer, IdleTimeouts, ServiceAttachmentSlice};
-use slice::{IpProtocol, Notice};
-use std::net::{Ipv4Addr, SocketAddr};
+use names::NetworkId;
+use runtime::testing::Started;
+use service_attachment::ServiceAttachment;
+use slice::psc::{Consumer, EndpointAttachmentSlice, IdleTimeouts, ServiceAttachmentSlice};
+use slice::{IpProtocol, Notice, Placement};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 
@@ -140,4 +143,34 @@ async fn a_restarted_service_attachment_is_found_again() {
     stage.start_service(udp_service());
     client.send(b"y").await.expect("sent");
     assert_eq!(received(&target).await.0, b"y");
+}
+
+#[tokio::test]
+async fn an_endpoint_with_a_new_target_in_another_network_sends_there() {
+    let (mut stage, target) = stage("udp-other", udp_service()).await;
+    let client = client(&stage).await;
+    client.send(b"x").await.expect("sent");
+    received(&target).await;
+
+    let other = NetworkId::new("producer", "other-network");
+    let second = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+    let mut slice = udp_service();
+    slice.network = other.clone();
+    slice.attachments[0].network = other.clone();
+    slice.endpoints[0].producer_network = Some(other.clone());
+    let placement = Placement {
+        network: other.clone(),
+        declared: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 443),
+        actual: second.local_addr().expect("bound"),
+    };
+    let endpoints = slice.endpoints.clone();
+    let place = place(&stage.state_dir, other, vec![placement]);
+    let service = Started::<ServiceAttachment>::start(slice, place).expect("started");
+    let here =
+        EndpointAttachmentSlice { network: consumer(), endpoints, remote: Default::default() };
+    stage.endpoint.reload(here).expect("good");
+    let states = service.program().expect("started").states();
+    stage.endpoint.notice(Notice::Connections(states));
+    client.send(b"y").await.expect("sent");
+    assert_eq!(received(&second).await.0, b"y");
 }

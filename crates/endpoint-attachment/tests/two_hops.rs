@@ -233,4 +233,7 @@ async fn clients_of_another_region_need_global_access_and_lose_it_at_once() {
     assert_reset(&mut far_target).await;
     near.write_all(b"x").await.expect("written");
     near_target.read_exact(&mut [0]).await.expect("still carried");
+    // The consumer's side has not heard of it yet: the producer's holds new ones to its own rule.
+    stage.endpoint.notice(Notice::Workloads(vec![workload("us-central1")]));
+    stage.assert_refused().await;
 }

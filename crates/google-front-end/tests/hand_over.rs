@@ -59,7 +59,7 @@ async fn take(lane: &UnixStream) -> (Header, TcpStream) {
     let (head, socket) = take_over(lane).await.expect("whole").expect("one");
     let (header, length) = Header::decode(&head).expect("well-formed").expect("complete");
     assert_eq!(length, head.len());
-    let socket = std::net::TcpStream::from(socket);
+    let socket = std::net::TcpStream::from(socket.expect("a socket"));
     (header, TcpStream::from_std(socket).expect("non-blocking"))
 }
 

@@ -66,6 +66,11 @@ impl Pool {
         &self.0.credentials
     }
 
+    /// Lets go of every connection: each ends once its tunnels have ended.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.lock().len()
@@ -88,6 +93,10 @@ impl Pool {
         let open = connections.iter().filter(|one| one.room() > 0);
         let one = open.min_by_key(|one| one.room())?;
         Some((Arc::clone(one), Slot::take(&one.streams)))
+    }
+
+    fn has(&self, pooled: &Arc<Pooled>) -> bool {
+        self.lock().iter().any(|one| Arc::ptr_eq(one, pooled))
     }
 
     fn remove(&self, pooled: &Arc<Pooled>) {
@@ -160,6 +169,9 @@ impl Pool {
         loaded: &Arc<Loaded>,
         peer_is_server: bool,
     ) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+        if self.connections() >= POOL_MAX {
+            return Err(Failure::Full);
+        }
         let failed = |error: h2::Error| Failure::Unreachable(error.to_string());
         let mut builder = h2::client::Builder::new();
         builder
@@ -193,7 +205,14 @@ impl Pool {
         let timed_out = |_| Err(Failure::Unreachable("no answer from the peer".to_owned()));
         timeout(HANDSHAKE_TIMEOUT, first).await.unwrap_or_else(timed_out)?;
         let pooled = Arc::new(Pooled { sender, streams, number: loaded.number });
-        self.lock().push(Arc::clone(&pooled));
+        {
+            let mut connections = self.lock();
+            // Others were adopted meanwhile.
+            if connections.len() >= POOL_MAX {
+                return Err(Failure::Full);
+            }
+            connections.push(Arc::clone(&pooled));
+        }
         self.0.changed.notify_waiters();
         let pool = self.clone();
         Ok(async move {
@@ -213,6 +232,7 @@ impl Pool {
                                 idle_since = Instant::now();
                             }
                             let credentials = pool.0.credentials.current().ok();
+                            let credentials = credentials.filter(|_| pool.has(one));
                             let stays = credentials.is_some_and(|now| {
                                 now.number == one.number
                                     && now.judge.again(&chain, peer_is_server).is_ok()

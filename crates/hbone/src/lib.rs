@@ -44,6 +44,7 @@ pub use carry::{Terms, carry};
 pub use client::{Dialler, Pool};
 pub use credentials::{Credentials, Loaded};
 pub use identity::{Identity, NotAnIdentity, TRUST_DOMAIN};
+pub use limits::OPENING_MAX;
 pub use rendezvous::{Kept, keep};
 pub use server::{Authenticated, Incoming, Server};
 pub use tunnel::{Failure, Tunnel};
@@ -79,8 +80,12 @@ mod limits {
     pub(crate) const HEADERS_MAX: u32 = 8 * 1024;
     /// The PROXY header comes with the request, or soon after.
     pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-    /// The answer to CONNECT: the other side dials its target within ten seconds.
-    pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+    /// A service attachment answers CONNECT within this time, silent target or not: half as long
+    /// again as a connection may take to be established by default (private-connectivity 1.4).
+    pub const OPENING_MAX: Duration = Duration::from_secs(45);
+    /// No answer to CONNECT for so long is the peer's fault, not the target's.
+    pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+    const _: () = assert!(ANSWER_TIMEOUT.as_secs() >= OPENING_MAX.as_secs() + 10);
     /// A peer that does not answer a PING for so long is gone; peers are judged again as often.
     pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
     /// A pooled connection without a stream is closed after so long.

@@ -73,7 +73,7 @@ impl Incoming {
         Ok(Tunnel { send, recv: self.recv, held: self.held, _slot: self.slot })
     }
 
-    /// The PROXY header as it came.
+    /// The PROXY header as it came; empty if it was none.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
@@ -194,9 +194,7 @@ impl Server {
                     load.changed.notify_one();
                     let (peer, handle) = (Arc::clone(&peer), handle.clone());
                     tokio::task::spawn_local(async move {
-                        if let Some(incoming) = gather(peer, request, respond, slot).await {
-                            handle(incoming).await;
-                        }
+                        handle(gather(peer, request, respond, slot).await).await;
                     });
                 }
                 found = pulse.next() => match found {
@@ -228,13 +226,14 @@ impl Server {
     }
 }
 
-/// Reads the head of a tunnel. None: it was refused, or has not come in time.
+/// Reads the head of a tunnel. One that is malformed or has not come in time is empty: whoever handles
+/// the tunnel refuses it, and writes that down.
 async fn gather(
     peer: Arc<Identity>,
     request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    respond: SendResponse<Bytes>,
     slot: Slot,
-) -> Option<Incoming> {
+) -> Incoming {
     let destination = head::destination(&request);
     let mut recv = request.into_body();
     let header = async {
@@ -253,11 +252,9 @@ async fn gather(
         }
     };
     match timeout(HEADER_TIMEOUT, header).await {
-        Ok(Ok((head, held))) => Some(Incoming { peer, head, respond, recv, held, slot }),
+        Ok(Ok((head, held))) => Incoming { peer, head, respond, recv, held, slot },
         Ok(Err(_)) | Err(_) => {
-            let refusal = head::refusal(Reason::ProxyHeaderMalformed);
-            let _ = respond.send_response(refusal, true);
-            None
+            Incoming { peer, head: Vec::new(), respond, recv, held: Bytes::new(), slot }
         }
     }
 }

@@ -48,21 +48,25 @@ pub async fn hand_over(
     Ok(())
 }
 
-/// Takes the next socket over; `None` at the orderly end of the channel.
+/// Takes the next socket over; `None` at the orderly end of the channel. A socket that this process
+/// has no free descriptor for is lost, and closed by the kernel: its head comes without it, and the
+/// channel goes on.
 ///
 /// # Errors
-/// `InvalidData` for a message without exactly one socket or with a head over [`HEAD_MAX`],
+/// `InvalidData` for a message that was sent without exactly one socket or with a head over [`HEAD_MAX`],
 /// `UnexpectedEof` in the middle of one; those of `recvmsg(2)`.
-pub async fn take_over(channel: &UnixStream) -> io::Result<Option<(Vec<u8>, OwnedFd)>> {
+pub async fn take_over(channel: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut message = Vec::new();
-    let mut sockets = Vec::new();
+    let (mut sockets, mut lost) = (Vec::new(), false);
     // Usually one read takes it all. It cannot take more: the kernel ends a read where the sockets
     // of the next message begin.
     let mut wanted = FIRST_READ;
     loop {
         let read = || receive(channel, &mut message, wanted);
-        let (count, passed) = channel.async_io(Interest::READABLE, read).await?;
-        sockets.extend(passed);
+        let received = channel.async_io(Interest::READABLE, read).await?;
+        let count = received.bytes;
+        sockets.extend(received.descriptors);
+        lost |= received.lost;
         let Some((length, head)) = message.split_first_chunk() else {
             match (count, message.len()) {
                 (0, 0) => return Ok(None),
@@ -85,8 +89,8 @@ pub async fn take_over(channel: &UnixStream) -> io::Result<Option<(Vec<u8>, Owne
             }
         }
     }
-    match sockets.pop() {
-        Some(socket) if sockets.is_empty() => {
+    match (sockets.pop(), lost) {
+        (socket @ Some(_), false) | (socket @ None, true) if sockets.is_empty() => {
             message.drain(..2);
             Ok(Some((message, socket)))
         }
@@ -95,16 +99,12 @@ pub async fn take_over(channel: &UnixStream) -> io::Result<Option<(Vec<u8>, Owne
 }
 
 /// Reads once, at most `wanted` bytes, behind what is there.
-fn receive(
-    channel: &UnixStream,
-    have: &mut Vec<u8>,
-    wanted: usize,
-) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn receive(channel: &UnixStream, have: &mut Vec<u8>, wanted: usize) -> io::Result<sys::Received> {
     let mut bytes = [0; FIRST_READ];
     let room = wanted.min(FIRST_READ);
-    let (count, passed) = sys::receive(channel.as_fd(), &mut bytes[..room])?;
-    have.extend_from_slice(&bytes[..count]);
-    Ok((count, passed))
+    let received = sys::receive(channel.as_fd(), &mut bytes[..room])?;
+    have.extend_from_slice(&bytes[..received.bytes]);
+    Ok(received)
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
         for (number, mut far) in far_ends.into_iter().enumerate() {
             let (head, socket) = take_over(&right).await.expect("taken").expect("one more");
             assert_eq!(head, vec![number as u8; number * 1000]);
-            let near = std::os::unix::net::UnixStream::from(socket);
+            let near = std::os::unix::net::UnixStream::from(socket.expect("a socket"));
             let mut near = UnixStream::from_std(near).expect("non-blocking");
             near.write_all(b"hello").await.expect("written");
             drop(near);

@@ -213,7 +213,9 @@ impl Walk<'_> {
         let mut step = step;
         step.details.push(connection.evidence.to_string());
         self.push(step);
-        match psc::admit(connection, &attachment.target, asked.ip_protocol(), asked.port, |_| 0) {
+        // Regions have been asked about at the endpoint.
+        let protocol = asked.ip_protocol();
+        match psc::admit(connection, &attachment.target, None, protocol, asked.port, |_| 0) {
             Admission::Refused(reason) => {
                 let step = Step::new(
                     State::Nat,

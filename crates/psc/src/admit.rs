@@ -66,10 +66,13 @@ pub enum Admission {
 pub const CONNECTIONS_MAX: usize = 64_512;
 
 /// Decides about one new TCP connection or UDP mapping to `port` of the endpoint behind `connection`. `open` says
-/// how many it has already from a NAT address; the address with the fewest is taken.
+/// how many it has already from a NAT address; the address with the fewest is taken. `far` is why a client
+/// of another region is kept out, where this one is and the endpoint keeps them out: the producer's
+/// side asks again, for the other end may still go by what was before ([`Endpoint::admits_region`]).
 pub fn admit(
     connection: &Connection,
     target: &Target,
+    far: Option<Reason>,
     protocol: IpProtocol,
     port: u16,
     open: impl Fn(Ipv4Addr) -> usize,
@@ -77,6 +80,9 @@ pub fn admit(
     let refused = |reason| Admission::Refused(reason);
     if !connection.status.carries_traffic() {
         return refused(connection.reason().unwrap_or(Reason::PscConnectionNotAccepted));
+    }
+    if let Some(reason) = far {
+        return refused(reason);
     }
     let sources = connection.nat_addresses().iter().map(|source| (open(*source), *source));
     match sources.min_by_key(|(open, _)| *open) {

@@ -101,7 +101,7 @@ fn nat_ips_per_endpoint_are_raised_and_lowered_live() {
     assert!(world.details()[1].contains("and it has 1 of 2"), "{}", world.details()[1]);
     // With one of two addresses it still carries.
     let target = &world.slice.attachments[0].target;
-    let admitted = admit(&world.connections[1], target, IpProtocol::Tcp, 443, |_| 0);
+    let admitted = admit(&world.connections[1], target, None, IpProtocol::Tcp, 443, |_| 0);
     assert!(matches!(admitted, Admission::Admitted { source, .. } if source.octets()[3] == 3));
     world.edit(|sa| sa.nat_subnets.push(nat_subnet("10.0.3.0/29")));
     assert_eq!(last_bytes(&world), [[2, 5], [3, 2], [4, 3]]);
@@ -118,7 +118,7 @@ fn the_least_used_address_is_taken_and_each_has_its_own_bound() {
     let target = &world.slice.attachments[0].target;
     let source = |loads: [usize; 2]| {
         let open = |ip: Ipv4Addr| loads[usize::from(ip.octets()[3] - 2)];
-        match admit(&world.connections[0], target, IpProtocol::Tcp, 443, open) {
+        match admit(&world.connections[0], target, None, IpProtocol::Tcp, 443, open) {
             Admission::Admitted { source, .. } => Ok(source.octets()[3]),
             Admission::Refused(reason) => Err(reason),
         }
@@ -158,7 +158,7 @@ fn a_tcp_connection_is_admitted_by_status_address_and_port() {
     let world = four_consumers();
     let target = &world.slice.attachments[0].target;
     let port =
-        |at: usize, port| admit(&world.connections[at], target, IpProtocol::Tcp, port, |_| 0);
+        |at: usize, port| admit(&world.connections[at], target, None, IpProtocol::Tcp, port, |_| 0);
     let admitted = Admission::Admitted {
         source: Ipv4Addr::new(10, 0, 2, 2),
         target: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 443),
@@ -167,7 +167,7 @@ fn a_tcp_connection_is_admitted_by_status_address_and_port() {
     assert_eq!(port(0, 80), Admission::Refused(Reason::ForwardingRuleMismatch));
     assert_eq!(port(1, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
     assert_eq!(port(3, 443), Admission::Refused(Reason::PscConnectionNotAccepted));
-    let full = |open| admit(&world.connections[0], target, IpProtocol::Tcp, 443, |_| open);
+    let full = |open| admit(&world.connections[0], target, None, IpProtocol::Tcp, 443, |_| open);
     assert_eq!(full(CONNECTIONS_MAX - 1), admitted);
     assert_eq!(full(CONNECTIONS_MAX), Admission::Refused(Reason::PscNatPortsExhausted));
 }

@@ -35,6 +35,8 @@ pub(crate) struct Args {
 
 /// The whole `main` of a program.
 pub fn main<P: Program>() -> ExitCode {
+    // A process that may not raise its limit goes on with what it has.
+    let _ = sys::raise_descriptors_max();
     let name = P::ROLE.program();
     let example = format!(
         "Example: {name} --topology topology/apigee-psc-cloud-run --network PROJECT/NETWORK"

@@ -234,8 +234,9 @@ pub fn receive<T: DeserializeOwned>(
     let mut descriptors = Vec::new();
     for _ in 0..count {
         let mut byte = [0];
-        match sys::receive(channel.as_fd(), &mut byte)? {
-            (1, mut passed) if passed.len() == 1 => descriptors.append(&mut passed),
+        let mut received = sys::receive(channel.as_fd(), &mut byte)?;
+        match (received.bytes, received.descriptors.len()) {
+            (1, 1) => descriptors.append(&mut received.descriptors),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a descriptor is missing")),
         }
     }

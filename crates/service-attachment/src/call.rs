@@ -23,7 +23,8 @@ pub(crate) fn not_understood(what: &'static str, error: &dyn std::fmt::Display) 
 }
 
 /// Serves one call to its end: admission, NAT, the dial, the bytes, the record of it all. `head` is
-/// the PROXY v2 header of the endpoint attachment, and nothing behind it.
+/// the PROXY v2 header of the endpoint attachment, and nothing behind it; empty where that of another
+/// host was none.
 ///
 /// `speaker` is the consumer network whose program speaks, where that program is on another host.
 pub(crate) async fn call(
@@ -36,7 +37,9 @@ pub(crate) async fn call(
     let call = match Call::read(head) {
         Some((call, length)) if length == head.len() => call,
         _ => {
-            client.refuse(Reason::ProxyHeaderMalformed);
+            let reason = Reason::ProxyHeaderMalformed;
+            client.refuse(reason);
+            metrics::counter!("postern_refusals_total", "reason" => reason.code()).increment(1);
             let wanted = "no PROXY v2 header with addresses and connection id";
             return not_understood("header", &wanted);
         }
@@ -60,7 +63,8 @@ pub(crate) async fn call(
     let port = call.destination.port();
     // The load is held until the end of this connection; the dial is a part of it.
     let (admission, _load) = connected.cuts.tcp.admit(|open| {
-        psc::admit(&connected.connection, &attachment.target, IpProtocol::Tcp, port, open)
+        let far = connected.far.filter(|_| call.far);
+        psc::admit(&connected.connection, &attachment.target, far, IpProtocol::Tcp, port, open)
     });
     let (source, to) = match admission {
         Admission::Admitted { source, target } => (source, target),
@@ -72,6 +76,7 @@ pub(crate) async fn call(
     let cut = connected.cuts.of(call.far);
     let network = worker.context().network();
     let opening = Duration::from_secs(attachment.idle_timeouts.tcp_transitory.into());
+    let opening = speaker.map_or(opening, |_| opening.min(hbone::OPENING_MAX));
     let dialled = tokio::select! {
         biased;
         dialled = tokio::time::timeout(opening, network.call(Some(source), to)) => {

@@ -158,7 +158,8 @@ impl Lane {
         let port = call.destination.port();
         let network = worker.context().network();
         let (admission, load) = connected.cuts.udp.admit(|open| {
-            psc::admit(&connected.connection, &attachment.target, IpProtocol::Udp, port, open)
+            let far = connected.far.filter(|_| call.far);
+            psc::admit(&connected.connection, &attachment.target, far, IpProtocol::Udp, port, open)
         });
         let opened = match admission {
             Admission::Refused(reason) => Err((reason, None)),

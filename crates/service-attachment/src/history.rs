@@ -49,12 +49,20 @@ impl History {
         let connections = connections.to_vec();
         let stored = ConnectionHistory { network: self.network.clone(), connections };
         let aside = self.path.with_extension("tmp");
-        let mut file: File =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
-        file.sync_all()?;
-        std::fs::rename(&aside, &self.path)
+        let replaced = write(&aside, &serde_json::to_vec_pretty(&stored)?)
+            .and_then(|()| std::fs::rename(&aside, &self.path));
+        if replaced.is_err() {
+            let _ = std::fs::remove_file(&aside);
+        }
+        replaced
     }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file: File =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -90,6 +98,11 @@ mod tests {
         assert!(other.load().is_err(), "another network's");
         std::fs::write(&history.path, b"{\"network\":\"p/n\"").expect("written");
         assert!(history.load().is_err(), "cut off");
+        // Nothing can be put in place of a folder; what was written aside does not stay.
+        std::fs::remove_file(&history.path).expect("removed");
+        std::fs::create_dir_all(history.path.join("x")).expect("a folder");
+        assert!(history.store(&[]).is_err());
+        assert!(!history.path.with_extension("tmp").exists());
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -4,18 +4,21 @@ use crate::cuts::{Cuts, Places};
 use crate::history::History;
 use crate::record::{self, Meters};
 use crate::remote::{self, Remote};
-use crate::serve::serve;
-use names::SelfLink;
+use crate::serve::{handed_over_max, serve};
+use names::{Reason, SelfLink};
 use psc::Connection;
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Worker};
 use slice::hosts::RemoteConsumers;
 use slice::psc::{IdleTimeouts, ServiceAttachmentSlice, Target};
 use slice::{ConnectionState, Report, Role};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often it is tried to store what could not be stored.
+const STORE_AGAIN: Duration = Duration::from_secs(10);
 
 /// The program.
 pub struct ServiceAttachment {
@@ -23,6 +26,7 @@ pub struct ServiceAttachment {
     history: History,
     /// What was handed over and has not ended, whatever became of it.
     pub(crate) handed_over: Places,
+    pub(crate) handed_over_max: usize,
     pub(crate) remote: Remote,
     kept: Mutex<Kept>,
 }
@@ -32,6 +36,8 @@ pub struct ServiceAttachment {
 struct Kept {
     /// The states of the generation in force, oldest first.
     states: Vec<ConnectionState>,
+    /// They are not on disk yet: it was full.
+    unstored: bool,
     /// The handles of connections that carry or may carry, by PSC connection id.
     cuts: HashMap<u64, Cuts>,
     meters: HashMap<SelfLink, Meters>,
@@ -62,8 +68,8 @@ pub(crate) struct Connected {
     pub(crate) cuts: Cuts,
     /// See [`record::log_fields`].
     pub(crate) log_fields: String,
-    /// Clients of other regions than the endpoint's have no access.
-    near_only: bool,
+    /// Why clients of other regions than the endpoint's have no access, if they have none.
+    pub(crate) far: Option<Reason>,
 }
 
 impl Connected {
@@ -81,6 +87,31 @@ impl Snapshot {
 impl ServiceAttachment {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the states on disk, if they are not there yet.
+    fn store(&self, kept: &mut Kept) {
+        if !kept.unstored {
+            return;
+        }
+        match self.history.store(&kept.states) {
+            Ok(()) => kept.unstored = false,
+            Err(error) => log::entry(
+                Severity::Error,
+                "the history of PSC connections could not be stored; it is tried again",
+            )
+            .field("file", Shown(self.history.path().display()))
+            .field("error", Shown(error))
+            .emit(),
+        }
+    }
+
+    /// Tries again what could not be stored, for the life of the process.
+    async fn store_again(&self) {
+        loop {
+            tokio::time::sleep(STORE_AGAIN).await;
+            self.store(&mut self.kept());
+        }
     }
 
     /// The state of every connection, oldest first.
@@ -107,8 +138,8 @@ impl Program for ServiceAttachment {
         });
         let kept = Mutex::new(Kept { states, ..Kept::default() });
         let remote = Remote::new(&context, network);
-        let handed_over = Places::default();
-        Ok(ServiceAttachment { context, history, handed_over, remote, kept })
+        let (handed_over, handed_over_max) = (Places::default(), handed_over_max());
+        Ok(ServiceAttachment { context, history, handed_over, handed_over_max, remote, kept })
     }
 
     fn compile(&self, slice: ServiceAttachmentSlice) -> Result<Snapshot, String> {
@@ -126,11 +157,10 @@ impl Program for ServiceAttachment {
             ));
         }
         let states = decided.iter().map(Connection::state).collect();
-        let near_only: HashSet<u64> = slice
+        let far: HashMap<u64, Reason> = slice
             .endpoints
             .iter()
-            .filter(|one| !one.has_global_access())
-            .map(|one| one.psc_connection_id)
+            .filter_map(|one| Some((one.psc_connection_id, one.admits_other_regions().err()?)))
             .collect();
         let publish = |one: slice::psc::ServiceAttachment| {
             Arc::new(Published {
@@ -151,7 +181,7 @@ impl Program for ServiceAttachment {
                 attachment: by_link.get(&connection.service_attachment).map(|one| Arc::clone(one)),
                 connection,
                 cuts: cuts.unwrap_or_default(),
-                near_only: near_only.contains(&id),
+                far: far.get(&id).copied(),
             };
             (id, Arc::new(connected))
         };
@@ -168,20 +198,14 @@ impl Program for ServiceAttachment {
         for (id, before) in std::mem::replace(&mut kept.cuts, cuts.collect()) {
             match snapshot.connections.get(&id).filter(|one| one.is_accepted()) {
                 None => before.cut(),
-                Some(now) if now.near_only => before.cut_far(),
+                Some(now) if now.far.is_some() => before.cut_far(),
                 Some(_) => {}
             }
         }
         let before = std::mem::replace(&mut kept.states, snapshot.states.clone());
         report_changes(&before, &snapshot.states);
-        if before != snapshot.states
-            && let Err(error) = self.history.store(&snapshot.states)
-        {
-            log::entry(Severity::Error, "the history of PSC connections could not be stored")
-                .field("file", Shown(self.history.path().display()))
-                .field("error", Shown(error))
-                .emit();
-        }
+        kept.unstored |= before != snapshot.states;
+        self.store(&mut kept);
         let meters = snapshot.attachments.iter().map(|one| {
             let of = |connected: &&Arc<Connected>| {
                 connected.is_accepted() && connected.connection.service_attachment == one.self_link
@@ -203,7 +227,7 @@ impl Program for ServiceAttachment {
     }
 
     async fn background(worker: Rc<Worker<Self>>) {
-        remote::dial_out(worker).await;
+        tokio::join!(remote::dial_out(Rc::clone(&worker)), worker.program.store_again());
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {

@@ -3,9 +3,9 @@
 
 use crate::call::call;
 use crate::program::ServiceAttachment;
-use crate::serve::HANDED_OVER_MAX;
+use crate::serve::no_room;
 use hbone::{Credentials, Failure, Incoming, Kept, Server};
-use names::{NetworkId, Reason};
+use names::NetworkId;
 use net::Caller;
 use runtime::log::{self, Severity, Shown};
 use runtime::{Context, Drain, Worker};
@@ -140,11 +140,8 @@ fn refused(message: &str, failure: &Failure, fields: impl FnOnce(log::Entry) -> 
 /// One call.
 async fn tunnel(worker: Rc<Worker<ServiceAttachment>>, incoming: Incoming) {
     let (_place, before) = worker.program.handed_over.take();
-    if before >= HANDED_OVER_MAX {
-        log::entry(Severity::Warning, "a connection was not taken over")
-            .field("error", Shown(format_args!("there are {before} of them already")))
-            .emit();
-        return incoming.refuse(Reason::DroppedInsidePscServiceProducer);
+    if before >= worker.program.handed_over_max {
+        return incoming.refuse(no_room(&format_args!("there are {before} of them already")));
     }
     let (head, peer) = (incoming.head().to_vec(), Arc::clone(&incoming.peer));
     call(&worker, &head, Some(peer.network()), incoming).await;

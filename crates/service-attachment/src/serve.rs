@@ -10,6 +10,7 @@ use crate::call::{call, not_understood};
 use crate::datagrams;
 use crate::program::ServiceAttachment;
 use crate::remote;
+use names::Reason;
 use net::splice::reset;
 use net::take_over;
 use runtime::log::{self, Severity, Shown};
@@ -23,9 +24,28 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// More sockets than this at once are not taken over. (Connections on the channels themselves are
-/// bounded by the runtime.)
-pub(crate) const HANDED_OVER_MAX: usize = 50_000;
+/// What one connection takes: both ends, and a pipe while bytes wait in it.
+const DESCRIPTORS_EACH: usize = 4;
+/// Left for channels, listeners and logs.
+const DESCRIPTORS_SPARE: usize = 256;
+
+/// More sockets than this at once are not taken over: what this process may have descriptors for,
+/// which is one limit for all consumers. (Each endpoint has its own in [`psc::CONNECTIONS_MAX`], and
+/// connections on the channels themselves are bounded by the runtime.)
+pub(crate) fn handed_over_max() -> usize {
+    sys::descriptors_max().saturating_sub(DESCRIPTORS_SPARE) / DESCRIPTORS_EACH
+}
+
+/// A connection that this process has no room for, by its reason in log and metric.
+pub(crate) fn no_room(error: &dyn std::fmt::Display) -> Reason {
+    let reason = Reason::DroppedInsidePscServiceProducer;
+    metrics::counter!("postern_refusals_total", "reason" => reason.code()).increment(1);
+    log::entry(Severity::Warning, "a connection was not taken over")
+        .field("reason", reason)
+        .field("error", Shown(error))
+        .emit();
+    reason
+}
 
 /// Serves one channel to its end, and returns when everything that came over it has ended.
 pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accepted) {
@@ -53,13 +73,15 @@ pub(crate) async fn serve(worker: Rc<Worker<ServiceAttachment>>, accepted: Accep
             }
         };
         match taken {
-            Ok(Some((head, socket))) => {
+            // That one is lost; it may have been the last for which there was no descriptor.
+            Ok(Some((_, None))) => {
+                no_room(&"no file descriptor was free");
+            }
+            Ok(Some((head, Some(socket)))) => {
                 let (place, before) = worker.program.handed_over.take();
-                if before >= HANDED_OVER_MAX {
+                if before >= worker.program.handed_over_max {
                     reset(&socket);
-                    log::entry(Severity::Warning, "a connection was not taken over")
-                        .field("error", Shown(format_args!("there are {before} of them already")))
-                        .emit();
+                    no_room(&format_args!("there are {before} of them already"));
                     continue; // dropping the socket resets it
                 }
                 let (worker, alive, drain) = (Rc::clone(&worker), alive.clone(), drain.clone());

@@ -117,6 +117,14 @@ impl Endpoint {
         })
     }
 
+    /// The same of all regions but its own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits_other_regions(&self) -> Result<(), Reason> {
+        self.admits_region("")
+    }
+
     /// The id that the PROXY header to the target carries (1.5).
     pub fn proxy_connection_id(&self) -> u64 {
         self.propagated_from.as_ref().map_or(self.psc_connection_id, |from| from.psc_connection_id)

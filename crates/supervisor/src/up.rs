@@ -22,6 +22,8 @@ use sys::Fork;
 
 /// Runs the command.
 pub fn run(args: UpArgs) -> ExitCode {
+    // It keeps a copy of every listener, and every leaf's namespace; programs inherit the limit.
+    let _ = sys::raise_descriptors_max();
     match up(args) {
         Ok(code) => code,
         Err(error) => {

@@ -21,26 +21,37 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], pass: &[BorrowedFd<'_>]) -> io
     Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None)?)
 }
 
-/// Receives bytes, and the descriptors that came with them, close-on-exec.
+/// What one message brought.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes; none: the end.
+    pub bytes: usize,
+    /// The descriptors that came with them, close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+    /// More came than this process has room for (or than eight): the kernel has closed them.
+    pub lost: bool,
+}
+
+/// Receives bytes, and the descriptors that came with them.
 ///
 /// # Errors
-/// Those of `recvmsg(2)`; `WouldBlock` on a non-blocking socket; `InvalidData` if more descriptors
-/// came than fit (they are closed by the kernel).
-pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// Those of `recvmsg(2)`; `WouldBlock` on a non-blocking socket.
+pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received> {
     let mut space = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     let mut slices = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
     let mut descriptors = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = control {
-            descriptors.extend(raw.into_iter().map(own));
+    let lost = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    // Of a message that is cut short nothing is read: each one here carries one descriptor at the most.
+    if !lost {
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = control {
+                descriptors.extend(raw.into_iter().map(own));
+            }
         }
     }
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "too many descriptors"));
-    }
-    Ok((message.bytes, descriptors))
+    Ok(Received { bytes: message.bytes, descriptors, lost })
 }
 
 /// Takes ownership of a descriptor that this process inherited under a number agreed with its
@@ -78,9 +89,9 @@ mod tests {
         assert_eq!(send(left.as_fd(), b"x", &[near.as_fd()]).expect("sent"), 1);
         drop(near);
         let mut bytes = [0; 16];
-        let (count, mut passed) = receive(right.as_fd(), &mut bytes).expect("received");
-        assert_eq!((count, passed.len()), (1, 1));
-        let mut near = UnixStream::from(passed.remove(0));
+        let mut received = receive(right.as_fd(), &mut bytes).expect("received");
+        assert_eq!((received.bytes, received.descriptors.len(), received.lost), (1, 1, false));
+        let mut near = UnixStream::from(received.descriptors.remove(0));
         near.write_all(b"through").expect("written");
         drop(near);
         let mut text = String::new();

@@ -5,11 +5,13 @@
 //! policy, no knowledge of Postern. Every other crate forbids `unsafe_code`.
 
 mod descriptors;
+mod limits;
 mod memory;
 mod namespace;
 mod process;
 
-pub use descriptors::{adopt, receive, send};
+pub use descriptors::{Received, adopt, receive, send};
+pub use limits::{descriptors_max, raise_descriptors_max};
 pub use memory::release_free_memory;
 pub use namespace::{
     NamespaceKind, current, enter, in_network_namespace, new_network_namespace, unshare,

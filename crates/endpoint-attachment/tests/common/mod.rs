@@ -93,7 +93,7 @@ pub struct Stage {
     service: Option<Started<ServiceAttachment>>,
     /// Where the published forwarding rule really is, if not elsewhere.
     pub target: TcpListener,
-    state_dir: PathBuf,
+    pub state_dir: PathBuf,
     one: Endpoint,
     elsewhere: Option<SocketAddr>,
 }
