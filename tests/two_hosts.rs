@@ -91,9 +91,9 @@ impl Namespace {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
         near.set_nonblocking(true).expect("a socket");
-        let (_, mut passed) =
+        let mut received =
             sys::receive(std::os::fd::AsFd::as_fd(&near), &mut [0]).expect("a socket");
-        passed.pop().expect("a socket")
+        received.descriptors.pop().expect("a socket")
     }
 
     fn listen(&self, at: SocketAddrV4) -> TcpListener {
