@@ -101,16 +101,18 @@ fn host_pid(pid: u32) -> u32 {
 /// One line that works when pasted: the first expectation of a client of the northbound host that
 /// is to be answered 200.
 fn try_it(supervisor: &Supervisor, ca: &Path) -> Option<String> {
-    let expectation =
-        supervisor.topology.expectations.iter().find(|expectation| {
-            expectation.from == "internet" && expectation.status == Some(200)
-        })?;
-    let rest = expectation.url.strip_prefix("https://")?;
-    let (authority, path) = match rest.split_once('/') {
-        Some((authority, path)) => (authority, format!("/{path}")),
-        None => (rest, "/".to_owned()),
-    };
-    let host = authority.split(':').next()?;
+    let organizations = &supervisor.topology.organizations;
+    let groups: Vec<_> = organizations.iter().flat_map(|own| &own.environment_groups).collect();
+    let published =
+        |host: &str| groups.iter().any(|group| group.hostnames.iter().any(|h| h == host));
+    let mut expectations = supervisor.topology.expectations.iter();
+    let (expectation, host, path) = expectations.find_map(|expectation| {
+        let rest = expectation.url.strip_prefix("https://")?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = authority.split(':').next()?;
+        let fits = expectation.from == "internet" && expectation.status == Some(200);
+        (fits && published(host)).then(|| (expectation, host, format!("/{path}")))
+    })?;
     let published = |child: &Child| child.listeners.get("northbound").and_then(|kept| kept.actual);
     let address = supervisor.children.values().find_map(published)?;
     let headers: String =

@@ -94,6 +94,12 @@ record! {
         "networkFirewallPolicies": "without them traffic would flow that they deny",
         "organizationSecurityPolicies": "without them requests would pass that they deny",
         "servicePerimeters": "without them requests would pass that they deny",
+        // Google's own callers, which Cloud Run takes for internal (cloud-run 4).
+        "queues": "Cloud Tasks does not run here, and nothing would make its requests; make them from a network of the project, which is internal as they are",
+        "subscriptions": "Pub/Sub does not run here, and nothing would make its push requests; make them from a network of the project, which is internal as they are",
+        "triggers": "Eventarc does not run here, and nothing would make its requests; make them from a network of the project, which is internal as they are",
+        "workflows": "Workflows does not run here, and nothing would make its requests; make them from a network of the project, which is internal as they are",
+        "schedulerJobs": "Cloud Scheduler does not run here, and nothing would make its requests; make them from a network of the project, which is internal as they are",
         "apis": "API gateways come in a later release",
         "gateways": "API gateways come in a later release",
     ]

@@ -206,7 +206,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// `PROJECT/NETWORK[/WORKLOAD]`, `NETWORK` of the document's project, or `internet`.
+    /// `PROJECT/NETWORK[/WORKLOAD]`, `NETWORK` of the document's project, `PROJECT/run/SERVICE`, or
+    /// `internet`.
     fn from(
         &self,
         from: &crate::decode::Text,
@@ -223,10 +224,16 @@ impl Lowering<'_> {
             None => (NetworkId::new(scope.project.as_deref().unwrap_or_default(), first), None),
         };
         if !self.fabric.nets.contains_key(&id) {
+            let mut services = self.model.services.items.iter();
+            let is_service = services
+                .any(|service| *service.project == *id.project && workload == Some(service.name()));
+            if &*id.name == "run" && is_service {
+                return Some(from.value.clone());
+            }
             let known: Vec<String> = self.fabric.order.iter().map(NetworkId::to_string).collect();
             let fix = match similar::closest(&id.to_string(), known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "write PROJECT/NETWORK, PROJECT/NETWORK/INSTANCE, or internet".to_owned(),
+                None => "write PROJECT/NETWORK, PROJECT/NETWORK/INSTANCE, PROJECT/run/SERVICE, or internet".to_owned(),
             };
             let silent = self.model.unread.iter().any(|text| text.contains(&*id.name));
             if !silent {
