@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let Some(topology) = loaded.topology else { return };
     for (role, network) in topology::programs(&topology) {
-        let network = network.unwrap_or_else(topology::serverless_network);
+        let network = network.unwrap_or_else(names::NetworkId::internet);
         let listens = match role {
             Role::EndpointAttachment => topology::endpoint_attachment(&topology, &network).listens(),
             Role::ServiceAttachment => topology::service_attachment(&topology, &network).listens(),
