@@ -4,14 +4,11 @@ use iam::{Access, Permission, Policies};
 use id_token::{KeySet, KeySetError};
 use names::Reason;
 use slice::iam::Iam;
-use slice::run::{CloudRunSlice, Service, ServiceAccount};
+use slice::run::{CloudRunSlice, Service, ServiceAccount, tagged_host};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-
-/// The longest DNS label: a tag and a service name share one (3.1).
-const LABEL_MAX: usize = 63;
 
 /// Every service, compiled: an immutable snapshot.
 #[derive(Clone, Debug)]
@@ -155,8 +152,7 @@ impl Front {
                 front.add_host(&host, HostEntry { service: index, tag: None }, services)?;
                 for (tag, target) in service.traffic.iter().enumerate() {
                     let Some(name) = &target.tag else { continue };
-                    let tagged = format!("{name}---{host}");
-                    if tagged.split('.').next().is_some_and(|label| label.len() <= LABEL_MAX) {
+                    if let Some(tagged) = tagged_host(name, &host) {
                         let entry = HostEntry { service: index, tag: Some(tag) };
                         front.add_host(&tagged, entry, services)?;
                     }

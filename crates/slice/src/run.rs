@@ -150,6 +150,27 @@ impl Service {
     }
 }
 
+/// Longest label of a host name.
+const LABEL_MAX: usize = 63;
+
+/// `TAG---HOST` of one of a service's hosts. A deterministic host whose first label becomes too
+/// long has none; the one with the hash loses the end of the service's name instead (3.1).
+pub fn tagged_host(tag: &str, host: &str) -> Option<String> {
+    let (label, domain) = host.split_once('.')?;
+    let whole = format!("{tag}---{label}");
+    if whole.len() <= LABEL_MAX {
+        return Some(format!("{whole}.{domain}"));
+    }
+    if domain != "a.run.app" {
+        return None;
+    }
+    let (rest, region) = label.rsplit_once('-')?;
+    let (service, hash) = rest.rsplit_once('-')?;
+    let most = LABEL_MAX.checked_sub(tag.len() + "---".len() + 2 + hash.len() + region.len())?;
+    let service = service.get(..most.min(service.len()))?.trim_end_matches('-');
+    Some(format!("{tag}---{service}-{hash}-{region}.{domain}"))
+}
+
 /// A share of the traffic, or a tag (3.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -581,4 +602,31 @@ pub enum SecretState {
     Disabled,
     /// Its payload is gone.
     Destroyed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tagged_host;
+
+    #[test]
+    fn the_first_label_of_a_tagged_host_has_at_most_63_characters() {
+        let check = |tag: &str, host: &str, expected: Option<&str>| {
+            let tagged = tagged_host(tag, host);
+            assert_eq!(tagged.as_deref(), expected, "{tag} {host}");
+            let label = tagged.as_ref().and_then(|host| host.split('.').next());
+            assert!(label.is_none_or(|label| label.len() <= 63));
+        };
+        let deterministic = "orders-123456789012.europe-west1.run.app";
+        check("blue", deterministic, Some("blue---orders-123456789012.europe-west1.run.app"));
+        check(
+            "blue",
+            "orders-abcdefghij-ew.a.run.app",
+            Some("blue---orders-abcdefghij-ew.a.run.app"),
+        );
+        let long = "a".repeat(45);
+        check("blue", &format!("{long}-123456789012.europe-west1.run.app"), None);
+        let cut = format!("blue---{}-abcdefghij-ew.a.run.app", "a".repeat(42));
+        check("blue", &format!("{long}-abcdefghij-ew.a.run.app"), Some(&cut));
+        check(&"t".repeat(60), "o-abcdefghij-ew.a.run.app", None);
+    }
 }

@@ -81,6 +81,55 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
+fn a_mock_answers_from_a_document_with_examples() {
+    let folder = Folder::new("mock");
+    folder.write(
+        "a.yaml",
+        "project: p\nregion: europe-west1\nimages: {i: {mock: apps/api.yaml}}\n\
+         services: [{name: s, template: {containers: [{image: i}]}}]\n",
+    );
+    let document = |responses: &str| {
+        format!("openapi: 3.0.3\npaths: {{/a: {{get: {{responses: {{'200': {responses}}}}}}}}}\n")
+    };
+    let said = |text: Option<&str>| {
+        if let Some(text) = text {
+            folder.write("apps/api.yaml", text);
+        }
+        let loaded = topology::load(&folder.0);
+        assert_eq!(codes(&loaded), ["MOCK"], "{text:?}");
+        loaded.diagnostics[0].message.clone()
+    };
+    assert!(said(None).contains("cannot be read"));
+    assert!(said(Some("openapi: [")).contains("line 2"));
+    assert!(said(Some("a: b")).contains("neither `openapi` nor `swagger`"));
+    assert!(said(Some("openapi: 3.0.3")).contains("no `paths`"));
+    assert!(said(Some(&document("{description: none}"))).contains("none of its responses"));
+    folder.write("apps/api.yaml", document("{content: {application/json: {example: {a: 1}}}}"));
+    let loaded = topology::load(&folder.0);
+    assert_eq!(codes(&loaded), [""; 0]);
+    let services = loaded.topology.expect("good").services;
+    let openapi = folder.0.join("apps/api.yaml");
+    assert_eq!(services[0].revision.containers[0].run, slice::run::Run::Mock { openapi });
+}
+
+#[test]
+fn a_secret_s_payload_may_lie_in_a_file() {
+    let folder = Folder::new("secret");
+    folder.write(
+        "a.yaml",
+        "project: p\nsecrets: [{name: s, versions: [{postern: {file: apps/key.bin}}]}]\n",
+    );
+    assert_eq!(codes(&topology::load(&folder.0)), ["SECRET"]);
+    folder.write("apps/key.bin", vec![0xff; (64 << 10) + 1]);
+    assert_eq!(codes(&topology::load(&folder.0)), ["SECRET"]);
+    folder.write("apps/key.bin", vec![0xff; 64 << 10]);
+    let loaded = topology::load(&folder.0);
+    assert_eq!(codes(&loaded), [""; 0]);
+    let secret = &loaded.topology.expect("good").secrets[0];
+    assert_eq!(secret.versions[0].data, vec![0xff; 64 << 10]);
+}
+
+#[test]
 fn bundles_are_looked_for_beside_the_file() {
     let folder = Folder::new("bundles");
     let document = |bundle: &str| {

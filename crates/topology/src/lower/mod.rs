@@ -78,8 +78,11 @@ pub(crate) struct Lowering<'m> {
 pub(crate) struct Disk<'d> {
     pub(crate) bundle_exists: &'d dyn Fn(&Path) -> bool,
     /// A file's content; none where files are not looked for.
-    pub(crate) read: &'d dyn Fn(&Path) -> Option<Result<Vec<u8>, String>>,
+    pub(crate) read: &'d dyn Fn(&Path) -> Option<Content>,
 }
+
+/// A file's bytes, or why it cannot be read.
+pub(crate) type Content = Result<Vec<u8>, String>;
 
 /// Validates everything and builds the topology; it is to be used only if no error was found.
 pub(crate) fn lower(model: &Model, disk: &Disk<'_>, findings: &mut Findings) -> Topology {

@@ -79,7 +79,7 @@ impl Lowering<'_> {
         for item in &model.services.items {
             if let Some(service) = self.service(item, disk, findings) {
                 let tagged = service.tags().flat_map(|tag| {
-                    service.hosts.iter().map(move |host| format!("{tag}---{host}"))
+                    service.hosts.iter().filter_map(move |host| run::tagged_host(tag, host))
                 });
                 for host in service.hosts.iter().cloned().chain(tagged) {
                     if let Some(other) = claimed.get(&host).filter(|other| other.link != item.link)
