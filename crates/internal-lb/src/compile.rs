@@ -55,6 +55,8 @@ pub struct Front {
     pub log_head: String,
     /// What stands before a trace's id, as JSON: a comma, `trace`, the open text.
     pub trace_head: String,
+    /// Has its log `statusDetails`, as those of global external load balancers (2.9)?
+    pub status_details: bool,
     /// The labels of its metrics.
     pub labels: Vec<(&'static str, String)>,
     /// Its number in the keys of metrics.
@@ -91,6 +93,8 @@ pub struct Service {
     pub labels: Vec<(&'static str, String)>,
     /// What of its requests is logged.
     pub logging: Logging,
+    /// What is asked before its backends are.
+    pub policy: Option<Arc<security_policy::Policy>>,
     /// Its number in the keys of metrics.
     pub number: u32,
 }
@@ -139,11 +143,28 @@ pub fn compile(
     let url_maps = url_map::Snapshot::compile(&load_balancing)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let backends = Backends::compile(&load_balancing, kept)?;
+    let policies = load_balancing
+        .security_policies
+        .iter()
+        .map(|raw| {
+            let policy = security_policy::Policy::compile(raw).map_err(|defects| {
+                let all = defects.iter().map(|(priority, why)| format!("rule {priority}: {why}"));
+                format!("{}: {}", raw.self_link, all.collect::<Vec<_>>().join("; "))
+            })?;
+            Ok((&raw.self_link, Arc::new(policy)))
+        })
+        .collect::<Result<HashMap<_, _>, String>>()?;
     let services = url_maps
         .backend_services()
         .iter()
         .zip(&load_balancing.backend_services)
-        .map(|(service, raw)| compile_service(service, raw.log_config.as_ref(), numbers))
+        .map(|(service, raw)| {
+            let policy = raw.security_policy.as_ref().map(|link| {
+                policies.get(link).cloned().ok_or_else(|| format!("there is no {link}"))
+            });
+            let policy = policy.transpose()?;
+            compile_service(service, raw.log_config.as_ref(), policy, numbers)
+        })
         .collect::<Result<_, _>>()?;
     let fronts = load_balancing
         .forwarding_rules
@@ -178,14 +199,26 @@ fn compile_front(
 ) -> Result<Front, String> {
     let link = &rule.self_link;
     let target = &rule.target;
-    let labels = vec![
-        ("project_id", link.project().to_owned()),
-        ("region", rule.region.clone()),
-        ("network_name", network.name.to_string()),
+    // As the product names them: global external, regional external and internal ones.
+    let global = rule.is_external() && link.is_global();
+    let (resource_type, log) = match (global, rule.is_external()) {
+        (true, _) => ("http_load_balancer", "requests"),
+        (_, true) => ("http_external_regional_lb_rule", "loadbalancing.googleapis.com%2Frequests"),
+        (_, false) => ("internal_http_lb_rule", "loadbalancing.googleapis.com%2Frequests"),
+    };
+    let mut labels = vec![("project_id", link.project().to_owned())];
+    match global {
+        true => labels.push(("zone", rule.region.clone())),
+        false => labels.push(("region", rule.region.clone())),
+    }
+    if !rule.is_external() {
+        labels.push(("network_name", network.name.to_string()));
+    }
+    labels.extend([
         ("forwarding_rule_name", link.name().to_owned()),
         ("target_proxy_name", target.self_link.name().to_owned()),
         ("url_map_name", target.url_map.name().to_owned()),
-    ];
+    ]);
     let resource = json_of(&labels);
     let resource = resource.trim_end_matches('}');
     Ok(Front {
@@ -203,10 +236,11 @@ fn compile_front(
             ..ServerOptions::default()
         },
         log_head: format!(
-            ",\"logName\":\"projects/{}/logs/loadbalancing.googleapis.com%2Frequests\",\
-             \"resource\":{{\"type\":\"internal_http_lb_rule\",\"labels\":{resource}",
+            ",\"logName\":\"projects/{}/logs/{log}\",\
+             \"resource\":{{\"type\":\"{resource_type}\",\"labels\":{resource}",
             link.project()
         ),
+        status_details: global,
         trace_head: format!(",\"trace\":\"projects/{}/traces/", link.project()),
         number: number(numbers, link, &labels),
         labels,
@@ -217,6 +251,7 @@ fn compile_front(
 fn compile_service(
     service: &url_map::BackendService,
     log_config: Option<&LogConfig>,
+    policy: Option<Arc<security_policy::Policy>>,
     numbers: &mut Numbers,
 ) -> Result<Service, String> {
     let added = |headers: &[CustomHeader]| {
@@ -263,6 +298,7 @@ fn compile_service(
         labels,
         logging: Logging::compile(log_config)
             .map_err(|error| format!("{}: {error}", service.self_link))?,
+        policy,
         number,
     })
 }

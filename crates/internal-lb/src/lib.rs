@@ -1,5 +1,6 @@
-//! The program `internal-lb`: every forwarding rule of the internal Application Load Balancers of
-//! one network (private-connectivity sections 2 and 3).
+//! The program `internal-lb`: every forwarding rule of the Application Load Balancers of one network
+//! (private-connectivity sections 2 and 3), and on the internet those of the external ones (cloud-run
+//! 6).
 //!
 //! Words owned here: *front* (a forwarding rule at work: its certificates, its labels), *plan* (what
 //! is left to do once the URL map has decided), *record* (what the log entry and the metrics of one
@@ -8,7 +9,8 @@
 //! # The life of a request
 //! `serve` accepts, reads a PROXY header where there is one, ends TLS and takes the snapshot once
 //! per request. `decide` asks `url-map`, the same function that `explain` and `check` ask, and keeps
-//! what outlives the request's head: a *plan*. `serve` holds the request up where a fault policy
+//! what outlives the request's head: a *plan*. `guard` asks the backend service's security policy,
+//! where it has one, through `security-policy`. `serve` holds the request up where a fault policy
 //! says so, and changes its headers and URL (`headers`, `variables`). `forward` sends it through
 //! `upstream` to Cloud Run's channel or to an endpoint (`backends`), again where the retry policy
 //! says so (`retry`, and `bodies` for a body that passes twice), with a copy for a `mirror`, and
@@ -27,6 +29,7 @@ mod clock;
 mod compile;
 mod decide;
 mod forward;
+mod guard;
 mod headers;
 mod l4;
 mod logging;
@@ -76,6 +79,10 @@ pub struct InternalLb {
     kept: Arc<backends::Kept>,
     /// What the service attachments said last of this network's endpoints, by PSC connection id.
     connections: ArcSwap<HashMap<u64, ConnectionState>>,
+    /// What rules of security policies have counted, kept over reloads.
+    limits: security_policy::Limits,
+    /// Their clock.
+    started: std::time::Instant,
     /// Datagram sockets of passthrough rules.
     served: l4::Served,
     /// Towards backends that speak TLS, by ALPN.
@@ -107,6 +114,8 @@ impl Program for InternalLb {
             kept: Arc::default(),
             connections: ArcSwap::default(),
             tracing: tracing(),
+            limits: security_policy::Limits::default(),
+            started: std::time::Instant::now(),
             served: l4::Served::default(),
             backend_http1: client("http/1.1")?,
             backend_http2: client("h2")?,

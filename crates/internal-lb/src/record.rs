@@ -68,6 +68,8 @@ struct Kept {
     request_headers: Vec<(HeaderName, HeaderValue)>,
     /// See `request_headers`.
     response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the security policy has said, as JSON.
+    guarded: Option<Box<str>>,
 }
 
 impl Record {
@@ -119,6 +121,7 @@ impl Record {
             server: None,
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+            guarded: None,
         };
         Record { kept: Some(Box::new(kept)) }
     }
@@ -141,6 +144,20 @@ impl Record {
             && !names.is_empty()
         {
             kept.request_headers = named(names, headers);
+        }
+    }
+
+    /// The security policy was asked.
+    pub fn guarded(&mut self, entry: Box<str>) {
+        if let Some(kept) = &mut self.kept {
+            kept.guarded = Some(entry);
+        }
+    }
+
+    /// The security policy answers with a redirect.
+    pub fn guarded_redirect(mut self, status: u16, reason: Reason) {
+        if let Some(kept) = self.kept.take() {
+            kept.write(Ended { status, reason: Some(reason), ..Ended::default() });
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::compile::{Front, Snapshot};
 use crate::decide::{self, Action, Plan};
 use crate::forward::{Forward, forward};
+use crate::guard::{self, Answer, Guarded};
 use crate::headers::{self, Forwarded};
 use crate::record::{self, Record};
 use crate::variables::Variables;
@@ -15,6 +16,7 @@ use http_proxy::tls::{self, TlsError};
 use http_proxy::{Body, BoxIo, ConnectionInfo, Handler, HeadError, Incoming};
 use names::Reason;
 use runtime::{Accepted, Drain, Stream, Worker};
+use slice::load_balancer::NORTHBOUND;
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
@@ -32,6 +34,8 @@ const SILENCE: Duration = Duration::from_secs(130);
 /// Serves one accepted connection to its end.
 pub async fn serve(worker: Rc<Worker<InternalLb>>, accepted: Accepted) {
     let Accepted { key, stream, peer, drain, .. } = accepted;
+    // A listener on the host stands for the forwarding rule that it publishes.
+    let key = key.strip_prefix(NORTHBOUND).map_or_else(|| key.clone(), Arc::from);
     let Stream::Tcp(mut stream) = stream else { return };
     let peer = peer.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
     let mut client = peer;
@@ -150,6 +154,37 @@ impl Handler for Connection {
         let mut record = Record::new(&self.worker, &snapshot, place, client, &parts);
         let mut plan = self.plan(&snapshot, front, record.host(), &parts);
         record.planned(&mut plan, &parts.headers);
+        let service = plan.service.and_then(|at| snapshot.services.get(at));
+        let mut guarded = false;
+        if let Some(service) = service.filter(|service| service.policy.is_some()) {
+            let asked = guard::ask(
+                &self.worker,
+                service,
+                front,
+                (self.client, info),
+                record.host(),
+                &parts,
+            );
+            if let Some(Guarded { answer, entry }) = asked {
+                record.guarded(entry);
+                match answer {
+                    Answer::Pass(added) => {
+                        guarded = !added.is_empty();
+                        for (name, value) in added {
+                            parts.headers.insert(name, value.clone());
+                        }
+                    }
+                    Answer::Deny(failure, detail) => {
+                        record.failed(&failure, grpc, Some(&detail));
+                        return respond::response(&failure, grpc);
+                    }
+                    Answer::Redirect(target, reason) => {
+                        record.guarded_redirect(302, reason);
+                        return respond::redirect(target, 302);
+                    }
+                }
+            }
+        }
         if let Some(delay) = plan.delay {
             Box::pin(tokio::time::sleep(delay)).await;
             record.held_up();
@@ -162,10 +197,10 @@ impl Handler for Connection {
                     balancer: front.address,
                     protocol: record::protocol(parts.version),
                 };
-                let service = plan.service.and_then(|at| snapshot.services.get(at));
                 let added = service.map_or(&[][..], |service| &service.request_headers);
                 let ids = &self.worker.local.ids;
                 let changed = record.proxied()
+                    || guarded
                     || !added.is_empty()
                     || !plan.headers.is_empty()
                     || record.is_sampled();

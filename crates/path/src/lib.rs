@@ -21,6 +21,7 @@ mod backends;
 mod caller;
 mod cloud_run;
 mod expectations;
+mod guard;
 mod load_balancer;
 mod network;
 mod network_lb;

@@ -1,13 +1,13 @@
-//! The internal load balancer: forwarding rule, certificate, URL map, backend.
+//! Application Load Balancers: forwarding rule, certificate, URL map, backend.
 
 use crate::network::network_uri;
 use crate::request::Asked;
 use crate::trace::{Refusal, State, Step};
 use crate::walk::{End, Silence, Walk};
-use names::{NetworkId, Origin, Reason, SelfLink};
+use names::{NetworkId, Reason, SelfLink};
 use serde_json::json;
 use slice::load_balancer::{ForwardingRule, SslCertificate};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use url_map::{Outcome, RequestHead};
 
 impl Walk<'_> {
@@ -16,7 +16,7 @@ impl Walk<'_> {
         &mut self,
         network: &NetworkId,
         link: &SelfLink,
-        client_region: &str,
+        (client_region, client): (&str, Ipv4Addr),
         asked: &Asked,
         verifies: bool,
     ) -> End {
@@ -54,7 +54,7 @@ impl Walk<'_> {
         {
             return end;
         }
-        self.route(network, link, front, asked)
+        self.route(network, rule, client, front, asked)
     }
 
     /// The certificate that a client of this name is shown. A client that verifies goes no further
@@ -119,10 +119,12 @@ impl Walk<'_> {
     fn route(
         &mut self,
         network: &NetworkId,
-        link: &SelfLink,
+        rule: &ForwardingRule,
+        client: Ipv4Addr,
         front: url_map::Front<'_>,
         asked: &Asked,
     ) -> End {
+        let link = &rule.self_link;
         let headers = asked.header_map();
         let head = RequestHead::new(&asked.authority, &asked.target)
             .with_method(&asked.method)
@@ -169,6 +171,11 @@ impl Walk<'_> {
             }
             self.push(step);
         }
+        if let Some(service) = decision.backend_service
+            && let Some(end) = self.guard(client, service, asked)
+        {
+            return end;
+        }
         match &decision.outcome {
             Outcome::Refuse { status, .. } => End::Answered { status: *status, location: None },
             Outcome::Redirect(redirect) => {
@@ -196,10 +203,7 @@ impl Walk<'_> {
                 End::Answered { status: 200, location: None }
             }
             Outcome::CloudRun { target, .. } => {
-                let origin = Origin::InternalLoadBalancer {
-                    network: network.clone(),
-                    forwarding_rule: link.clone(),
-                };
+                let origin = rule.origin();
                 let key = serverless::Target::Service(&target.key);
                 self.cloud_run(&asked.forwarded(&decision), &origin, key)
             }
@@ -219,7 +223,11 @@ fn arrival(network: &NetworkId, rule: &ForwardingRule) -> Step {
         },
         rule.target.url_map.name(),
     );
-    Step::new(State::ArriveAtInternalLoadBalancer, text).on(&rule.self_link).detail(
+    let state = match rule.is_external() {
+        true => State::ArriveAtExternalLoadBalancer,
+        false => State::ArriveAtInternalLoadBalancer,
+    };
+    Step::new(state, text).on(&rule.self_link).detail(
         "forwardingRule",
         json!({
             "displayName": rule.self_link.name(),

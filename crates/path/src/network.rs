@@ -82,7 +82,8 @@ impl Walk<'_> {
                     let client = Client::Workload(caller.at_the_boundary());
                     return self.pass(&network, rule, client, asked);
                 }
-                self.balance(&network, &forwarding_rule, &caller.region, asked, verifies)
+                let client = (caller.region.as_str(), caller.source);
+                self.balance(&network, &forwarding_rule, client, asked, verifies)
             }
             Reach::Endpoint { endpoint } => {
                 self.connect_psc(&caller.region, caller.address, &endpoint, asked, verifies)
@@ -254,7 +255,8 @@ impl Walk<'_> {
                 if attachment.enable_proxy_protocol {
                     return self.misread_proxy_header(attachment, asked);
                 }
-                self.balance(&attachment.network, rule, &attachment.region, asked, verifies)
+                let client = (attachment.region.as_str(), source);
+                self.balance(&attachment.network, rule, client, asked, verifies)
             }
         }
     }

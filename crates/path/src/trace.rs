@@ -133,6 +133,10 @@ states! {
     Nat = "NAT";
     /// The load balancer takes the connection.
     ArriveAtInternalLoadBalancer = "ARRIVE_AT_INTERNAL_LOAD_BALANCER";
+    /// The external load balancer takes the connection.
+    ArriveAtExternalLoadBalancer = "ARRIVE_AT_EXTERNAL_LOAD_BALANCER";
+    /// The security policy of the backend service (ours).
+    ApplySecurityPolicy = "APPLY_SECURITY_POLICY";
     /// Google's front end takes the connection (ours).
     ArriveAtGoogleFrontEnd = "ARRIVE_AT_GOOGLE_FRONT_END";
     /// A certificate is presented (ours).

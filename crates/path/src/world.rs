@@ -7,7 +7,7 @@ use policy_bundle::{BundleError, Platform};
 use slice::{BackendState, ConnectionState, ServiceState, Topology, Workload};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// What runs, where something runs: history that a topology alone does not tell.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +37,8 @@ pub struct World {
     pub(crate) connections: HashMap<SelfLink, psc::Connection>,
     /// Those of all networks.
     pub(crate) load_balancers: url_map::Snapshot,
+    /// The security policy of each backend service that has one.
+    pub(crate) security_policies: HashMap<SelfLink, Arc<security_policy::Policy>>,
     /// Every organisation with its deployed bundles.
     pub(crate) runtimes: Vec<Runtime>,
     /// Cloud Run's front as it verifies live tokens.
@@ -58,6 +60,7 @@ impl World {
             .map_err(|errors| problems.extend(errors.iter().map(|e| format!("private-dns: {e}"))));
         let load_balancers = url_map::Snapshot::compile(&topology.load_balancing)
             .map_err(|errors| problems.extend(errors.iter().map(|e| format!("internal-lb: {e}"))));
+        let security_policies = security_policies(topology, &mut problems);
         for network in &topology.networks {
             let id = &network.id;
             let attachments = topology::service_attachment(topology, id);
@@ -111,6 +114,7 @@ impl World {
             dns,
             connections,
             load_balancers,
+            security_policies,
             runtimes,
             front,
             issuer: OnceLock::new(),
@@ -157,6 +161,28 @@ impl World {
     pub(crate) fn jwks(&self) -> &str {
         self.live.as_ref().map_or(crate::token::NO_KEYS, |live| &live.jwks)
     }
+}
+
+/// By backend service.
+fn security_policies(
+    topology: &Topology,
+    problems: &mut Vec<String>,
+) -> HashMap<SelfLink, Arc<security_policy::Policy>> {
+    let all = &topology.load_balancing;
+    let mut compiled = HashMap::new();
+    for policy in &all.security_policies {
+        match security_policy::Policy::compile(policy) {
+            Ok(policy) => drop(compiled.insert(policy.link().clone(), Arc::new(policy))),
+            Err(defects) => problems.extend(defects.iter().map(|(priority, why)| {
+                format!("internal-lb: {} rule {priority}: {why}", policy.self_link)
+            })),
+        }
+    }
+    let policy = |service: &slice::load_balancer::BackendService| {
+        let policy = compiled.get(service.security_policy.as_ref()?)?;
+        Some((service.self_link.clone(), policy.clone()))
+    };
+    all.backend_services.iter().filter_map(policy).collect()
 }
 
 /// Files below the working directory are named from there, as editors and people take them.

@@ -3,7 +3,7 @@
 
 use crate::apigee::ApiProxySlice;
 use crate::dns::PrivateDnsSlice;
-use crate::load_balancer::{InternalLbSlice, RuleProtocol};
+use crate::load_balancer::{InternalLbSlice, NORTHBOUND, RuleProtocol};
 use crate::psc::{EndpointAttachmentSlice, ServiceAttachmentSlice};
 use crate::run::{CloudRunSlice, GoogleFrontEndSlice, MetadataSlice};
 use crate::{
@@ -57,7 +57,8 @@ impl Slice for ServiceAttachmentSlice {
 }
 
 impl Slice for InternalLbSlice {
-    /// One listener per forwarding rule, keyed by its self link; of a passthrough rule one per port,
+    /// One listener per forwarding rule, keyed by its self link, and one on the host where it is
+    /// published, keyed `northbound SELF_LINK`; of a passthrough rule one per port,
     /// keyed `SELF_LINK:PORT`. (Nobody can listen on all ports: such a rule is silent where the
     /// program has to carry packets.)
     fn listens(&self) -> Vec<Listen> {
@@ -65,6 +66,10 @@ impl Slice for InternalLbSlice {
         for rule in &self.load_balancing.forwarding_rules {
             let to = SocketAddrV4::new(rule.address, rule.port);
             all.push(listen(rule.self_link.as_str(), Bind::Tcp(rule.network.clone(), to)));
+            if let Some(northbound) = rule.northbound {
+                let key = format!("{NORTHBOUND}{}", rule.self_link);
+                all.push(listen(key, Bind::Host(northbound)));
+            }
         }
         for rule in &self.load_balancing.network_rules {
             let passthrough = rule.is_passthrough();

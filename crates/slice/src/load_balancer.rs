@@ -19,6 +19,10 @@ pub use route_action::*;
 pub use security::*;
 pub use url_map::*;
 
+/// What stands before a forwarding rule's self link in the key of the listener that publishes it on
+/// the host's own loopback.
+pub const NORTHBOUND: &str = "northbound ";
+
 use names::NetworkId;
 use serde::{Deserialize, Serialize};
 

@@ -32,6 +32,12 @@ pub fn cut(
             let mut slice = topology::internal_lb(topology, network);
             store.fill_internal_lb(&mut slice)?;
             slice.carries_packets = !forwards;
+            // Where the user chooses the address of one host, any free port of it is good for the
+            // others.
+            let free = northbound.map(|address| SocketAddr::new(address.ip(), 0));
+            for rule in &mut slice.load_balancing.forwarding_rules {
+                rule.northbound = rule.northbound.map(|own| free.unwrap_or(own));
+            }
             wire(&slice)
         }
         Role::PrivateDns => wire(&topology::private_dns(topology, network)),

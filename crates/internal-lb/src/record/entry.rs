@@ -4,6 +4,7 @@
 use super::{Ended, Kept, protocol, text_of};
 use crate::compile::Front;
 use crate::meters::Meters;
+use crate::respond;
 use http::{HeaderName, HeaderValue};
 use names::Reason;
 use runtime::log::{self, Severity};
@@ -75,7 +76,15 @@ impl Kept {
         put(text, "\"");
         self.render_tls(text);
         self.render_headers(text);
-        if let Some((error, details)) = ended.proxy_status {
+        if let Some(entry) = &self.guarded {
+            put(text, entry);
+        }
+        if front.status_details {
+            let details = ended.proxy_status.map(|(_, details)| details);
+            put(text, ",\"statusDetails\":\"");
+            put(text, respond::status_details(details, self.tried));
+            put(text, "\"");
+        } else if let Some((error, details)) = ended.proxy_status {
             put(text, ",\"proxyStatus\":\"error=\\\"");
             put(text, error);
             put(text, "\\\"; details=\\\"");

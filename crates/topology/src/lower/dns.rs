@@ -34,6 +34,48 @@ impl Lowering<'_> {
         }
     }
 
+    /// A public zone is answered on the internet, and to nobody else: what is behind its names is
+    /// out of reach for VPC networks here.
+    fn public_zone(
+        &self,
+        item: &Item<ManagedZone>,
+        bound: &mut Bound,
+        findings: &mut Findings,
+    ) -> Option<dns::ManagedZone> {
+        let raw = &item.raw;
+        let private = [
+            (raw.private_visibility_config.as_ref().map(|one| one.at), "privateVisibilityConfig"),
+            (raw.peering_config.as_ref().map(|one| one.at), "peeringConfig"),
+            (raw.forwarding_config.as_ref().map(|one| one.at), "forwardingConfig"),
+        ];
+        for (at, what) in private {
+            if let Some(at) = at {
+                findings.error(
+                    Code::ConflictingFields,
+                    at,
+                    format!("`{what}` is for private zones"),
+                    format!("remove `{what}`, or write visibility: private"),
+                );
+            }
+        }
+        let dns_name = zone_name(&raw.dns_name, findings);
+        let internet = NetworkId::internet();
+        if let Some(name) = &dns_name {
+            bind(bound, &internet, name, raw.dns_name.at, findings);
+        }
+        let (sets, written) = self.record_sets(&raw.rrsets, &item.scope(), findings);
+        let zone = dns::ManagedZone {
+            self_link: item.link.clone(),
+            dns_name: dns_name?,
+            networks: vec![internet],
+            kind: dns::ZoneKind::Private(sets),
+        };
+        for error in managed_zone::check(&zone) {
+            records::report(&error, raw.at, &written, findings);
+        }
+        Some(zone)
+    }
+
     fn zone(
         &self,
         item: &Item<ManagedZone>,
@@ -43,15 +85,7 @@ impl Lowering<'_> {
         let raw = &item.raw;
         match &raw.visibility {
             Some(visibility) if visibility.value == Visibility::Private => {}
-            Some(visibility) => {
-                findings.warning(
-                    Code::NotYetHonoured,
-                    visibility.at,
-                    format!("`{}` is a public zone; only private zones are answered", item.name()),
-                    "write visibility: private, or remove the zone to silence this warning",
-                );
-                return None;
-            }
+            Some(_) => return self.public_zone(item, bound, findings),
             // The API's default is public; a zone with networks means to be private.
             None if raw.private_visibility_config.is_some() || raw.peering_config.is_some() => {}
             None => {
