@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// So many rules that nearly matched are told.
-const NEAR_MAX: usize = 5;
+const NEAR_MAX: usize = 3;
 
 impl Walk<'_> {
     /// Asks the policy of a backend service, as for a client that was not counted yet.
@@ -34,27 +34,21 @@ impl Walk<'_> {
         };
         let limits = Limits::default();
         let decision = policy.decide(&request, service.self_link.as_str(), &limits, Duration::ZERO);
-        let mut step = Step::new(
-            State::ApplySecurityPolicy,
-            format!("{}: {}", policy.link().name(), decision.detail(policy)),
-        )
-        .on(policy.link());
-        if let Some(preview) = &decision.preview {
-            step.details.push(format!(
-                "in preview, logged only: rule {} ({}): {}, {}",
-                preview.rule.priority,
-                preview.rule.test,
-                preview.rule.action,
-                preview.verdict.outcome()
-            ));
-        }
+        let mut text = decision.detail(policy);
         if let Some(Action::Rate(rate)) = decision.rule.map(|rule| &rule.action) {
             let threshold = rate.limit.threshold;
-            step.details.push(format!(
-                "{} requests in {} s pass for each key; others before this one are not known here",
+            text.push_str(&format!(
+                ", {} of each key in {} s pass (what was counted before is not known here)",
                 threshold.count, threshold.interval_sec
             ));
         }
+        if let Some(preview) = &decision.preview {
+            text.push_str(&format!(
+                "; in preview, logged only: rule {} ({}): {}",
+                preview.rule.priority, preview.rule.test, preview.rule.action
+            ));
+        }
+        let mut step = Step::new(State::ApplySecurityPolicy, text).on(policy.link());
         step.near_misses = near(policy, &decision, &request);
         let (end, reason) = match decision.verdict {
             Verdict::Allow(_) => {
