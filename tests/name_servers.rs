@@ -131,7 +131,7 @@ fn a_real_unbound_is_asked_in_its_network_and_from_a_peering_one() {
     let entry = keys.next().unwrap_or_else(|| panic!("no inbound entry: {status:#}"));
     has(HUB, &format!("@{entry} www.own.example"), &["www.own.example. 300 IN A 10.0.0.7"]);
     has(HUB, &format!("@{entry} +tcp www.corp.example"), &["10.1.1.1"]);
-    let logs = String::from_utf8_lossy(&up.run(&["logs"]).stdout).into_owned();
+    let logs = String::from_utf8_lossy(&up.run(&["logs", "--json"]).stdout).into_owned();
     let line = logs.lines().find(|line| {
         line.contains("\"queryName\":\"www.corp.example.\"") && line.contains("destinationIP")
     });

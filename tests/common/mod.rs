@@ -150,7 +150,7 @@ impl Up {
     pub fn logs(&self) -> String {
         let output = self.run(&["logs"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let matters = |line: &&str| !line.contains("\"severity\":\"INFO\"");
+        let matters = |line: &&str| line.split(' ').nth(1) != Some("INFO");
         let mut lines: Vec<&str> = text.lines().filter(matters).collect();
         lines.drain(..lines.len().saturating_sub(60));
         lines.join("\n")

@@ -41,6 +41,9 @@ enum Command {
         /// Go on showing what is added
         #[arg(short, long)]
         follow: bool,
+        /// Print the entries as they are, one JSON object a line
+        #[arg(long)]
+        json: bool,
         /// Only logs whose name contains one of these
         programs: Vec<String>,
     },
@@ -281,7 +284,9 @@ pub fn main() -> ExitCode {
         Command::Down => client::down(&state_dir),
         Command::Status { json } => client::status(&state_dir, json),
         Command::Reload => client::reload(&state_dir),
-        Command::Logs { follow, programs } => client::logs(&state_dir, follow, &programs),
+        Command::Logs { follow, json, programs } => {
+            client::logs(&state_dir, follow, json, &programs)
+        }
         Command::Exec(options) => {
             let request = ExecRequest {
                 network: options.network,

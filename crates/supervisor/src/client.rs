@@ -1,5 +1,6 @@
 //! Commands that talk to the running supervisor.
 
+use crate::log_view;
 use crate::protocol::{Ask, ExecRequest, Live, Reply, Session, Status};
 use crate::render;
 use crate::workload::{self, Entrance, Identity, Spec};
@@ -201,7 +202,7 @@ fn entrance(separate: bool, descriptors: Vec<OwnedFd>) -> Result<Entrance, Strin
 }
 
 /// `postern logs`.
-pub fn logs(state_dir: &Path, follow: bool, only: &[String]) -> ExitCode {
+pub fn logs(state_dir: &Path, follow: bool, json: bool, only: &[String]) -> ExitCode {
     let mut seen: BTreeMap<PathBuf, u64> = BTreeMap::new();
     loop {
         let mut found = false;
@@ -215,7 +216,7 @@ pub fn logs(state_dir: &Path, follow: bool, only: &[String]) -> ExitCode {
             }
             found = true;
             let from = seen.entry(path.clone()).or_default();
-            if let Err(error) = copy_new_lines(&path, &name, from) {
+            if let Err(error) = copy_new_lines(&path, &name, json, from) {
                 if error.kind() == io::ErrorKind::BrokenPipe {
                     return ExitCode::SUCCESS;
                 }
@@ -233,8 +234,8 @@ pub fn logs(state_dir: &Path, follow: bool, only: &[String]) -> ExitCode {
     }
 }
 
-/// Prints the whole lines that were added since last time, each with its program's name.
-fn copy_new_lines(path: &Path, name: &str, from: &mut u64) -> io::Result<()> {
+/// Prints the whole lines that were added since last time: as they are, or for people.
+fn copy_new_lines(path: &Path, name: &str, json: bool, from: &mut u64) -> io::Result<()> {
     let mut file = std::fs::File::open(path)?;
     if file.metadata()?.len() < *from {
         *from = 0;
@@ -245,9 +246,12 @@ fn copy_new_lines(path: &Path, name: &str, from: &mut u64) -> io::Result<()> {
     let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     *from += end as u64;
     let mut out = io::stdout().lock();
-    for line in text[..end].split_inclusive(|byte| *byte == b'\n') {
-        write!(out, "{name} ")?;
-        out.write_all(line)?;
+    if json {
+        out.write_all(&text[..end])?;
+    } else {
+        for line in String::from_utf8_lossy(&text[..end]).lines() {
+            writeln!(out, "{}", log_view::line(name, line))?;
+        }
     }
     out.flush()
 }

@@ -4,6 +4,7 @@
 
 use crate::child::spawn_thread;
 use crate::events::Event;
+use crate::output::Origin;
 use crate::supervise::Supervisor;
 use crate::workloads::{Kind, Launch, Running};
 use names::NetworkId;
@@ -45,9 +46,19 @@ impl Supervisor {
         let running = self.workloads.get(start.instance).filter(|running| !running.stopping);
         let running = running.ok_or_else(|| format!("instance {} is gone", start.instance))?;
         let name = &running.workload.name;
+        // One log for all instances of a revision: there are not more and more of them.
+        let revision = name.split('/').next().unwrap_or_default();
         let label = match start.ingress {
-            true => format!("cloud-run.{name}"),
-            false => format!("cloud-run.{name}.{}", start.container),
+            true => format!("cloud-run.{revision}"),
+            false => format!("cloud-run.{revision}.{}", start.container),
+        };
+        let origin = Origin {
+            project: running.workload.project.clone(),
+            location: running.workload.region.clone(),
+            service: start.env.get("K_SERVICE").cloned().unwrap_or_default(),
+            revision: revision.to_owned(),
+            instance_id: running.workload.instance_id.clone(),
+            container: (!start.ingress).then(|| start.container.clone()),
         };
         let (command, directory) = match start.run {
             Run::Command { command, directory } => (command, directory),
@@ -66,6 +77,7 @@ impl Supervisor {
             command,
             directory: Some(start.working_directory.unwrap_or(directory)),
             environment,
+            origin: Some(origin),
         };
         let pid = self.start_workload(start.instance, launch)?;
         Ok(StartedContainer { pid })

@@ -6,6 +6,7 @@ mod tell;
 
 use crate::child::{Child, Launch, ProgramId};
 use crate::events::{Command, Event};
+use crate::output::Output;
 use crate::protocol::{Ask, Reply};
 use crate::status;
 use crate::surroundings::Surroundings;
@@ -92,6 +93,8 @@ pub struct Supervisor {
     installing: bool,
     /// Connection states were reported that nobody was told about yet.
     connections_untold: bool,
+    /// Reads what workloads write.
+    pub(crate) output: Output,
 }
 
 impl Supervisor {
@@ -133,6 +136,7 @@ impl Supervisor {
             stopping: false,
             installing: false,
             connections_untold: false,
+            output: Output::start().map_err(|error| format!("the log's thread: {error}"))?,
         })
     }
 

@@ -4,6 +4,7 @@
 use crate::child::{ProgramId, exit_code, log_path, open_log, spawn_thread};
 use crate::events::{Command as Asking, Event};
 use crate::gateway::{self, Gateway};
+use crate::output::Origin;
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
 use crate::surroundings::{Leaf, Surroundings};
@@ -77,6 +78,8 @@ pub struct Launch {
     pub directory: Option<PathBuf>,
     /// What it gets beside the base environment.
     pub environment: BTreeMap<String, String>,
+    /// Whose log entries its lines are; none: they stay as they are.
+    pub origin: Option<Origin>,
 }
 
 impl Workloads {
@@ -375,13 +378,14 @@ impl Supervisor {
             command,
             directory,
             environment: BTreeMap::new(),
+            origin: None,
         };
         self.start_workload(number, launch).map(|_| ())
     }
 
     /// Starts a process in a workload's leaf.
     pub(crate) fn start_workload(&mut self, number: u64, start: Launch) -> Result<u32, String> {
-        let Launch { process: name, label, command, directory, environment } = start;
+        let Launch { process: name, label, command, directory, environment, origin } = start;
         let failed = |error: std::io::Error| format!("{label}: {error}");
         let Some(running) = self.workloads.all.get_mut(&number) else {
             return Err(format!("{label}: it is gone"));
@@ -406,13 +410,14 @@ impl Supervisor {
         };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let log = open_log(&log_path(&self.options.state_dir, &label)).map_err(failed)?;
+        let [stdout, stderr] = self.output.pipes(log, origin).map_err(failed)?;
         let own = std::env::current_exe().map_err(failed)?;
         let mut process = Command::new(own);
         process
             .arg("workload-init")
             .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
-            .stderr(log)
+            .stdout(stdout)
+            .stderr(stderr)
             .process_group(0);
         let network = Surroundings::share(running.namespace.as_ref()).map_err(failed)?;
         let descriptors = vec![(theirs.into(), 3)];
