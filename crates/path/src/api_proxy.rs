@@ -228,7 +228,9 @@ fn outcome(end: &End) -> TargetOutcome {
         End::Delivered { .. } => answer(200),
         End::Answered { status, .. } => answer(*status),
         End::Silence(silence) => TargetOutcome::Failed(match silence {
-            Silence::Unresolved | Silence::Forwarded => Fault::service_unavailable(None),
+            Silence::Unresolved | Silence::Forwarded | Silence::Itself => {
+                Fault::service_unavailable(None)
+            }
             Silence::TimesOut => Fault::service_unavailable(Some("TARGET_CONNECT_TIMEOUT")),
             Silence::TlsFails => Fault::ssl_handshake_failed(""),
             Silence::NoHttp => Fault::unexpected_eof_at_target(),

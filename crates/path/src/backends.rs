@@ -33,7 +33,8 @@ impl Walk<'_> {
             }
         };
         let list: Vec<_> = service.endpoints().iter().map(text).collect();
-        let to = format!("{} over {:?}", list.join(", "), raw.protocol);
+        let protocol = format!("{:?}", raw.protocol).to_uppercase();
+        let to = format!("{} over {protocol}", list.join(", "));
         let info = json!({"target": "NETWORK_ENDPOINT_GROUP", "endpoints": list});
         let step = Step::new(State::Deliver, to.clone()).detail("deliver", info);
         if Table::told(raw, &lb.network_endpoint_groups, states).is_empty() {

@@ -86,18 +86,18 @@ impl Walk<'_> {
     }
 
     /// The ingress rules of the backends' network: proxies need one that admits them
-    /// (private-connectivity 5.3). Refused where every endpoint is kept from them.
-    fn kept_out(
+    /// (private-connectivity 5.3). Refused where every endpoint is kept from them; `end` is what a
+    /// client sees then.
+    pub(crate) fn kept_out(
         &mut self,
         network: &NetworkId,
-        link: &SelfLink,
-        service: &url_map::BackendService,
+        source: Ipv4Addr,
+        endpoints: &[String],
+        end: End,
     ) -> Option<End> {
-        let rules = &self.world.topology().load_balancing.forwarding_rules;
-        let source = rules.iter().find(|rule| rule.self_link == *link)?.proxy_address?;
         let fabric = &self.world.fabric;
-        let endpoints = service.endpoints().iter();
         let rulings: Vec<(SocketAddrV4, vpc::Ruling)> = endpoints
+            .iter()
             .map(|endpoint| {
                 let to: SocketAddrV4 = endpoint.parse().ok()?;
                 let packet = vpc::Packet::tcp(*to.ip(), to.port());
@@ -112,7 +112,6 @@ impl Walk<'_> {
             return None;
         }
         let why = format!("{ruling} of {network} denies {source}, a proxy, to {to}");
-        let end = End::Answered { status: 503, location: None };
         Some(self.refuse(step, Refusal::new(Reason::FirewallRule, why), end))
     }
 
@@ -192,10 +191,14 @@ impl Walk<'_> {
                 End::Answered { status: redirect.status, location }
             }
             Outcome::Endpoints { .. } => match decision.backend_service {
-                Some(service) => match self.kept_out(network, link, service) {
-                    Some(end) => end,
-                    None => self.deliver(service, asked.forwarded(&decision)),
-                },
+                Some(service) => {
+                    let mut rules = self.world.topology().load_balancing.forwarding_rules.iter();
+                    let rule = rules.find(|rule| rule.self_link == *link);
+                    let end = End::Answered { status: 503, location: None };
+                    rule.and_then(|rule| rule.proxy_address)
+                        .and_then(|source| self.kept_out(network, source, service.endpoints(), end))
+                        .unwrap_or_else(|| self.deliver(service, asked.forwarded(&decision)))
+                }
                 None => End::Delivered { service: None, to: link.to_string() },
             },
             Outcome::Preflight => {

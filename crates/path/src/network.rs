@@ -24,11 +24,17 @@ impl Walk<'_> {
     ) -> End {
         let address = match asked.host.parse::<Ipv4Addr>() {
             Ok(address) => address,
-            Err(_) => match self.resolve(caller, &asked.host) {
+            Err(_) => match self.look_up(caller, &asked.host) {
                 Ok(address) => address,
                 Err(end) => return end,
             },
         };
+        if address.is_loopback() {
+            let text = format!("{address} is the client itself, and no address of a network");
+            let refusal = Refusal::new(Reason::NoRoute, text.clone());
+            let step = Step::new(State::ApplyRoute, text);
+            return self.refuse(step, refusal, End::Silence(Silence::Itself));
+        }
         let port = asked.port;
         self.endpoint_info.entry("destinationIp").or_insert_with(|| json!(address.to_string()));
         let route = |text: String| Step::new(State::ApplyRoute, text);
@@ -56,12 +62,15 @@ impl Walk<'_> {
             // The drop is the route's own, or that of what it leads to.
             (taken, Some(refusal), None) => {
                 let step = match taken {
-                    Some(taken) => via(&caller.network, taken, address),
+                    Some(taken) => self.via(&caller.network, taken, address),
                     None => route(format!("{address}:{port} from {}", sender.network)),
                 };
                 return self.refuse(step, refusal.clone(), silence);
             }
-            (Some(taken), ..) => self.push(via(&caller.network, taken, address)),
+            (Some(taken), ..) => {
+                let step = self.via(&caller.network, taken, address);
+                self.push(step);
+            }
             (None, ..) => {}
         }
         if let Some(ingress) = &verdict.ingress {
@@ -128,6 +137,25 @@ impl Walk<'_> {
         }
     }
 
+    /// The name as the workload's own resolver library looks it up: by its search list too.
+    fn look_up(&mut self, caller: &Caller, host: &str) -> Result<Ipv4Addr, End> {
+        let region = Some(caller.region.as_str());
+        let mut vms = self.world.topology().networks.iter().flat_map(|network| &network.instances);
+        let vm = vms.find(|vm| Some(vm.address) == caller.address && vm.project == caller.project);
+        let zone = match (vm, caller.network.is_internet()) {
+            (Some(vm), _) => vm.zone.clone(),
+            (None, true) => String::new(),
+            (None, false) => format!("{}-b", caller.region),
+        };
+        let order = slice::lookup_order(host, &zone, &caller.project);
+        let found = order.iter().find(|name| {
+            let resolution = self.world.resolve_here(&caller.network, region, name, RecordType::A);
+            resolution.is_ok_and(|resolution| !resolution.addresses().is_empty())
+        });
+        let name = found.map_or(host, String::as_str).to_owned();
+        self.resolve(caller, &name)
+    }
+
     fn resolve(&mut self, caller: &Caller, host: &str) -> Result<Ipv4Addr, End> {
         let region = Some(caller.region.as_str());
         let resolution = match self.world.resolve_here(&caller.network, region, host, RecordType::A)
@@ -177,9 +205,15 @@ impl Walk<'_> {
         let connection = world.connections.get(link);
         let state = connection.map(psc::Connection::state);
         let status = state.as_ref().map(|state| state.status.to_string());
+        // A propagated connection has the name of the network that it is propagated to.
+        let name = match &endpoint.propagated_from {
+            Some(from) => format!("{} of {}, propagated to", from.endpoint.name(), from.network),
+            None => link.name().to_owned(),
+        };
+        let to = endpoint.propagated_from.as_ref().map(|_| format!("{}, ", endpoint.network));
         let text = format!(
-            "PSC endpoint {} ({}:{}) → {}{}",
-            link.name(),
+            "PSC endpoint {name} {}({}:{}) → {}{}",
+            to.map(|to| format!("{} ", to.trim_end_matches(", "))).unwrap_or_default(),
             endpoint.address,
             asked.port,
             endpoint.target.name(),
@@ -325,6 +359,30 @@ pub(crate) fn ruled(ruling: &Ruling, network: &NetworkId) -> Step {
     )
 }
 
+impl Walk<'_> {
+    /// The route that a packet takes, or the PSC endpoint for Google APIs that has the address.
+    fn via(&self, own: &NetworkId, taken: &Taken, address: Ipv4Addr) -> Step {
+        let mut endpoints = self.world.topology().google_apis_endpoints.iter();
+        let known = endpoints.find(|one| one.network == *own && one.address == address);
+        match known.filter(|_| *taken == Taken::DefaultInternetGateway) {
+            Some(endpoint) => {
+                let link = &endpoint.self_link;
+                let text = format!("PSC endpoint {} ({address}) for Google APIs", link.name());
+                Step::new(State::ApplyForwardingRule, text).on(link).detail(
+                    "forwardingRule",
+                    json!({
+                        "displayName": link.name(),
+                        "uri": link.as_str(),
+                        "vip": address.to_string(),
+                        "networkUri": network_uri(own),
+                    }),
+                )
+            }
+            None => via(own, taken, address),
+        }
+    }
+}
+
 /// The route that a packet takes.
 fn via(own: &NetworkId, taken: &Taken, address: Ipv4Addr) -> Step {
     let internet = Ipv4Net::default();
@@ -391,12 +449,9 @@ fn psc_refusal(
         (_, Some(connection)) if connection.reason() == Some(reason) => {
             let why = format!("{}: {}", connection.status, connection.why());
             match connection.fix() {
-                // What to change is on the producer's side, but for the endpoint's own region.
-                Some(fix) if reason == Reason::PscRegionMismatch => {
-                    Refusal::with_fix(reason, why, format!("{}: {fix}.", endpoint.self_link))
-                }
                 Some(fix) => {
-                    Refusal::with_fix(reason, why, format!("In {}: {fix}.", endpoint.target))
+                    let place = connection.fixed_in();
+                    Refusal::with_fix(reason, why, format!("In {place}: {fix}."))
                 }
                 None => Refusal::new(reason, why),
             }

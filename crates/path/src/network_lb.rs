@@ -9,7 +9,10 @@ use balancing::Table;
 use balancing::passthrough::{PoolChoice, pool, slots};
 use names::{NetworkId, Reason, SelfLink};
 use serde_json::json;
-use slice::load_balancer::{NetworkForwardingRule, NetworkTarget, TargetTcpProxy};
+use slice::load_balancer::{
+    Backend, BackendService, Endpoints, NetworkEndpointGroup, NetworkForwardingRule, NetworkTarget,
+    TargetTcpProxy,
+};
 use std::net::Ipv4Addr;
 use vpc::Packet;
 
@@ -168,8 +171,29 @@ impl Walk<'_> {
                 "newSourceIp": rule.proxy_address.map(|address| address.to_string()),
             }),
         ));
+        // No backend can be dialled: the connection that the proxy has accepted is closed.
+        let endpoints = service.map(|service| sockets(service, groups)).unwrap_or_default();
+        if let Some(source) = rule.proxy_address
+            && let Some(end) = self.kept_out(network, source, &endpoints, closed)
+        {
+            return end;
+        }
         End::Delivered { service: None, to }
     }
+}
+
+/// The endpoints of a backend service that have an address.
+fn sockets(service: &BackendService, groups: &[NetworkEndpointGroup]) -> Vec<String> {
+    let of = |backend: &Backend| {
+        let group = groups.iter().find(|group| group.self_link == backend.group);
+        let all = match group.map(|group| &group.endpoints) {
+            Some(Endpoints::Addresses { endpoints, .. }) => endpoints.clone(),
+            Some(Endpoints::Instances(all)) => all.sockets(&service.port_name),
+            _ => Vec::new(),
+        };
+        all.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    service.backends.iter().flat_map(of).collect()
 }
 
 fn arrival(network: &NetworkId, rule: &NetworkForwardingRule) -> Step {

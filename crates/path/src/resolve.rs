@@ -18,7 +18,10 @@ impl World {
         name: &str,
         record_type: &str,
     ) -> Result<Resolution, String> {
-        let record_type = record_type.parse().map_err(|error| format!("{error}"))?;
+        let record_type: RecordType = record_type.parse().map_err(|error| format!("{error}"))?;
+        if matches!(record_type, RecordType::AXFR | RecordType::IXFR) {
+            return Err(format!("{record_type} asks for a whole zone, which is REFUSED"));
+        }
         let mut resolution = self.resolve_here(network, region, name, record_type)?;
         let name = Name::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
         resolution.split_horizon = self.split_horizon(network, &name, record_type);

@@ -33,6 +33,8 @@ pub(crate) enum Silence {
     /// A name server answers that the topology does not know.
     Forwarded,
     TimesOut,
+    /// The client asks itself, and nothing of a topology answers there.
+    Itself,
     TlsFails,
     NoHttp,
     NoToken,
@@ -44,6 +46,7 @@ impl Silence {
             Silence::Unresolved => "the name does not resolve",
             Silence::Forwarded => "it depends on what a name server answers",
             Silence::TimesOut => "connect times out",
+            Silence::Itself => "the connection is refused, unless the client itself listens there",
             Silence::TlsFails => "the TLS handshake fails",
             Silence::NoHttp => "the connection is closed without an answer",
             Silence::NoToken => "no request is sent",
@@ -128,7 +131,9 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Explanation {
 }
 
 fn question(request: &ExplainRequest) -> String {
-    let mut text = format!("{} {} from {}", request.method, request.url, request.from);
+    let only = ["tcp://", "udp://", "icmp://"].iter().any(|own| request.url.starts_with(own));
+    let method = if only { String::new() } else { format!("{} ", request.method) };
+    let mut text = format!("{method}{} from {}", request.url, request.from);
     if let Some(region) = &request.region {
         text.push_str(&format!(" in {region}"));
     }
@@ -182,7 +187,12 @@ fn finish(question: String, walk: Walk<'_>, end: End) -> Explanation {
             Reachability::Unreachable
         }
         End::Silence(silence) => {
-            answer.seen = silence.words().to_owned();
+            let protocol = endpoint_info.get("protocol").and_then(Value::as_str);
+            let connects = protocol.is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
+            answer.seen = match silence {
+                Silence::TimesOut if !connects => "nobody answers".to_owned(),
+                silence => silence.words().to_owned(),
+            };
             match silence {
                 Silence::Forwarded => Reachability::Undetermined,
                 _ => Reachability::Unreachable,

@@ -207,6 +207,21 @@ impl Connection {
         }
     }
 
+    /// Where [`Connection::fix`] is made: in the service attachment, or in what the evidence names.
+    pub fn fixed_in(&self) -> &str {
+        if matches!(self.nat, Nat::Exhausted { .. } | Nat::NoSubnet) {
+            return self.service_attachment.as_str();
+        }
+        match &self.evidence {
+            Evidence::OrganizationPolicy { blocked, .. } => &blocked.policy,
+            Evidence::RegionMismatch { .. } | Evidence::Closed => self.endpoint.as_str(),
+            Evidence::EndpointNotAccepted { .. } => {
+                self.propagated_from.as_ref().unwrap_or(&self.endpoint).as_str()
+            }
+            _ => self.service_attachment.as_str(),
+        }
+    }
+
     /// What to change so that it is accepted, to the line that is missing.
     pub fn fix(&self) -> Option<String> {
         match &self.nat {

@@ -372,6 +372,31 @@ pub fn front_ends(internet: bool) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> 
     private.flat_map(four).chain([(PUBLIC_VIP, PUBLIC_VIP)])
 }
 
+/// The domains in which a workload's resolver library looks for names, of Compute Engine's; without a
+/// zone it is in no network.
+pub fn search_domains(zone: &str, project: &str) -> Vec<String> {
+    let google = "google.internal".to_owned();
+    match zone.is_empty() {
+        true => vec![google],
+        false => {
+            vec![format!("{zone}.c.{project}.internal"), format!("c.{project}.internal"), google]
+        }
+    }
+}
+
+/// The names that it asks for, one after the other, until one has an address (resolv.conf(5), with
+/// `ndots:1`): a name without a dot in the search list first, another one as it is first, and one with
+/// a dot at its end as it is only.
+pub fn lookup_order(host: &str, zone: &str, project: &str) -> Vec<String> {
+    let domains = search_domains(zone, project);
+    let searched = domains.iter().map(|domain| format!("{host}.{domain}"));
+    match (host.ends_with('.'), host.contains('.')) {
+        (true, _) => vec![host.to_owned()],
+        (_, true) => std::iter::once(host.to_owned()).chain(searched).collect(),
+        (_, false) => searched.chain([host.to_owned()]).collect(),
+    }
+}
+
 /// The channel on which `cloud-run` accepts connections: PROXY v2 with the origin TLV, then HTTP.
 pub const CLOUD_RUN_CHANNEL: &str = "cloud-run";
 /// The channel on which the supervisor takes connections for the collector of

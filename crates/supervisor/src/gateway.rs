@@ -155,7 +155,7 @@ async fn carry(mut client: TcpStream, workload: &Workload, view: &SharedView) ->
     };
     let address = match wish.host.parse::<Ipv4Addr>() {
         Ok(address) => Some(address),
-        Err(_) => resolve(&wish.host, workload, view).await?,
+        Err(_) => look_up(&wish.host, workload, view).await?,
     };
     let Some(address) = address else {
         let why = format!("{} has no address in {}", wish.host, workload.network);
@@ -298,6 +298,20 @@ async fn refuse(client: &mut TcpStream, status: &str, why: &str) -> io::Result<(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{why}"
     );
     client.write_all(text.as_bytes()).await
+}
+
+/// Looks a name up as a workload's resolver library does, by its search list too.
+async fn look_up(
+    host: &str,
+    workload: &Workload,
+    view: &SharedView,
+) -> io::Result<Option<Ipv4Addr>> {
+    for name in slice::lookup_order(host, &workload.zone, &workload.project) {
+        if let Some(address) = resolve(&name, workload, view).await? {
+            return Ok(Some(address));
+        }
+    }
+    Ok(None)
 }
 
 /// Asks the network's own resolver for an address, as the workload: the answer may depend on where it

@@ -62,13 +62,7 @@ impl Identity {
         Identity {
             name: own.to_owned(),
             address: *address,
-            search: match zone.is_empty() {
-                // It is in no network.
-                true => "google.internal".to_owned(),
-                false => {
-                    format!("{zone}.c.{project}.internal c.{project}.internal google.internal")
-                }
-            },
+            search: slice::search_domains(zone, project).join(" "),
         }
     }
 }
@@ -208,10 +202,35 @@ fn become_program(spec: &Spec, signals: &SigSet) -> io::Error {
     std::process::exit(status)
 }
 
+/// A program whose file has capabilities (`ping` of Debian has `cap_net_raw=ep`) cannot be executed
+/// by whoever may not have them. On a file system that is mounted `nosuid` they count for nothing,
+/// and `ping` does without. Best effort: a mount that may not be changed stays as it is.
+fn without_file_capabilities() {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    for path in ["/", "/usr", "/bin", "/sbin", "/usr/bin", "/usr/local"] {
+        let Ok(known) = statvfs(path) else { continue };
+        // What the mount forbids already has to be said again.
+        let kept = [
+            (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+            (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+            (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+            (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+        ];
+        let kept = kept.into_iter().filter(|(has, _)| known.flags().contains(*has));
+        let flags = kept.fold(MsFlags::MS_NOSUID, |all, (_, flag)| all | flag);
+        let none = None::<&str>;
+        // Not every one of them is a mount.
+        let _ = mount(none, path, none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, none);
+    }
+}
+
 /// The file system as the workload sees it: its own `/proc`, its resolver, no state directory.
 fn set_stage(spec: &Spec) -> io::Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    without_file_capabilities();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // Without a fresh /proc the workload would see, and reach through, the processes of others.
     // Where parts of /proc are masked (inside some containers) the kernel refuses one: `doctor`.

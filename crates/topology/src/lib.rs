@@ -113,7 +113,13 @@ fn read_file(path: &Path) -> Result<String, (Code, String)> {
 fn read_bytes(path: &Path) -> Result<Vec<u8>, (Code, String)> {
     let unreadable =
         |error: std::io::Error| (Code::FileNotReadable, format!("cannot be read: {error}"));
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    let known = std::fs::metadata(path).map_err(unreadable)?;
+    if !known.is_file() {
+        // Opening a named pipe would wait for somebody who writes.
+        let what = "it is no regular file".to_owned();
+        return Err((Code::FileNotReadable, what));
+    }
+    let length = known.len();
     if length > FILE_BYTES_MAX {
         let what = format!("the file has {length} bytes; at most {FILE_BYTES_MAX} are read");
         return Err((Code::FileTooLarge, what));

@@ -150,3 +150,16 @@ fn bundles_are_looked_for_beside_the_file() {
     folder.write("other.zip", "PK");
     assert_eq!(codes(&topology::load(&folder.0)), [""; 0]);
 }
+
+#[test]
+fn what_is_no_regular_file_is_not_waited_for() {
+    let folder = std::env::temp_dir().join(format!("postern-pipe-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let made = std::process::Command::new("mkfifo").arg(folder.join("pipe.yaml")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let loaded = topology::load(&folder);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let text: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    let text = text.join("\n");
+    assert!(text.contains("FILE_NOT_READABLE") && text.contains("no regular file"), "{text}");
+}

@@ -527,7 +527,7 @@ impl Owner {
         let Packet { protocol, to, port } = packet;
         let asked = match protocol {
             Protocol::Icmp => "ICMP".to_owned(),
-            Protocol::Tcp => format!("{port}"),
+            Protocol::Tcp => format!("TCP {port}"),
             Protocol::Udp => format!("UDP {port}"),
         };
         match self {
@@ -584,7 +584,8 @@ impl Owner {
                     return Err(dropped(
                         Reason::ForwardingRuleMismatch,
                         format!(
-                            "the service behind {link} has port {}, not {asked}",
+                            "the service behind {link} has {} {}, not {asked}",
+                            endpoint.protocol,
                             own.join(", ")
                         ),
                     ));

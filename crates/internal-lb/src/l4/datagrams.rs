@@ -2,8 +2,10 @@
 //! as it is not idle.
 
 use super::passed::vm;
+use super::record::Record;
 use crate::InternalLb;
 use names::Reason;
+use net::packets::with_buffer;
 use runtime::{Drain, UdpListener, Worker};
 use slice::IpProtocol;
 use std::cell::Cell;
@@ -20,6 +22,8 @@ use tokio::time::Instant;
 const IDLE: Duration = Duration::from_secs(30);
 /// Flows of one listener and worker; datagrams of more are dropped.
 const FLOWS_MAX: usize = 4096;
+/// Refused clients that are remembered, so that each is logged once.
+const REFUSED_MAX: usize = 1024;
 /// The largest datagram.
 const DATAGRAM: usize = 65_535;
 
@@ -61,6 +65,7 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, listener: UdpListener) {
     let Ok(own) = own.map(Rc::new) else { return };
     let mut flows: HashMap<SocketAddr, Flow> = HashMap::new();
     let (ended, mut endings) = mpsc::unbounded_channel::<SocketAddr>();
+    let mut refused: HashSet<(SocketAddrV4, Reason)> = HashSet::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let (length, from) = tokio::select! {
@@ -77,13 +82,40 @@ pub async fn serve(worker: Rc<Worker<InternalLb>>, listener: UdpListener) {
         };
         if !flows.contains_key(&from) {
             let client = listener.peer(from);
-            let target = vm(&worker, &front.rule, IpProtocol::Udp, client, to);
-            let Some(target) = target.filter(|_| flows.len() < FLOWS_MAX) else {
-                let reason = Reason::NoHealthyBackend.code();
-                metrics::counter!("postern_refusals_total", "reason" => reason).increment(1);
-                continue;
+            let admitted = match flows.len() < FLOWS_MAX {
+                true => super::admitted(&worker, &front.rule, client),
+                false => {
+                    Err((Reason::BackendConnectionFailed, format!("{FLOWS_MAX} flows are open")))
+                }
             };
-            let Ok(flow) = open(&worker, target).await else { continue };
+            let target = admitted.and_then(|()| {
+                let vm = vm(&worker, &front.rule, IpProtocol::Udp, client, to);
+                let reason = Reason::NoHealthyBackend;
+                vm.ok_or_else(|| (reason, reason.summary().to_owned()))
+            });
+            let opened = match target {
+                Ok(target) => open(&worker, target).await.map_err(|error| {
+                    (Reason::BackendConnectionFailed, format!("{target}: {error}"))
+                }),
+                Err(refused) => Err(refused),
+            };
+            let flow = match opened {
+                Ok(flow) => flow,
+                Err((reason, detail)) => {
+                    if refused.len() >= REFUSED_MAX {
+                        refused.clear();
+                    }
+                    // Each client once; every datagram is counted.
+                    if refused.insert((client, reason)) {
+                        Record::new(&front.rule, &front.meters, client, to)
+                            .refused(reason, &detail);
+                    } else {
+                        metrics::counter!("postern_refusals_total", "reason" => reason.code())
+                            .increment(1);
+                    }
+                    continue;
+                }
+            };
             let back = answers(
                 Rc::clone(&flow.socket),
                 Rc::clone(&flow.used),
@@ -117,12 +149,19 @@ async fn answers(
     drain: Drain,
     ended: mpsc::UnboundedSender<SocketAddr>,
 ) {
-    let mut buffer = vec![0; DATAGRAM];
     loop {
         tokio::select! {
-            received = socket.recv(&mut buffer) => if let Ok(length) = received {
-                used.set(Instant::now());
-                let _ = own.send_to(&buffer[..length], client).await;
+            // One buffer for all flows of the thread: most of them are silent.
+            ready = socket.readable() => if ready.is_ok() {
+                let answered = with_buffer(|buffer| {
+                    let length = socket.try_recv(buffer)?;
+                    // An answer that the kernel does not take is lost, as on a wire.
+                    let _ = own.try_send_to(&buffer[..length], client);
+                    Ok::<(), std::io::Error>(())
+                });
+                if answered.is_ok() {
+                    used.set(Instant::now());
+                }
             },
             () = tokio::time::sleep_until(used.get() + IDLE) => {
                 if used.get().elapsed() >= IDLE {

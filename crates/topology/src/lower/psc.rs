@@ -97,6 +97,12 @@ impl Lowering<'_> {
                 "write enableProxyProtocol: false",
             );
         }
+        let default = psc::ServiceAttachment::new(
+            item.link.clone(),
+            item.region(),
+            network.clone(),
+            target.clone(),
+        );
         Some(psc::ServiceAttachment {
             self_link: item.link.clone(),
             region: item.region().to_owned(),
@@ -111,8 +117,14 @@ impl Lowering<'_> {
             nat_subnets,
             enable_proxy_protocol: raw.enable_proxy_protocol.as_ref().is_some_and(|e| e.value),
             reconcile_connections: raw.reconcile_connections.unwrap_or(false),
-            nat_ips_per_endpoint: number(raw.nat_ips_per_endpoint.as_ref(), 1),
-            propagated_connection_limit: number(raw.propagated_connection_limit.as_ref(), 250),
+            nat_ips_per_endpoint: number(
+                raw.nat_ips_per_endpoint.as_ref(),
+                default.nat_ips_per_endpoint,
+            ),
+            propagated_connection_limit: number(
+                raw.propagated_connection_limit.as_ref(),
+                default.propagated_connection_limit,
+            ),
             domain_names,
             description: raw.description.as_ref().map(|text| text.value.clone()),
             metadata: raw

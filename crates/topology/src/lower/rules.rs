@@ -182,6 +182,18 @@ fn one_port(item: &Item<ForwardingRule>, findings: &mut Findings) -> Option<u16>
         [Some(first), rest @ ..] if rest.iter().all(|other| *other == Some(*first)) => Some(*first),
         _ => {
             if !raw.faulty {
+                let no_port = all.iter().find(|text| {
+                    text.value.0.split('-').any(|one| !one.trim().parse().is_ok_and(|n: u16| n > 0))
+                });
+                if let Some(text) = no_port {
+                    findings.error(
+                        Code::PortRange,
+                        text.at,
+                        format!("`{}` is no port; they go from 1 to 65535", text.value.0),
+                        "write portRange: \"443\", and one forwarding rule per port",
+                    );
+                    return None;
+                }
                 findings.error(
                     Code::PortRange,
                     all.first().map_or(raw.at, |text| text.at),
