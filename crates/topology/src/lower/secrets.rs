@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use iam::{Permission, Policies, Principal};
 use names::SelfLink;
 use slice::run;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Largest payload (7.1).
 const PAYLOAD_MAX: usize = 64 << 10;
@@ -206,11 +206,10 @@ impl Lowering<'_> {
     pub(crate) fn secret_access(&mut self, findings: &mut Findings) {
         self.secret_accessors();
         let policies = Policies::new(&self.topology.iam);
+        let items = self.model.secrets.items.iter().enumerate();
+        let indices: HashMap<_, _> = items.map(|(index, item)| (&item.link, index)).collect();
         for one in &self.secret_uses {
-            let Some(index) = self.model.secrets.items.iter().position(|i| i.link == one.secret)
-            else {
-                continue;
-            };
+            let Some(index) = indices.get(&one.secret).copied() else { continue };
             let item = &self.model.secrets.items[index];
             let Some(secret) = self.topology.secrets.get(index) else { continue };
             let name = format!("projects/{}/secrets/{}", secret.project_number, item.name());

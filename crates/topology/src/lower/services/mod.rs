@@ -14,10 +14,10 @@ use crate::derive;
 use crate::diagnostic::{Code, Findings, Mark};
 use crate::fields::cloud_run::{Ingress, LaunchStage, RevisionTemplate, Service};
 use crate::fields::network::Texts;
-use crate::model::{Item, Scope};
+use crate::model::{Item, RevisionItem, Scope};
 use revisions::Revisions;
 use slice::run;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Longest description (3.4).
 const DESCRIPTION_MAX: usize = 512;
@@ -59,8 +59,11 @@ impl Lowering<'_> {
     /// All Cloud Run services.
     pub(crate) fn services(&mut self, disk: &Disk<'_>, findings: &mut Findings) {
         let model = self.model;
+        let links: HashSet<_> = model.services.items.iter().map(|item| &item.link).collect();
+        let mut declared_of: HashMap<_, Vec<&RevisionItem>> = HashMap::new();
         for declared in &model.revisions {
-            let has_service = model.services.items.iter().any(|item| item.link == declared.service);
+            declared_of.entry(&declared.service).or_default().push(declared);
+            let has_service = links.contains(&declared.service);
             let name = declared.service.name();
             if !has_service && !model.services.has_broken() {
                 findings.error(
@@ -77,7 +80,8 @@ impl Lowering<'_> {
         // A service may be named like another one's tag, `TAG---SERVICE`.
         let mut claimed: HashMap<String, &Item<Service>> = HashMap::new();
         for item in &model.services.items {
-            if let Some(service) = self.service(item, disk, findings) {
+            let declared = declared_of.remove(&item.link).unwrap_or_default();
+            if let Some(service) = self.service(item, &declared, disk, findings) {
                 let tagged = service.tags().flat_map(|tag| {
                     service.hosts.iter().filter_map(move |host| run::tagged_host(tag, host))
                 });
@@ -105,12 +109,13 @@ impl Lowering<'_> {
     fn service(
         &mut self,
         item: &Item<Service>,
+        declared: &[&RevisionItem],
         disk: &Disk<'_>,
         findings: &mut Findings,
     ) -> Option<run::Service> {
         let raw = &item.raw;
         let project_number = self.model.project_number(&item.project);
-        let Revisions { latest, older, faulty } = self.revisions(item, disk, findings);
+        let Revisions { latest, older, faulty } = self.revisions(item, declared, disk, findings);
         let names = latest.iter().chain(&older).map(|revision| revision.name.as_str());
         let names: Vec<&str> = names.collect();
         let traffic = traffic::lower(item, (!faulty).then_some(&names), findings);

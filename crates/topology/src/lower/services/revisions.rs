@@ -5,7 +5,7 @@ use super::{Template, images, resources, scaling};
 use crate::derive;
 use crate::diagnostic::{Code, Findings};
 use crate::fields::cloud_run::{ExecutionEnvironment, LaunchStage, RevisionTemplate, Service};
-use crate::model::Item;
+use crate::model::{Item, RevisionItem};
 use slice::run;
 use std::path::PathBuf;
 
@@ -30,15 +30,15 @@ impl Lowering<'_> {
     pub(super) fn revisions(
         &mut self,
         item: &Item<Service>,
+        declared: &[&RevisionItem],
         disk: &Disk<'_>,
         findings: &mut Findings,
     ) -> Revisions {
-        let model = self.model;
         let stage = item.raw.launch_stage.unwrap_or(LaunchStage::Ga);
         let latest = self.revision(item, &item.raw.template, stage, disk, findings);
         let mut older: Vec<run::Revision> = Vec::new();
         let mut faulty = false;
-        for declared in model.revisions.iter().filter(|declared| declared.service == item.link) {
+        for declared in declared {
             // It was admitted when it was deployed.
             let stage = LaunchStage::Alpha;
             let Some(revision) = self.revision(item, &declared.raw, stage, disk, findings) else {
