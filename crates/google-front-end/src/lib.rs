@@ -7,8 +7,9 @@
 //! connection comes from: which network, which project's workload, which front end. TLS is ended
 //! there, so no byte is copied here.
 //!
-//! Behind every name stands `cloud-run` as yet: for `*.run.app` it finds the service, for any other
-//! name it answers what Google answers for a host that it does not know. Whether a subnetwork has
+//! Behind Google's hosts for identity ([`slice::IDENTITY_HOSTS`]) stands `metadata`, behind every other
+//! name `cloud-run`: for `*.run.app` it finds the service, for the rest it answers what Google
+//! answers for a host that it does not know. Whether a subnetwork has
 //! Private Google Access is not asked yet: the front ends answer to every workload.
 //!
 //! On port 80 it answers itself: what `serverless::plain_http` says, a redirect to HTTPS.

@@ -9,7 +9,9 @@ use proxy_protocol::Header;
 use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Stream, Worker};
 use slice::run::GoogleFrontEndSlice;
-use slice::{CLOUD_RUN_FRONT_END_CHANNEL, Role, Workload};
+use slice::{
+    CLOUD_RUN_FRONT_END_CHANNEL, IDENTITY_FRONT_END_CHANNEL, IDENTITY_HOSTS, Role, Workload,
+};
 use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -32,12 +34,19 @@ pub struct Snapshot {
     network: NetworkId,
 }
 
+/// The channels of a thread.
+pub struct Local {
+    /// To `cloud-run`.
+    cloud_run: Channel,
+    /// To the `metadata` program that serves Google's hosts for identity.
+    identity: Channel,
+}
+
 impl Program for GoogleFrontEnd {
     const ROLE: Role = Role::GoogleFrontEnd;
     type Slice = GoogleFrontEndSlice;
     type Snapshot = Snapshot;
-    /// The channel to `cloud-run`.
-    type Local = Channel;
+    type Local = Local;
 
     fn new(context: Context) -> Result<Self, String> {
         Ok(GoogleFrontEnd { context })
@@ -48,8 +57,11 @@ impl Program for GoogleFrontEnd {
         Ok(Snapshot { network })
     }
 
-    fn local(&self) -> Channel {
-        Channel::new(self.context.channel(CLOUD_RUN_FRONT_END_CHANNEL))
+    fn local(&self) -> Local {
+        Local {
+            cloud_run: Channel::new(self.context.channel(CLOUD_RUN_FRONT_END_CHANNEL)),
+            identity: Channel::new(self.context.channel(IDENTITY_FRONT_END_CHANNEL)),
+        }
     }
 
     async fn serve(worker: Rc<Worker<Self>>, accepted: Accepted) {
@@ -71,22 +83,26 @@ async fn serve(worker: &Worker<GoogleFrontEnd>, accepted: Accepted) {
         // Too slow, or reset: the client's own affair.
         Ok(Err(_)) | Err(_) => return,
     };
-    match hello {
+    let (channel, program) = match hello {
         Hello::Gone => return,
+        Hello::Tls(Some(name)) if IDENTITY_HOSTS.contains(&name.as_str()) => {
+            (&worker.local.identity, "metadata")
+        }
         Hello::Tls(name) => {
             if !name.as_deref().is_some_and(is_run_app) {
                 note_unknown(name.as_deref(), client, destination);
             }
+            (&worker.local.cloud_run, "cloud-run")
         }
         // `cloud-run` tells the client in the way of its TLS library.
-        Hello::NotTls => {}
-    }
+        Hello::NotTls => (&worker.local.cloud_run, "cloud-run"),
+    };
     let workload = worker.workload(*client.ip());
     let origin = origin(&worker.snapshot().network, workload.as_deref(), front_end);
     let header =
         Header::tcp(client, destination).with_origin(&origin).and_then(|header| header.encode());
     let failed = match header {
-        Ok(header) => match worker.local.hand_over(&header, stream.as_fd(), PATIENCE).await {
+        Ok(header) => match channel.hand_over(&header, stream.as_fd(), PATIENCE).await {
             Ok(()) => return,
             Err(error) => error.to_string(),
         },
@@ -95,7 +111,8 @@ async fn serve(worker: &Worker<GoogleFrontEnd>, accepted: Accepted) {
     reset(&stream);
     let reason = Reason::BackendConnectionFailed;
     metrics::counter!("postern_refusals_total", "reason" => reason.code()).increment(1);
-    log::entry(Severity::Error, "cloud-run did not take a connection")
+    log::entry(Severity::Error, "a program did not take a connection")
+        .field("program", program)
         .field("reason", reason)
         .field("src", Shown(client))
         .field("dst", Shown(destination))

@@ -191,6 +191,41 @@ pub fn verify(keys: &KeySet, token: &str, now: u64) -> Result<Claims, TokenRefus
     Ok(claims)
 }
 
+/// The payload of a JWT that one of these keys signed, whatever it says: form, algorithm, key and
+/// signature are checked, claims and times are the caller's to judge. A token without a `kid` may be
+/// any key's.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn verify_jwt(keys: &KeySet, token: &str) -> Result<serde_json::Value, TokenRefusal> {
+    let parts = jwt::segments(token).map_err(TokenRefusal::Malformed)?;
+    let header = jwt::header(parts.header).map_err(TokenRefusal::Malformed)?;
+    if header.alg != "RS256" {
+        return Err(TokenRefusal::AlgorithmNotRs256 { alg: header.alg });
+    }
+    let signature = jwt::decode(parts.signature)
+        .ok_or(TokenRefusal::Malformed(Malformation::Base64("signature")))?;
+    let mut fitting = keys
+        .keys
+        .iter()
+        .filter(|(known, _)| header.kid.as_deref().is_none_or(|kid| **known == *kid))
+        .peekable();
+    if fitting.peek().is_none() {
+        return Err(TokenRefusal::KeyUnknown { kid: header.kid, claimed: None });
+    }
+    if !fitting.any(|(_, key)| key.verify_sig(parts.signed.as_bytes(), &signature).is_ok()) {
+        let kid = header.kid.unwrap_or_default();
+        return Err(TokenRefusal::SignatureInvalid { kid, claimed: None });
+    }
+    claimed_payload(token).ok_or(TokenRefusal::ClaimsUnreadable)
+}
+
+/// What a JWT says of itself, believed by nobody: whose keys have to be asked for.
+pub fn claimed_payload(token: &str) -> Option<serde_json::Value> {
+    let payload = jwt::decode(jwt::segments(token).ok()?.payload)?;
+    serde_json::from_slice(&payload).ok()
+}
+
 /// Is a verified token valid now? Checked at every use, cached or not.
 pub(crate) fn check_times(claims: &Claims, now: u64) -> Result<(), TokenRefusal> {
     if claims.exp.saturating_add(CLOCK_SKEW_SECONDS) <= now {

@@ -28,9 +28,9 @@ pub use audience::{AudienceMismatch, AudienceNearMiss, audience_accepted};
 pub use cache::VerifiedCache;
 pub use claims::{Claims, ComputeEngine, Google};
 pub use jwt::{SIGNATURE_REMOVED, replace_signature};
-pub use key_set::{KeySet, KeySetError, verify};
+pub use key_set::{KeySet, KeySetError, claimed_payload, verify, verify_jwt};
 pub use refusal::{Malformation, TokenRefusal};
-pub use signing::{SigningError, SigningKey, jwks, sign, x509_certs};
+pub use signing::{SigningError, SigningKey, certificates, jwks, sign, sign_jwt, x509_certs};
 
 /// The issuer of ID tokens (cloud-run 5.2).
 pub const ISSUER: &str = "https://accounts.google.com";

@@ -91,7 +91,11 @@ impl SigningKey {
         &self.kid
     }
 
-    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+    /// Signs a message: PKCS#1 v1.5 with SHA-256.
+    ///
+    /// # Errors
+    /// If the key refuses to sign.
+    pub fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
         Ok(signature)
@@ -103,9 +107,17 @@ impl SigningKey {
 /// # Errors
 /// If the key refuses to sign.
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String, SigningError> {
-    let header = json!({"alg": "RS256", "kid": key.kid, "typ": "JWT"}).to_string();
     let payload =
         serde_json::to_vec(claims).map_err(|error| SigningError(format!("claims: {error}")))?;
+    sign_jwt(key, &payload)
+}
+
+/// Makes a JWT with any payload.
+///
+/// # Errors
+/// If the key refuses to sign.
+pub fn sign_jwt(key: &SigningKey, payload: &[u8]) -> Result<String, SigningError> {
+    let header = json!({"alg": "RS256", "kid": key.kid, "typ": "JWT"}).to_string();
     let mut token = jwt::encode(header);
     token.push('.');
     token.push_str(&jwt::encode(payload));
@@ -165,13 +177,22 @@ fn der_value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
 pub fn x509_certs<'a>(
     keys: impl IntoIterator<Item = &'a SigningKey>,
 ) -> Result<Value, SigningError> {
+    certificates(keys, "federated-signon.system.gserviceaccount.com")
+}
+
+/// The same for the keys of one account, whose name the certificates have.
+///
+/// # Errors
+/// If a key refuses to sign.
+pub fn certificates<'a>(
+    keys: impl IntoIterator<Item = &'a SigningKey>,
+    common_name: &str,
+) -> Result<Value, SigningError> {
     let mut certificates = Map::new();
     for key in keys {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "federated-signon.system.gserviceaccount.com");
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.serial_number = Some(SerialNumber::from(key.kid.as_bytes()[..8].to_vec()));
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2049, 12, 31);

@@ -1,5 +1,6 @@
 //! The files below `keys/` of the state directory.
 
+use crate::signing::Ring;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -144,23 +145,82 @@ impl Store {
         Ok((leaf.pem(), key.serialize_pem()))
     }
 
-    /// The issuer's signing keys, PKCS#8 PEM, newest first.
+    /// The issuer's signing keys, PKCS#8 PEM: the first one signs. Makes what is missing, rotates
+    /// what has signed for long enough, and forgets what no living token needs.
     ///
     /// # Errors
     /// A sentence.
     pub fn signing_keys(&self) -> Result<Vec<String>, String> {
-        // Google publishes at least two keys (cloud-run 5.4): the newest signs, the older verifies.
-        ["signing-1.key", "signing-2.key"]
-            .into_iter()
-            .map(|name| {
-                let path = self.directory.join(name);
-                if !path.exists() {
-                    let key = id_token::SigningKey::generate().map_err(|e| e.to_string())?;
-                    write_atomically(&path, &key.to_pem())?;
-                }
-                read(&path)
-            })
-            .collect()
+        let ring = self.ring(now())?;
+        ring.kids().map(|kid| read(&self.signing_key(kid))).collect()
+    }
+
+    /// Would [`Store::signing_keys`] rotate now?
+    pub fn rotation_is_due(&self) -> bool {
+        self.kept_ring().is_ok_and(|ring| ring.is_some_and(|ring| ring.is_due(now())))
+    }
+
+    /// Lets the next key sign from now on. Tokens of the one that signed are good until they
+    /// expire.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn rotate_signing_keys(&self) -> Result<Ring, String> {
+        let now = now();
+        let mut ring = self.ring(now)?;
+        ring.rotate(self.make_signing_key()?, now)?;
+        self.keep_ring(&ring)?;
+        Ok(ring)
+    }
+
+    fn ring(&self, now: u64) -> Result<Ring, String> {
+        let Some(mut ring) = self.kept_ring()? else {
+            let ring = Ring::new(self.make_signing_key()?, self.make_signing_key()?, now);
+            self.keep_ring(&ring)?;
+            return Ok(ring);
+        };
+        let before = ring.clone();
+        let dropped = ring.prune(now);
+        if ring.is_due(now) {
+            ring.rotate(self.make_signing_key()?, now)?;
+        }
+        if ring != before {
+            self.keep_ring(&ring)?;
+        }
+        // Only once no ring names them.
+        for kid in dropped {
+            let _ = fs::remove_file(self.signing_key(&kid));
+        }
+        Ok(ring)
+    }
+
+    fn kept_ring(&self) -> Result<Option<Ring>, String> {
+        let path = self.ring_path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let ring = serde_json::from_str(&read(&path)?);
+        ring.map(Some).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn keep_ring(&self, ring: &Ring) -> Result<(), String> {
+        let text = serde_json::to_string_pretty(ring).map_err(|error| error.to_string())?;
+        write_atomically(&self.ring_path(), &format!("{text}\n"))
+    }
+
+    fn ring_path(&self) -> PathBuf {
+        self.directory.join("signing.json")
+    }
+
+    fn signing_key(&self, kid: &str) -> PathBuf {
+        let kid: String = kid.chars().filter(char::is_ascii_alphanumeric).collect();
+        self.directory.join(format!("signing-{kid}.key"))
+    }
+
+    fn make_signing_key(&self) -> Result<String, String> {
+        let key = id_token::SigningKey::generate().map_err(|error| error.to_string())?;
+        write_atomically(&self.signing_key(key.kid()), &key.to_pem())?;
+        Ok(key.kid().to_owned())
     }
 
     /// The issuer's public keys, a JWKS document. A file `keys/jwks.json` put there by hand wins: a
@@ -204,6 +264,10 @@ impl Store {
     /// As [`Store::signing_keys`].
     pub fn fill_metadata(&self, slice: &mut MetadataSlice) -> Result<(), String> {
         slice.signing_keys = self.signing_keys()?;
+        if let Some(issuer) = &mut slice.issuer {
+            let hosts = slice::IDENTITY_HOSTS.map(str::to_owned);
+            (issuer.front_end_certificate, issuer.front_end_private_key) = self.issue(&hosts)?;
+        }
         Ok(())
     }
 
@@ -244,7 +308,12 @@ impl Store {
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// In seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -278,6 +347,14 @@ mod tests {
         assert_eq!(again.ca_pem(), first.ca_pem());
         assert_eq!(again.issue(&names).expect("issued"), leaf);
         assert_eq!(again.signing_keys().expect("made"), first.signing_keys().expect("made"));
+        let signed = first.signing_keys().expect("kept");
+        assert_eq!(signed.len(), 2, "two are published at least");
+        let ring = again.rotate_signing_keys().expect("room");
+        let rotated = first.signing_keys().expect("kept");
+        assert_eq!(rotated[0], signed[1], "what was published next signs");
+        assert_eq!(rotated[2], signed[0], "what signed verifies");
+        assert_eq!((rotated.len(), ring.kids().count()), (3, 3));
+        assert!(!first.rotation_is_due());
         for entry in fs::read_dir(directory.join("keys")).expect("listed").flatten() {
             assert_eq!(entry.metadata().expect("stat").permissions().mode() & 0o77, 0);
         }

@@ -88,6 +88,7 @@ pub(crate) fn public_zones() -> Vec<SyntheticZone> {
     };
     vec![
         google("run.app.", &[("*.run.app.", PUBLIC_VIP), ("*.a.run.app.", PUBLIC_VIP)]),
+        google("google.com.", &[("accounts.google.com.", PUBLIC_VIP)]),
         google(
             "googleapis.com.",
             &[

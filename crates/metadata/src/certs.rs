@@ -6,6 +6,9 @@ use crate::issuer::Issuer;
 use crate::response::{ContentType, MetadataResponse};
 use serde_json::json;
 
+/// How long published keys may be kept: for less than a new key is published before it signs.
+pub(crate) const CACHE_CONTROL: &str = "public, max-age=20000, must-revalidate, no-transform";
+
 /// The document with this path, if it is one of them.
 pub(crate) fn document(issuer: &Issuer, path: &str) -> Option<MetadataResponse> {
     let body = match path {
@@ -15,7 +18,7 @@ pub(crate) fn document(issuer: &Issuer, path: &str) -> Option<MetadataResponse> 
         _ => return None,
     };
     Some(MetadataResponse {
-        cache_control: Some("public, max-age=20000, must-revalidate, no-transform"),
+        cache_control: Some(CACHE_CONTROL),
         ..MetadataResponse::ok(ContentType::ApiJson, body)
     })
 }

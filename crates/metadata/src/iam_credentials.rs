@@ -1,129 +1,136 @@
-//! The IAM Credentials API, as far as tokens go (cloud-run 5.4): served to the other programs of
-//! this machine on the channel [`slice::TOKEN_CHANNEL`], which nobody else can open.
+//! The IAM Credentials API (cloud-run 5.4), under `iamcredentials.googleapis.com` and, for the
+//! other programs of this machine, on the channel [`slice::TOKEN_CHANNEL`].
 
-use crate::certs;
+use crate::impersonation::{self, ApiCaller, not_found};
 use crate::issuer::Issuer;
+use crate::json_fields::{ApiError, Fields, answer, internal, invalid};
 use crate::request::percent_decoded;
-use crate::response::{ContentType, MetadataResponse};
+use crate::response::MetadataResponse;
+use crate::snapshot::Snapshot;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use iam::Permission;
 use id_token::{Claims, LIFETIME_SECONDS};
+use keys::AccountKeys;
 use names::Reason;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use serverless::pages;
 use slice::run::ServiceAccount;
 
 /// No body of these calls is longer, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
 
-/// Answers `POST /v1/projects/-/serviceAccounts/EMAIL:generateIdToken` and `…:generateAccessToken`,
-/// and GET of the published keys.
-pub fn respond(
-    issuer: &Issuer,
+/// What `signJwt` signs ends within this time, in seconds (documentation of the method).
+const SIGNED_JWT_MAX: u64 = 12 * 3600;
+
+/// What a call is about.
+struct Call<'a> {
+    snapshot: &'a Snapshot,
+    account_keys: &'a AccountKeys,
+    caller: Result<ApiCaller, ApiError>,
+    /// As the path has it.
+    account: &'a str,
+    body: &'a [u8],
+    now: u64,
+}
+
+/// Answers `POST /v1/projects/-/serviceAccounts/EMAIL:generateIdToken`, `…:generateAccessToken`,
+/// `…:signJwt` and `…:signBlob`, and `GET …/EMAIL/allowedLocations`. `caller` is asked only for
+/// what needs one.
+pub(crate) fn respond(
+    snapshot: &Snapshot,
+    account_keys: &AccountKeys,
     method: &str,
     path: &str,
     body: &[u8],
+    caller: impl FnOnce(&Issuer) -> Result<ApiCaller, ApiError>,
     now: u64,
 ) -> MetadataResponse {
-    if method == "GET"
-        && let Some(document) = certs::document(issuer, path)
-    {
-        return document;
-    }
-    let call = path
+    let below = path
         .strip_prefix("/v1/projects/")
         .and_then(|rest| rest.split_once("/serviceAccounts/"))
-        .and_then(|(_project, call)| call.rsplit_once(':'));
-    match call {
-        Some((account, call)) if method == "POST" && !account.contains('/') => {
-            let account = percent_decoded(account, false);
-            match call {
-                "generateIdToken" => answer(generate_id_token(issuer, &account, body, now)),
-                "generateAccessToken" => answer(generate_access_token(issuer, &account, body, now)),
-                _ => no_such_call(path),
-            }
-        }
-        _ => no_such_call(path),
+        .map(|(_project, rest)| rest);
+    if let ("GET", Some(account)) =
+        (method, below.and_then(|rest| rest.strip_suffix("/allowedLocations")))
+    {
+        let account = percent_decoded(account, false);
+        return answer(match snapshot.issuer.account(&account) {
+            // No account here is bound to locations.
+            Some(_) => Ok(json!({"locations": [], "encodedLocations": "0x0"})),
+            None => Err(not_found(&account)),
+        });
     }
+    let call = below.and_then(|rest| rest.rsplit_once(':'));
+    let Some((account, name)) = call.filter(|(account, _)| !account.contains('/')) else {
+        return no_such_call(path);
+    };
+    let account = percent_decoded(account, false);
+    let run = match (method, name) {
+        ("POST", "generateIdToken") => generate_id_token,
+        ("POST", "generateAccessToken") => generate_access_token,
+        ("POST", "signJwt") => sign_jwt,
+        ("POST", "signBlob") => sign_blob,
+        _ => return no_such_call(path),
+    };
+    let caller = caller(&snapshot.issuer);
+    answer(run(Call { snapshot, account_keys, caller, account: &account, body, now }))
 }
 
 /// The answer to a body that is too long.
-pub fn body_too_large() -> MetadataResponse {
+pub(crate) fn body_too_large() -> MetadataResponse {
     answer(Err(invalid(format!("the body is longer than {BODY_MAX} bytes"))))
 }
 
-fn no_such_call(path: &str) -> MetadataResponse {
+pub(crate) fn no_such_call(path: &str) -> MetadataResponse {
     let page = pages::robot_not_found(path);
     MetadataResponse::refused(404, Reason::MetadataPathNotFound, page)
 }
 
-struct ApiError {
-    code: u16,
-    status: &'static str,
-    message: String,
-    reason: Reason,
-}
-
-fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError {
-        code: 400,
-        status: "INVALID_ARGUMENT",
-        message: message.into(),
-        reason: Reason::TokenRequestInvalid,
+impl<'a> Call<'a> {
+    /// The fields of the body, and the account, once it is known that the caller may. Who has no
+    /// credential learns nothing else.
+    fn allowed(
+        &mut self,
+        permission: Permission,
+        known: &[&str],
+    ) -> Result<(Fields, &'a ServiceAccount), ApiError> {
+        let caller = std::mem::replace(&mut self.caller, Ok(ApiCaller::Platform))?;
+        let fields = Fields::parse(self.body, known)?;
+        let Snapshot { issuer, policies, .. } = self.snapshot;
+        let account = issuer.account(self.account).ok_or_else(|| not_found(self.account))?;
+        let delegates = fields.texts("delegates")?;
+        impersonation::authorize(issuer, policies, &caller, &delegates, permission, account)?;
+        Ok((fields, account))
     }
 }
 
-fn answer(result: Result<Value, ApiError>) -> MetadataResponse {
-    let pretty = |value: &Value| format!("{value:#}\n");
-    match result {
-        Ok(value) => MetadataResponse::ok(ContentType::ApiJson, pretty(&value)),
-        Err(ApiError { code, status, message, reason }) => {
-            let body = json!({"error": {"code": code, "message": message, "status": status}});
-            MetadataResponse {
-                content_type: ContentType::ApiJson,
-                ..MetadataResponse::refused(code, reason, pretty(&body))
-            }
-            .because(message)
-        }
-    }
-}
-
-fn generate_id_token(
-    issuer: &Issuer,
-    account: &str,
-    body: &[u8],
-    now: u64,
-) -> Result<Value, ApiError> {
-    let body = Fields::parse(
-        body,
-        &["audience", "includeEmail", "delegates", "organizationNumberIncluded", "useEmailAzp"],
-    )?;
+fn generate_id_token(mut call: Call<'_>) -> Result<Value, ApiError> {
+    let known =
+        ["audience", "includeEmail", "delegates", "organizationNumberIncluded", "useEmailAzp"];
+    let (body, account) = call.allowed(Permission::GetOpenIdToken, &known)?;
     let audience = body.text("audience")?.unwrap_or_default();
     let include_email = body.flag("includeEmail")?;
     let email_azp = body.flag("useEmailAzp")?;
-    body.no_delegates()?;
     if body.flag("organizationNumberIncluded")? {
-        return Err(invalid("organizationNumberIncluded: no account here is in an organization"));
+        return Err(invalid(
+            "organizationNumberIncluded: tokens here do not say an organization's number",
+        ));
     }
     if audience.is_empty() {
         return Err(invalid("Request contains an invalid argument: audience must not be empty."));
     }
-    let account = find(issuer, account)?;
     let email = include_email.then_some(account.email.as_str());
-    let mut claims = Claims::of_service_account(&account.unique_id, email, audience, now);
+    let mut claims = Claims::of_service_account(&account.unique_id, email, audience, call.now);
     if email_azp {
         claims.azp = Some(account.email.clone());
     }
-    let token = issuer.sign(&claims).map_err(internal)?;
+    let token = call.snapshot.issuer.sign(&claims).map_err(internal)?;
     Ok(json!({"token": token.token}))
 }
 
-fn generate_access_token(
-    issuer: &Issuer,
-    account: &str,
-    body: &[u8],
-    now: u64,
-) -> Result<Value, ApiError> {
-    let body = Fields::parse(body, &["scope", "lifetime", "delegates"])?;
-    body.no_delegates()?;
+fn generate_access_token(mut call: Call<'_>) -> Result<Value, ApiError> {
+    let known = ["scope", "lifetime", "delegates"];
+    let (body, account) = call.allowed(Permission::GetAccessToken, &known)?;
     let scopes = body.texts("scope")?;
     if scopes.is_empty() {
         return Err(invalid("Request contains an invalid argument: scope must not be empty."));
@@ -138,84 +145,40 @@ fn generate_access_token(
                 invalid("Invalid value at 'lifetime': a duration of 1s to 3600s is required.")
             })?,
     };
-    let account = find(issuer, account)?;
-    let token = issuer.access_token(account, scopes, lifetime, now).map_err(internal)?;
+    let issuer = &call.snapshot.issuer;
+    let token = issuer.access_token(account, scopes, lifetime, call.now).map_err(internal)?;
     let expires = runtime::log::civil(token.expires);
     Ok(json!({"accessToken": token.token, "expireTime": format!("{expires}Z")}))
 }
 
-fn find<'i>(issuer: &'i Issuer, account: &str) -> Result<&'i ServiceAccount, ApiError> {
-    issuer.account(account).ok_or_else(|| ApiError {
-        code: 404,
-        status: "NOT_FOUND",
-        message: format!("Not found; Gaia id not found for email {account}"),
-        reason: Reason::ServiceAccountNotFound,
-    })
-}
-
-fn internal(message: String) -> ApiError {
-    ApiError { code: 500, status: "INTERNAL", message, reason: Reason::TokenRequestInvalid }
-}
-
-/// The fields of a request's body; an empty body has none.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn parse(body: &[u8], known: &[&str]) -> Result<Self, ApiError> {
-        if body.trim_ascii().is_empty() {
-            return Ok(Fields(Map::new()));
-        }
-        let fields: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|error| invalid(format!("Invalid JSON payload received. {error}")))?;
-        match fields.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => Err(invalid(format!(
-                "Invalid JSON payload received. Unknown name \"{name}\": Cannot find field."
-            ))),
-            None => Ok(Fields(fields)),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => {
-                Err(invalid(format!("Invalid value at '{name}' (TYPE_STRING), {other}")))
+fn sign_jwt(mut call: Call<'_>) -> Result<Value, ApiError> {
+    let (body, account) = call.allowed(Permission::SignJwt, &["payload", "delegates"])?;
+    let payload = body.text("payload")?.unwrap_or_default();
+    let claims: Value = serde_json::from_str(payload)
+        .ok()
+        .filter(Value::is_object)
+        .ok_or_else(|| invalid("The JWT payload must be a JSON object: a set of claims."))?;
+    match &claims["exp"] {
+        Value::Null => {}
+        exp => {
+            let good = exp.as_f64().is_some_and(|exp| exp <= (call.now + SIGNED_JWT_MAX) as f64);
+            if !good {
+                return Err(invalid("The exp claim must be a time within the next 12 hours."));
             }
         }
     }
+    let key = call.account_keys.system_managed(&account.email).map_err(internal)?;
+    let token = id_token::sign_jwt(&key, payload.as_bytes());
+    let token = token.map_err(|error| internal(error.to_string()))?;
+    Ok(json!({"keyId": key.kid(), "signedJwt": token}))
+}
 
-    /// A flag; google-auth writes some as texts.
-    fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(Value::String(text)) if text == "true" => Ok(true),
-            Some(Value::String(text)) if text == "false" => Ok(false),
-            Some(other) => Err(invalid(format!("Invalid value at '{name}' (TYPE_BOOL), {other}"))),
-        }
-    }
-
-    fn texts(&self, name: &str) -> Result<Vec<String>, ApiError> {
-        let bad = |found: &Value| {
-            invalid(format!("Invalid value at '{name}' (repeated TYPE_STRING), {found}"))
-        };
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| bad(item)))
-                .collect(),
-            Some(other) => Err(bad(other)),
-        }
-    }
-
-    /// Chains of delegates need roles that topologies do not declare: refused, not ignored.
-    fn no_delegates(&self) -> Result<(), ApiError> {
-        if self.texts("delegates")?.is_empty() {
-            Ok(())
-        } else {
-            Err(invalid("delegates: delegation chains are not supported"))
-        }
-    }
+fn sign_blob(mut call: Call<'_>) -> Result<Value, ApiError> {
+    let (body, account) = call.allowed(Permission::SignBlob, &["payload", "delegates"])?;
+    let payload = STANDARD
+        .decode(body.text("payload")?.unwrap_or_default())
+        .map_err(|_| invalid("Invalid value at 'payload' (TYPE_BYTES), Base64 decoding failed"))?;
+    let key = call.account_keys.system_managed(&account.email).map_err(internal)?;
+    let signature = key.sign_bytes(&payload).map_err(|error| internal(error.to_string()))?;
+    Ok(json!({"keyId": key.kid(), "signedBlob": STANDARD.encode(signature)}))
 }

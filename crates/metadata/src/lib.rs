@@ -2,7 +2,7 @@
 //!
 //! Words owned here: *tree* (what one caller sees below `/computeMetadata/v1/`), *caller*,
 //! *issuer*, *token request*. Everything that is answered is a pure function of the snapshot, the
-//! caller, the request and the time ([`respond`], [`iam_credentials::respond`]); around it stands
+//! caller, the request and the time ([`respond`], [`respond_identity`], which also reads the accounts' keys); around it stands
 //! a thin shell that reads the clock, waits for changes and writes the log.
 //!
 //! Who calls is known by the address that the kernel vouches for ([`runtime::Worker::workload`]),
@@ -11,8 +11,14 @@
 //! Facts: fact sheets cloud-run 1.5 and 5.4, google-clients 1.3 to 1.5.
 
 mod certs;
-pub mod iam_credentials;
+mod front_end;
+mod iam_credentials;
+mod identity_hosts;
+#[cfg(test)]
+mod identity_tests;
+mod impersonation;
 mod issuer;
+mod json_fields;
 mod memory;
 mod program;
 mod request;
@@ -22,8 +28,12 @@ mod snapshot;
 mod snapshot_tree;
 #[cfg(test)]
 mod tests;
+mod token_endpoint;
 mod tree;
 
+pub use iam_credentials::BODY_MAX;
+pub use identity_hosts::IdentityRequest;
+pub use identity_hosts::respond as respond_identity;
 pub use issuer::{AccountToken, Issuer};
 pub use memory::TokenMemory;
 pub use program::Metadata;

@@ -1,6 +1,6 @@
 //! The thin shell: connections, the clock, waiting for changes, the log.
 
-use crate::iam_credentials;
+use crate::front_end::{IdentityServer, handed_over};
 use crate::memory::TokenMemory;
 use crate::request::{Flavor, MetadataRequest};
 use crate::respond::{self, Caller};
@@ -14,6 +14,7 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_proxy::{Body, ConnectionInfo, Handler, HeadError, Incoming, ServerOptions, serve};
+use keys::AccountKeys;
 use metrics::Counter;
 use names::Reason;
 use runtime::log::{self, Severity, Shown};
@@ -24,6 +25,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -41,6 +43,10 @@ pub struct Metadata {
     changes: watch::Sender<()>,
     /// Instance id → when the workload was first seen.
     created: Mutex<HashMap<String, u64>>,
+    /// Keys of service accounts, in the state directory.
+    pub(crate) account_keys: AccountKeys,
+    /// Sockets of front ends that are being served.
+    pub(crate) handed_over: Arc<AtomicUsize>,
 }
 
 /// What a thread keeps.
@@ -55,8 +61,13 @@ impl Program for Metadata {
     type Snapshot = Snapshot;
     type Local = Local;
 
-    fn new(_context: Context) -> Result<Self, String> {
-        Ok(Metadata { changes: watch::Sender::new(()), created: Mutex::default() })
+    fn new(context: Context) -> Result<Self, String> {
+        Ok(Metadata {
+            changes: watch::Sender::new(()),
+            created: Mutex::default(),
+            account_keys: AccountKeys::new(context.state_dir()),
+            handed_over: Arc::default(),
+        })
     }
 
     fn compile(&self, slice: MetadataSlice) -> Result<Snapshot, String> {
@@ -97,9 +108,11 @@ impl Program for Metadata {
                 serve(stream, Bytes::new(), info, handler, &options, ending).await;
             }
             Stream::Unwatched(_) => {} // this program watches its connections
+            Stream::Unix(stream) if &*key == "front-end" => {
+                handed_over(worker, stream, drain).await;
+            }
             Stream::Unix(stream) => {
-                debug_assert_eq!(&*key, "tokens");
-                let handler = Rc::new(TokenServer { worker });
+                let handler = Rc::new(IdentityServer { worker, from_platform: true });
                 serve(stream, Bytes::new(), info, handler, &options, ending).await;
             }
         }
@@ -113,7 +126,7 @@ impl Metadata {
     }
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // A clock before 1970 makes tokens that nobody takes; there is nothing better to do.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -223,36 +236,11 @@ fn host_is_ours(host: &str, local: Option<SocketAddr>) -> bool {
     }
 }
 
-/// The channel of the token issuer.
-struct TokenServer {
-    worker: Rc<Worker<Metadata>>,
-}
-
-impl Handler for TokenServer {
-    async fn handle(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        _connection: &Rc<ConnectionInfo>,
-    ) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        let response = match body.collect(iam_credentials::BODY_MAX).await {
-            Ok(body) => {
-                let snapshot = self.worker.snapshot();
-                let (method, path) = (head.method.as_str(), head.uri.path());
-                iam_credentials::respond(&snapshot.issuer, method, path, &body, now())
-            }
-            Err(_) => iam_credentials::body_too_large(),
-        };
-        record(&self.worker.local, &head, &response, None, None);
-        http_response(&head.method, response, false)
-    }
-
-    fn refused(&self, error: &HeadError) {
-        record_refused_head(&self.worker.local, error);
-    }
-}
-
-fn http_response(method: &Method, answer: MetadataResponse, serverless: bool) -> Response<Body> {
+pub(crate) fn http_response(
+    method: &Method,
+    answer: MetadataResponse,
+    serverless: bool,
+) -> Response<Body> {
     let head_only = method == Method::HEAD;
     let length = answer.body.len();
     let body = if head_only { Body::empty() } else { Body::full(answer.body) };
@@ -275,6 +263,9 @@ fn http_response(method: &Method, answer: MetadataResponse, serverless: bool) ->
     if answer.status == 405 {
         set(header::ALLOW, "GET, HEAD");
     }
+    if let Some(challenge) = answer.www_authenticate {
+        set(header::WWW_AUTHENTICATE, challenge);
+    }
     if let Some(cache_control) = answer.cache_control {
         set(CACHE_CONTROL, cache_control);
     }
@@ -289,9 +280,17 @@ fn http_response(method: &Method, answer: MetadataResponse, serverless: bool) ->
     response
 }
 
-/// One entry of the request log. Tokens stand in bodies and credentials in headers, neither of
-/// which is written.
-fn record(
+/// The target as the log has it: the query of `tokeninfo` is a token.
+fn shown_target(head: &Parts) -> Option<&str> {
+    if head.uri.path().ends_with("tokeninfo") {
+        return Some(head.uri.path());
+    }
+    head.uri.path_and_query().map(|target| target.as_str())
+}
+
+/// One entry of the request log. Other tokens stand in bodies and credentials in headers, neither
+/// of which is written.
+pub(crate) fn record(
     local: &Local,
     head: &Parts,
     response: &MetadataResponse,
@@ -306,7 +305,7 @@ fn record(
         .nested("httpRequest", |entry| {
             entry
                 .field("requestMethod", head.method.as_str())
-                .field("requestUrl", head.uri.path_and_query().map(|target| target.as_str()))
+                .field("requestUrl", shown_target(head))
                 .field("status", response.status)
                 .field("remoteIp", remote)
         })
@@ -319,7 +318,7 @@ fn record(
     }
 }
 
-fn record_refused_head(local: &Local, error: &HeadError) {
+pub(crate) fn record_refused_head(local: &Local, error: &HeadError) {
     let reason = match error {
         HeadError::Malformed(_)
         | HeadError::Unsupported(_)

@@ -44,7 +44,9 @@ pub struct MetadataResponse {
     pub etag: Option<String>,
     /// Where a directory without its slash is.
     pub location: Option<String>,
-    /// `Cache-Control` of published keys.
+    /// `WWW-Authenticate`.
+    pub www_authenticate: Option<&'static str>,
+    /// `Cache-Control` of published keys and tokens.
     pub cache_control: Option<&'static str>,
     /// Why it was refused.
     pub reason: Option<Reason>,
@@ -61,6 +63,7 @@ impl MetadataResponse {
             body: body.into(),
             etag: None,
             location: None,
+            www_authenticate: None,
             cache_control: None,
             reason: None,
             detail: None,

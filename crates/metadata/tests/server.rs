@@ -256,7 +256,7 @@ fn the_token_channel_makes_tokens() {
     assert_eq!((unknown.status, &unknown.json()["error"]["status"]), (404, &json!("NOT_FOUND")));
     let long = server.post(
         &format!("{EMAIL}:generateIdToken"),
-        &json!({"audience": "a".repeat(metadata::iam_credentials::BODY_MAX)}),
+        &json!({"audience": "a".repeat(metadata::BODY_MAX)}),
     );
     assert_eq!(long.status, 400);
 }

@@ -240,6 +240,12 @@ reasons! {
     ServiceAccountNotFound = "SERVICE_ACCOUNT_NOT_FOUND", "Give the workload a service account that the topology declares.";
     /// The body of the token request is not what the IAM Credentials API takes.
     TokenRequestInvalid = "TOKEN_REQUEST_INVALID", "Correct the field named in the answer.";
+    /// The credential of a call to a Google API is no access token of this issuer.
+    ApiTokenInvalid = "ACCESS_TOKEN_TYPE_UNSUPPORTED", "Send `Authorization: Bearer` with an access token from the metadata server or the token endpoint.";
+    /// The access token has none of the scopes that the API asks for.
+    ApiScopeInsufficient = "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Ask for a token with the scope https://www.googleapis.com/auth/cloud-platform.";
+    /// The caller may not act as the service account.
+    ImpersonationDenied = "IAM_PERMISSION_DENIED", "Grant roles/iam.serviceAccountTokenCreator on the service account to the caller.";
     /// The response body is larger than 32 MiB and announced by Content-Length.
     ResponseTooLarge = "RESPONSE_TOO_LARGE", "Send at most 32 MiB, or stream the response without Content-Length.";
     // --- API proxy ---

@@ -26,7 +26,7 @@ impl Walk<'_> {
                 }
                 PlainHttp::NotFound => {
                     let why = format!(
-                        "behind Google's front ends there are *.run.app hosts only, not {host}"
+                        "behind Google's front ends there are *.run.app and hosts for tokens only, not {host}"
                     );
                     let refusal = Refusal::new(Reason::CloudRunHostNotFound, why);
                     let end = End::Answered { status: 404, location: None };
@@ -48,8 +48,15 @@ impl Walk<'_> {
             self.push(step(format!("SNI {host}: Cloud Run")));
             return self.cloud_run(asked, &origin, Target::Host(&asked.authority));
         }
-        // The front ends here know Cloud Run's names only, and show a certificate for those.
-        let why = format!("behind Google's front ends there are *.run.app hosts only, not {host}");
+        if slice::IDENTITY_HOSTS.contains(&host.as_str()) {
+            let to = format!("{host}: tokens and keys, by the program metadata");
+            self.push(step(format!("SNI {host}: Google's hosts for identity")));
+            return End::Delivered { service: None, to };
+        }
+        // The front ends here know no other names, and show a certificate for Cloud Run's.
+        let why = format!(
+            "behind Google's front ends there are *.run.app and hosts for tokens only, not {host}"
+        );
         let refusal = Refusal::new(Reason::CloudRunHostNotFound, why);
         self.refuse(step(format!("SNI {host}")), refusal, End::Silence(Silence::TlsFails))
     }

@@ -52,27 +52,10 @@ pub struct MetadataSlice {
 pub struct IssuerSlice {
     /// Who may act as which service account.
     pub iam: crate::iam::Iam,
-    /// Keys of service accounts, filled in by the supervisor.
-    pub account_keys: Vec<AccountKey>,
     /// PEM chain and key for [`crate::IDENTITY_HOSTS`], filled in by the supervisor.
     pub front_end_certificate: String,
     /// See `front_end_certificate`.
     pub front_end_private_key: String,
-}
-
-/// A key of a service account (`projects.serviceAccounts.keys` of the IAM API).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountKey {
-    /// The account's email.
-    pub email: String,
-    /// `privateKeyId`: 40 hex digits.
-    pub id: String,
-    /// Its public half, an X.509 certificate in PEM.
-    pub certificate: String,
-    /// Its private half, PKCS#8 PEM: only of the one key that the issuer keeps for the account
-    /// (`keyType: SYSTEM_MANAGED`), with which `signJwt` and `signBlob` sign.
-    #[serde(default)]
-    pub private_key: Option<String>,
 }
 
 /// What the program `google-front-end` of one network needs.

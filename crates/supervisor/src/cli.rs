@@ -1,7 +1,7 @@
 //! The command line of `postern` (DESIGN.md 4).
 
 use crate::protocol::ExecRequest;
-use crate::{certificate, client, doctor, explain, up, workload};
+use crate::{account_keys, certificate, client, doctor, explain, up, workload};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use names::NetworkId;
 use slice::Role;
@@ -84,10 +84,37 @@ enum Command {
         after_help = "Example: postern certificate --network PROJECT/NETWORK --program endpoint-attachment --out consumer"
     )]
     Certificate(CertificateOptions),
+    /// Keys of service accounts, and the keys that sign tokens
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print the JSON Schema of topology files, for editors
     Schema,
     #[command(hide = true)]
     WorkloadInit,
+}
+
+#[derive(Debug, Subcommand)]
+enum Keys {
+    /// Make a key file for a service account, in Google's form; it is good at once. Removing the
+    /// file from the state directory revokes it
+    #[command(
+        after_help = "Example: postern keys create app@project.iam.gserviceaccount.com --out key.json
+then, in `postern exec`: GOOGLE_APPLICATION_CREDENTIALS=key.json python3 program.py"
+    )]
+    Create {
+        /// The service account
+        #[arg(value_name = "EMAIL")]
+        account: String,
+        /// The topology that declares it, where nothing runs
+        #[arg(long, value_name = "TOPOLOGY")]
+        topology: Option<PathBuf>,
+        /// Where the key file goes too
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Let the next key sign tokens from now on; tokens of the one before are good until they
+    /// expire. Happens by itself every week
+    Rotate,
 }
 
 #[derive(Debug, Args)]
@@ -335,6 +362,10 @@ pub fn main() -> ExitCode {
             let request = certificate::Request { network, role, trust_domain, hours, out };
             certificate::run(&state_dir, &request)
         }
+        Command::Keys(Keys::Create { account, topology, out }) => {
+            account_keys::create(&state_dir, &account, topology.as_deref(), out)
+        }
+        Command::Keys(Keys::Rotate) => account_keys::rotate(&state_dir),
         Command::Schema => {
             println!("{:#}", topology::json_schema());
             ExitCode::SUCCESS

@@ -4,6 +4,7 @@
 //! asks the topology crate what runs, the `vpc` crate what the kernel has to know, and starts,
 //! feeds and ends processes accordingly.
 
+mod account_keys;
 mod certificate;
 mod child;
 mod cli;

@@ -151,6 +151,12 @@ impl Supervisor {
             if tidied.elapsed() >= HOUSEKEEPING {
                 tidied = Instant::now();
                 self.housekeep();
+                // Cutting every slice again rotates the keys; the programs get them together.
+                if self.store.rotation_is_due()
+                    && let Err(error) = self.install(self.topology.clone())
+                {
+                    eprintln!("postern: the new signing keys are not in force:\n{error}");
+                }
             }
             match event {
                 Some(Event::Stop) => break,

@@ -13,6 +13,7 @@ const DECISIONS: &[&str] = &[
     "psc",
     "proxy-protocol",
     "managed-zone",
+    "iam",
     "id-token",
     "serverless",
     "policy-bundle",
