@@ -128,7 +128,10 @@ fn the_printed_curl_line_works_when_pasted() {
     wait_until_gone(&up.state_dir);
     // The history of PSC connections is for the next `up` of this topology.
     let left = left(&up.state_dir);
-    assert!(left.iter().all(|name| name == "keys" || name.starts_with("psc-")), "{left:?}");
+    assert!(
+        left.iter().all(|name| name == "keys" || name == "accounts" || name.starts_with("psc-")),
+        "{left:?}"
+    );
 }
 
 #[test]

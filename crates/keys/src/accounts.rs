@@ -1,4 +1,4 @@
-//! Keys of service accounts (cloud-run 5.4), below `keys/accounts/EMAIL`.
+//! Keys of service accounts (cloud-run 5.4), below `accounts/EMAIL` of the state directory.
 //!
 //! `KEYID.json` is a key that a user has (`keyType: USER_MANAGED`), in the form of Google's key
 //! files: who takes the file away revokes the key. `system.key` is the one that the issuer keeps
@@ -11,6 +11,9 @@ use slice::run::ServiceAccount;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// The folder of a state directory in which keys of accounts are.
+pub const ACCOUNTS: &str = "accounts";
 
 /// An account has no more keys of users than this (IAM quotas).
 pub const ACCOUNT_KEYS_MAX: usize = 10;
@@ -35,7 +38,7 @@ pub struct CreatedKey {
 impl AccountKeys {
     /// The keys below a state directory; nothing is read or made yet.
     pub fn new(state_dir: &Path) -> Self {
-        AccountKeys { directory: state_dir.join("keys").join("accounts") }
+        AccountKeys { directory: state_dir.join(ACCOUNTS) }
     }
 
     /// Makes a key for a user: what `gcloud iam service-accounts keys create` does.

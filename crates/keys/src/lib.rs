@@ -8,6 +8,6 @@ mod accounts;
 mod signing;
 mod store;
 
-pub use accounts::{ACCOUNT_KEYS_MAX, AccountKeys, CreatedKey};
+pub use accounts::{ACCOUNT_KEYS_MAX, ACCOUNTS, AccountKeys, CreatedKey};
 pub use signing::Ring;
 pub use store::{Store, make_private, write_atomically};

@@ -61,6 +61,7 @@ impl Store {
     pub fn open(state_dir: &Path) -> Result<Store, String> {
         let directory = state_dir.join("keys");
         make_private(&directory)?;
+        make_private(&state_dir.join(crate::ACCOUNTS))?;
         let (certificate, key) = (directory.join("ca.pem"), directory.join("ca.key"));
         if !certificate.exists() || !key.exists() {
             let (ca_certificate, ca_key) = make_ca()?;

@@ -112,7 +112,8 @@ fn token(
             .because(problem)
     };
     match (text("target_audience"), text("scope")) {
-        (Some(audience), None) => {
+        // Google's own library for Node sends scopes beside an audience, and expects an ID token.
+        (Some(audience), _) => {
             let (id, email) = (&account.unique_id, Some(account.email.as_str()));
             let mut claims = Claims::of_service_account(id, email, audience, now);
             // The one way to a token whose azp is the email.
@@ -128,7 +129,7 @@ fn token(
             let expires_in = LIFETIME_SECONDS - 1;
             Ok(json!({"access_token": token, "expires_in": expires_in, "token_type": "Bearer"}))
         }
-        _ => Err(refused(
+        (None, None) => Err(refused(
             "invalid_scope",
             "Invalid OAuth scope or ID token audience provided.",
             Reason::TokenRequestInvalid,

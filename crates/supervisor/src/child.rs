@@ -167,8 +167,14 @@ impl Child {
         use std::os::unix::process::CommandExt;
         // Ctrl-C on the terminal is for the supervisor, which stops programs in order.
         command.process_group(0);
+        // The issuer alone looks after the keys of accounts.
+        let hidden = match self.id.role {
+            _ if launch.namespace.is_none() => vec![],
+            Role::Metadata => vec![launch.state_dir.join("keys")],
+            _ => ["keys", keys::ACCOUNTS].map(|name| launch.state_dir.join(name)).into(),
+        };
         let inheritance = Inheritance {
-            hidden: launch.namespace.as_ref().map(|_| launch.state_dir.join("keys")),
+            hidden,
             network: launch.namespace,
             descriptors: vec![(theirs.into(), 3)],
             unprivileged: true,

@@ -99,7 +99,11 @@ fn clear_but(dir: &Path, keep: impl Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if name == "keys" || name == "lock" || keep(&name.to_string_lossy()) {
+        if name == "keys"
+            || name == keys::ACCOUNTS
+            || name == "lock"
+            || keep(&name.to_string_lossy())
+        {
             continue;
         }
         let path = entry.path();

@@ -46,23 +46,25 @@ pub struct Inheritance {
     pub network: Option<OwnedFd>,
     /// Descriptors, and the numbers under which it finds them.
     pub descriptors: Vec<(OwnedFd, RawFd)>,
-    /// A folder that it finds empty (needs the right to mount).
-    pub hidden: Option<PathBuf>,
+    /// Folders that it finds empty (needs the right to mount).
+    pub hidden: Vec<PathBuf>,
     /// Give up every capability and the right to regain one.
     pub unprivileged: bool,
 }
 
 /// Arranges that the child of `command` starts with this inheritance, and dies with its parent.
 pub fn inherit(command: &mut Command, what: Inheritance) {
-    let hidden = what.hidden.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+    let hidden = what.hidden.into_iter();
+    let hidden: Vec<CString> =
+        hidden.filter_map(|path| CString::new(path.into_os_string().into_vec()).ok()).collect();
     let prepare = move || {
         // Only system calls from here on: the child of a threaded process must not allocate.
         if let Some(network) = &what.network {
             nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET)?;
         }
         prctl::set_pdeathsig(Some(Signal::SIGKILL))?;
-        if let Some(hidden) = &hidden {
-            hide(hidden)?;
+        if !hidden.is_empty() {
+            hide(&hidden)?;
         }
         // Above every number that is asked for, so that no `dup2` overwrites a source.
         for (descriptor, number) in &what.descriptors {
@@ -86,14 +88,17 @@ pub fn inherit(command: &mut Command, what: Inheritance) {
     }
 }
 
-/// Puts an empty read-only folder over one, for this process and its children alone.
-fn hide(path: &CStr) -> io::Result<()> {
+/// Puts an empty read-only folder over each, for this process and its children alone.
+fn hide(paths: &[CString]) -> io::Result<()> {
     use nix::mount::{MsFlags, mount};
     let none = None::<&CStr>;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
     mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    Ok(mount(Some(c"tmpfs"), path, Some(c"tmpfs"), flags, none)?)
+    for path in paths {
+        mount(Some(c"tmpfs"), path.as_c_str(), Some(c"tmpfs"), flags, none)?;
+    }
+    Ok(())
 }
 
 fn clear_close_on_exec(descriptor: &OwnedFd) -> io::Result<()> {
