@@ -91,6 +91,10 @@ pub(crate) async fn handed_over(worker: Rc<Worker<Metadata>>, channel: UnixStrea
             Ok(None) => return,
             Err(error) => return warn(&error),
         };
+        let Some(socket) = socket else {
+            warn(&"no descriptor was free for it");
+            continue;
+        };
         let count = &worker.program.handed_over;
         if count.fetch_add(1, Ordering::Relaxed) >= HANDED_OVER_MAX {
             count.fetch_sub(1, Ordering::Relaxed);
