@@ -63,7 +63,7 @@ impl Handler for Connection {
     async fn handle(
         self: Rc<Self>,
         request: Request<Incoming>,
-        _connection: &Rc<ConnectionInfo>,
+        connection: &Rc<ConnectionInfo>,
     ) -> Response<Body> {
         let at = Instant::now();
         let snapshot = self.worker.snapshot();
@@ -113,6 +113,7 @@ impl Handler for Connection {
             user_agent: parts.headers.get(USER_AGENT).cloned(),
             referer: parts.headers.get(REFERER).cloned(),
             remote: client,
+            server: connection.local.map(|local| *local.ip()),
             trace,
         };
         let entry = match (refused, entry) {

@@ -12,6 +12,7 @@ use slice::run::Service;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Asked {
     pub referer: Option<HeaderValue>,
     /// The client's address, by the fabric's word.
     pub remote: Option<Box<str>>,
+    /// The address that the client called, where a front end took the call.
+    pub server: Option<Ipv4Addr>,
     /// Its trace.
     pub trace: Trace,
 }
@@ -186,6 +189,7 @@ pub fn request(
                 .field("responseSize", Quoted(ended.response_bytes))
                 .field("userAgent", text_of(asked.user_agent.as_ref()))
                 .field("remoteIp", asked.remote.as_deref())
+                .field("serverIp", asked.server)
                 .field("referer", text_of(asked.referer.as_ref()))
                 .field("latency", Seconds(latency))
                 .field("protocol", protocol(asked.version))

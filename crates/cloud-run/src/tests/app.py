@@ -60,6 +60,15 @@ class App(BaseHTTPRequestHandler):
             self.wfile.write(b"5\r\nfirst\r\n")
             self.wfile.flush()
             time.sleep(600)
+        elif url.path == "/stream":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+            except OSError:
+                pass
         elif url.path == "/crash":
             os._exit(3)
         elif url.path == "/large":

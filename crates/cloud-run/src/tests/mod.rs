@@ -2,6 +2,7 @@
 
 mod containers;
 mod harness;
+mod hostile;
 mod instances;
 mod load;
 mod requests;
