@@ -140,7 +140,7 @@ impl Pipe {
             }
             if rate.is_over() {
                 sleep(PACE).await;
-            } else if matches!(read, Err(_)) {
+            } else if read.is_err() {
                 // Nothing to read: no room is held for it.
                 (bytes, text) = (Vec::new(), Vec::new());
             }
