@@ -161,7 +161,7 @@ mod tests {
             let keys = keys.user_managed(&account.email).expect("read");
             keys.iter().map(|key| key.kid().to_owned()).collect()
         };
-        assert_eq!(kids(), [made.id.clone()]);
+        assert_eq!(kids(), std::slice::from_ref(&made.id));
         let system = keys.system_managed(&account.email).expect("made");
         let again = keys.system_managed(&account.email).expect("read");
         assert_eq!(system.kid(), again.kid());

@@ -34,7 +34,7 @@ fn unauthenticated(info: &'static str, message: &str, detail: Option<String>) ->
         message: format!(
             "{message} Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
         ),
-        info: Some((info, "googleapis.com", json!({"service": SERVICE}))),
+        info: Some(Box::new((info, "googleapis.com", json!({"service": SERVICE})))),
         reason: if detail.is_some() { Reason::ApiTokenInvalid } else { Reason::TokenMissing },
         detail,
     }
@@ -75,11 +75,11 @@ pub(crate) fn caller(
             code: 403,
             status: "PERMISSION_DENIED",
             message: "Request had insufficient authentication scopes.".to_owned(),
-            info: Some((
+            info: Some(Box::new((
                 "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
                 "googleapis.com",
                 json!({"service": SERVICE}),
-            )),
+            ))),
             reason: Reason::ApiScopeInsufficient,
             detail: Some(format!("the token's scopes are {}", claims.scopes.join(" "))),
         });
@@ -174,7 +174,11 @@ fn allowed(
         code: 403,
         status: "PERMISSION_DENIED",
         message: format!("Permission '{name}' denied on resource (or it may not exist)."),
-        info: Some(("IAM_PERMISSION_DENIED", "iam.googleapis.com", json!({"permission": name}))),
+        info: Some(Box::new((
+            "IAM_PERMISSION_DENIED",
+            "iam.googleapis.com",
+            json!({"permission": name}),
+        ))),
         reason: Reason::ImpersonationDenied,
         detail: Some(match denied.fix() {
             Some(fix) => format!("{denied}. {fix}"),

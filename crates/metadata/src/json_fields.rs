@@ -10,8 +10,8 @@ pub(crate) struct ApiError {
     pub(crate) code: u16,
     pub(crate) status: &'static str,
     pub(crate) message: String,
-    /// `google.rpc.ErrorInfo`: reason, domain, metadata.
-    pub(crate) info: Option<(&'static str, &'static str, Value)>,
+    /// `google.rpc.ErrorInfo`: reason, domain, metadata. Boxed: results carry errors about.
+    pub(crate) info: Option<Box<(&'static str, &'static str, Value)>>,
     pub(crate) reason: Reason,
     /// What the caller is not told, for the log.
     pub(crate) detail: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) fn answer(result: Result<Value, ApiError>) -> MetadataResponse {
         Err(error) => {
             let ApiError { code, status, message, info, reason, detail } = error;
             let mut envelope = json!({"code": code, "message": message, "status": status});
-            if let Some((info, domain, metadata)) = info {
+            if let Some((info, domain, metadata)) = info.map(|info| *info) {
                 envelope["details"] = json!([{
                     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
                     "reason": info, "domain": domain, "metadata": metadata,
