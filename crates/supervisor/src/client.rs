@@ -177,6 +177,7 @@ fn run_session(
         ca: session.ca,
         separate: session.separate,
         identity: Identity::of(&session.workload),
+        container: None,
     };
     match entrance(session.separate, descriptors) {
         Ok(entrance) => workload::run(&spec, entrance),

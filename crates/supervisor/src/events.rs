@@ -18,8 +18,9 @@ pub enum Event {
     Program(ProgramId, u32, FromProgram),
     /// A program's process ended with this status.
     ProgramEnded(ProgramId, u32, i32),
-    /// A process of a workload, by its name there, ended with this status.
-    WorkloadEnded(u64, String, i32),
+    /// A process of a workload, by its name there, ended with this status; having
+    /// used too much memory, if so.
+    WorkloadEnded(u64, String, i32, Option<slice::MemoryUse>),
     /// A command asks.
     Asked(Ask, Command),
     /// A stopped instance has used up its grace.

@@ -6,14 +6,15 @@ use crate::child::spawn_thread;
 use crate::events::Event;
 use crate::output::Origin;
 use crate::supervise::Supervisor;
+use crate::volumes::Volumes;
 use crate::workloads::{Kind, Launch, Running};
 use names::NetworkId;
 use nix::sys::signal::Signal;
 use runtime::wire::{Answer, Request, ToProgram};
 use slice::run::{Run, VpcAccess, VpcEgress};
 use slice::{
-    ContainerExit, Notice, Role, SpawnInstance, SpawnedInstance, StartContainer, StartedContainer,
-    Workload,
+    ContainerExit, MemoryUse, Notice, Role, SpawnInstance, SpawnedInstance, StartContainer,
+    StartedContainer, Workload,
 };
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,8 +25,11 @@ impl Supervisor {
         match request {
             Request::Spawn(instance) => self.spawn_instance(&instance).map(Answer::Spawned),
             Request::Start(container) => self.start_container(*container).map(Answer::Started),
-            Request::WriteFiles { instance, volume, .. } => {
-                Err(format!("instance {instance} has no volume {volume}"))
+            Request::WriteFiles { instance, volume, files } => {
+                // One that has just gone needs none.
+                let running = self.workloads.get(instance).and_then(|r| r.volumes.as_ref());
+                running.map_or(Ok(()), |volumes| volumes.write(&volume, &files))?;
+                Ok(Answer::Done)
             }
             Request::Stop { instance, grace_ms } => {
                 self.stop_instance(instance, Duration::from_millis(grace_ms))?;
@@ -35,10 +39,19 @@ impl Supervisor {
     }
 
     fn spawn_instance(&mut self, spawn: &SpawnInstance) -> Result<SpawnedInstance, String> {
-        if let Some(volume) = spawn.volumes.first() {
-            return Err(format!("volume {} cannot be mounted", volume.name));
-        }
         let (instance, address) = self.place_instance(spawn)?;
+        let running = self.workloads.get_mut(instance).ok_or("the instance is gone")?;
+        running.hosts = spawn.containers.clone();
+        // Without namespaces nothing can be mounted, which `up` says of those that ask for it.
+        if running.namespace.is_some() {
+            match Volumes::make(&self.options.state_dir, instance, &spawn.volumes) {
+                Ok(volumes) => running.volumes = Some(volumes),
+                Err(error) => {
+                    self.remove_instance(instance);
+                    return Err(format!("{}: {error}", spawn.name));
+                }
+            }
+        }
         Ok(SpawnedInstance { instance, address })
     }
 
@@ -78,6 +91,7 @@ impl Supervisor {
             directory: Some(start.working_directory.unwrap_or(directory)),
             environment,
             origin: Some(origin),
+            container: Some((start.mounts, start.resources)),
         };
         let pid = self.start_workload(start.instance, launch)?;
         Ok(StartedContainer { pid })
@@ -85,8 +99,14 @@ impl Supervisor {
 
     /// `cloud-run` learns that a container has ended; with the last one of an instance that is
     /// being stopped goes the instance.
-    pub(crate) fn container_ended(&mut self, instance: u64, container: String, status: i32) {
-        let exit = ContainerExit { instance, container, status, out_of_memory: None };
+    pub(crate) fn container_ended(
+        &mut self,
+        instance: u64,
+        container: String,
+        status: i32,
+        out_of_memory: Option<MemoryUse>,
+    ) {
+        let exit = ContainerExit { instance, container, status, out_of_memory };
         let notice = Notice::ContainerExited(exit);
         for child in self.children.values().filter(|child| child.id.role == Role::CloudRun) {
             child.send(&ToProgram::Notice(notice.clone()), &[]);
@@ -180,6 +200,8 @@ impl Supervisor {
             platform,
             processes: BTreeMap::new(),
             stopping: false,
+            volumes: None,
+            hosts: Vec::new(),
             actual: Some(actual),
             gateway: None,
         });

@@ -71,6 +71,8 @@ pub struct Supervisor {
     pub(crate) surroundings: Surroundings,
     pub(crate) children: BTreeMap<ProgramId, Child>,
     pub(crate) workloads: Workloads,
+    /// Bounds of containers.
+    pub(crate) groups: crate::limits::Groups,
     /// Connection states by producer network.
     pub(crate) connections: BTreeMap<NetworkId, Vec<ConnectionState>>,
     /// What an earlier run left of PSC connections, until the first generation is in force.
@@ -117,6 +119,7 @@ impl Supervisor {
             surroundings,
             children: BTreeMap::new(),
             workloads: Workloads::default(),
+            groups: crate::limits::Groups::make(options.host_pid),
             remembered: crate::state_dir::histories(&options.state_dir)
                 .into_iter()
                 .map(|kept| (kept.network, kept.connections))
@@ -245,8 +248,8 @@ impl Supervisor {
             Event::ProgramEnded(id, incarnation, status) => {
                 self.program_ended(&id, incarnation, status)
             }
-            Event::WorkloadEnded(number, process, status) => {
-                self.workload_ended(number, process, status)
+            Event::WorkloadEnded(number, process, status, memory) => {
+                self.workload_ended(number, process, status, memory)
             }
             Event::GraceOver(number) => self.grace_over(number),
             Event::SessionClosed(number) => {

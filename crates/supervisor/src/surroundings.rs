@@ -83,7 +83,7 @@ impl Surroundings {
     /// # Errors
     /// What cannot, with what to do instead.
     pub fn can_run(&self, topology: &Topology) -> Result<(), String> {
-        let Surroundings::Namespaces { .. } = self else { return Ok(()) };
+        let Surroundings::Namespaces { .. } = self else { return without_mounts(topology) };
         if crate::nft::program().is_none() {
             without_filter(topology)?;
         }
@@ -375,6 +375,26 @@ impl Surroundings {
             }
         }
     }
+}
+
+/// Without namespaces nothing can be mounted: what a container would miss is refused by name.
+fn without_mounts(topology: &Topology) -> Result<(), String> {
+    let containers = topology.services.iter().flat_map(|service| {
+        let revisions = std::iter::once(&service.revision).chain(&service.older_revisions);
+        revisions.flat_map(move |revision| revision.containers.iter().map(move |c| (service, c)))
+    });
+    for (service, container) in containers {
+        if let Some(mount) = container.mounts.first() {
+            return Err(format!(
+                "{}: container {} mounts volume {} at {}, which needs a mount namespace; use --isolation netns (`postern doctor` says what it needs)",
+                service.self_link,
+                container.name,
+                mount.volume,
+                mount.path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Surroundings {

@@ -5,7 +5,9 @@
 //! third gives up every capability and becomes the user's program (DESIGN.md 3 "Workloads cannot
 //! walk out").
 
+use crate::volumes::Bound;
 use nix::mount::{MsFlags, mount};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -38,6 +40,23 @@ pub struct Spec {
     pub separate: bool,
     /// What it is called where it is.
     pub identity: Identity,
+    /// A container's own: none for other workloads.
+    #[serde(default)]
+    pub container: Option<ContainerStage>,
+}
+
+/// What a container has beyond other workloads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerStage {
+    /// Its volumes.
+    pub bounds: Vec<Bound>,
+    /// A folder in memory for its own file system; none where nothing can be mounted.
+    pub scratch: Option<PathBuf>,
+    /// Names of the instance's containers, each at 127.0.0.1 (1.1).
+    pub hosts: Vec<String>,
+    /// A bound for the data of each process, in bytes, where nothing better bounds memory.
+    pub data_max: Option<u64>,
 }
 
 /// A workload's own name in its network.
@@ -196,6 +215,11 @@ fn become_program(spec: &Spec, signals: &SigSet) -> io::Error {
     if let Some(directory) = &spec.directory {
         command.current_dir(directory);
     }
+    if let Some(bytes) = spec.container.as_ref().and_then(|container| container.data_max)
+        && let Err(errno) = setrlimit(Resource::RLIMIT_DATA, bytes, bytes)
+    {
+        return errno.into();
+    }
     let error = command.exec();
     let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     eprintln!("postern: {program}: {error}");
@@ -232,6 +256,12 @@ fn set_stage(spec: &Spec) -> io::Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     without_file_capabilities();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let container = spec.container.as_ref();
+    if let Some(container) = container
+        && let Some(scratch) = &container.scratch
+    {
+        crate::stage::set(&container.bounds, scratch)?;
+    }
     // Without a fresh /proc the workload would see, and reach through, the processes of others.
     // Where parts of /proc are masked (inside some containers) the kernel refuses one: `doctor`.
     mount(Some("proc"), "/proc", Some("proc"), flags, none)?;
@@ -253,9 +283,12 @@ fn set_stage(spec: &Spec) -> io::Result<()> {
     // Only files and DNS: no module that would ask a daemon of the host.
     let modules = "hosts: files dns\npasswd: files\ngroup: files\n";
     shadow(dir, "nsswitch.conf", "/etc/nsswitch.conf", modules)?;
-    let hosts = format!(
+    let mut hosts = format!(
         "127.0.0.1 localhost\n{address} {name}\n169.254.169.254 metadata.google.internal metadata\n"
     );
+    for container in container.iter().flat_map(|container| &container.hosts) {
+        hosts.push_str(&format!("127.0.0.1 {container}\n"));
+    }
     shadow(dir, "hosts", "/etc/hosts", &hosts)?;
     let remount = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     Ok(mount(none, dir, none, remount, none)?)
@@ -263,7 +296,8 @@ fn set_stage(spec: &Spec) -> io::Result<()> {
 
 /// Daemons of the host that would do the user's bidding outside of the network.
 fn hide_daemons(flags: MsFlags) -> io::Result<()> {
-    for folder in ["/run/user", "/run/dbus", "/run/systemd"] {
+    // Control groups too: whoever is root in name could lift his own limits there.
+    for folder in ["/run/user", "/run/dbus", "/run/systemd", "/sys/fs/cgroup"] {
         if Path::new(folder).is_dir() {
             mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some("mode=0755,size=1m"))?;
         }

@@ -4,15 +4,18 @@
 use crate::child::{ProgramId, exit_code, log_path, open_log, spawn_thread};
 use crate::events::{Command as Asking, Event};
 use crate::gateway::{self, Gateway};
+use crate::limits::{self, Group};
 use crate::output::Origin;
 use crate::protocol::{ExecRequest, Reply, Session};
 use crate::supervise::Supervisor;
 use crate::surroundings::{Leaf, Surroundings};
-use crate::workload::{CA_FILE, Identity, Spec, trust_environment};
+use crate::volumes::Volumes;
+use crate::workload::{CA_FILE, ContainerStage, Identity, Spec, trust_environment};
 use names::NetworkId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use slice::{Instance, Role, Topology, Workload};
+use slice::run::{Mount, Resources};
+use slice::{Instance, MemoryUse, Role, Topology, Workload};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,6 +62,10 @@ pub struct Running {
     pub processes: BTreeMap<String, u32>,
     /// An instance that ends with its last container.
     pub stopping: bool,
+    /// An instance's volumes, where something can be mounted.
+    pub volumes: Option<Volumes>,
+    /// Names of an instance's containers.
+    pub hosts: Vec<String>,
     /// Where it is really reached, if somebody has to know.
     pub actual: Option<SocketAddr>,
     /// Its way into the network, where it has no namespace.
@@ -80,6 +87,8 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// Whose log entries its lines are; none: they stay as they are.
     pub origin: Option<Origin>,
+    /// Of a container: its mounts, and what it may use.
+    pub container: Option<(Vec<Mount>, Resources)>,
 }
 
 impl Workloads {
@@ -192,6 +201,8 @@ impl Workloads {
             platform: None,
             processes: BTreeMap::new(),
             stopping: false,
+            volumes: None,
+            hosts: Vec::new(),
             actual,
             gateway: None,
         });
@@ -353,6 +364,8 @@ impl Supervisor {
             platform: None,
             processes: BTreeMap::new(),
             stopping: false,
+            volumes: None,
+            hosts: Vec::new(),
             actual,
             gateway: None,
         }))
@@ -379,13 +392,15 @@ impl Supervisor {
             directory,
             environment: BTreeMap::new(),
             origin: None,
+            container: None,
         };
         self.start_workload(number, launch).map(|_| ())
     }
 
     /// Starts a process in a workload's leaf.
     pub(crate) fn start_workload(&mut self, number: u64, start: Launch) -> Result<u32, String> {
-        let Launch { process: name, label, command, directory, environment, origin } = start;
+        let Launch { process: name, label, command, directory, environment, container, origin } =
+            start;
         let failed = |error: std::io::Error| format!("{label}: {error}");
         let Some(running) = self.workloads.all.get_mut(&number) else {
             return Err(format!("{label}: it is gone"));
@@ -407,6 +422,25 @@ impl Supervisor {
             ca: self.store.ca_pem().to_owned(),
             separate: running.namespace.is_some(),
             identity: Identity::of(&running.workload),
+            container: match &container {
+                Some((mounts, resources)) => Some(ContainerStage {
+                    bounds: running.volumes.as_ref().map_or(Ok(Vec::new()), |v| v.bind(mounts))?,
+                    scratch: match &mut running.volumes {
+                        Some(volumes) => Some(volumes.scratch().map_err(failed)?),
+                        None => None,
+                    },
+                    hosts: running.hosts.clone(),
+                    data_max: (!self.groups.bound_memory()).then(|| limits::data_max(resources)),
+                }),
+                None => None,
+            },
+        };
+        let group = match &container {
+            Some((_, resources)) => {
+                let group = format!("{number}-{}", group_name(&name));
+                Some(self.groups.add(&group, resources).map_err(failed)?)
+            }
+            None => None,
         };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let log = open_log(&log_path(&self.options.state_dir, &label)).map_err(failed)?;
@@ -425,26 +459,40 @@ impl Supervisor {
         let mut child = process.spawn().map_err(failed)?;
         drop(process);
         let text = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
-        ours.write_all(&text).map_err(failed)?;
         let pid = child.id();
+        // It reads before it does anything, so all that it will start is in its group.
+        let entered = group.as_ref().map_or(Ok(()), |group| group.enter(pid));
+        if let Err(error) = entered.and_then(|()| ours.write_all(&text)) {
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = group.map(Group::finish);
+            return Err(failed(error));
+        }
         running.processes.insert(name.clone(), pid);
         let events = self.events.clone();
         spawn_thread("wait", move || {
             let status = child.wait().map_or(-1, exit_code);
-            let _ = events.send(Event::WorkloadEnded(number, name, status));
+            let memory = group.and_then(Group::finish);
+            let _ = events.send(Event::WorkloadEnded(number, name, status, memory));
         })
         .map_err(failed)?;
         Ok(pid)
     }
 
-    pub(crate) fn workload_ended(&mut self, number: u64, process: String, status: i32) {
+    pub(crate) fn workload_ended(
+        &mut self,
+        number: u64,
+        process: String,
+        status: i32,
+        memory: Option<MemoryUse>,
+    ) {
         let Some(running) = self.workloads.all.get_mut(&number) else { return };
         running.processes.remove(&process);
         if running.kind != Kind::Instance {
             eprintln!("postern: {} ended with status {status}", running.workload.name);
             return;
         }
-        self.container_ended(number, process, status);
+        self.container_ended(number, process, status, memory);
     }
 
     /// Makes a leaf for an `exec` session, and answers with what has to be entered.
@@ -540,12 +588,19 @@ impl Supervisor {
                 platform: None,
                 processes: BTreeMap::new(),
                 stopping: false,
+                volumes: None,
+                hosts: Vec::new(),
                 actual,
                 gateway: None,
             }),
             true,
         ))
     }
+}
+
+/// A container's name as the name of a control group.
+fn group_name(container: &str) -> String {
+    container.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()
 }
 
 /// Where a workload sees the CA bundle: in the hidden state directory, or where it really is.
