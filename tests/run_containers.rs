@@ -74,30 +74,32 @@ networks: [{name: net}]
 subnetworks: [{name: subnet, network: net, ipCidrRange: 10.0.0.0/24}]
 images:
   good: {command: [postern-echo]}
-  filler: {command: [python3, -c, "
-import http.server, os, threading\n
-def fill():\n
-    kept = []\n
-    while True: kept.append(bytearray(1 << 20))\n
-class H(http.server.BaseHTTPRequestHandler):\n
-    def do_GET(self): fill()\n
-http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()\n
-"]}
-  forker: {command: [python3, -c, "
-import http.server, os, time\n
-def bomb():\n
-    while True:\n
-        try: os.fork()\n
-        except OSError: time.sleep(1)\n
-class H(http.server.BaseHTTPRequestHandler):\n
-    def do_GET(self): bomb()\n
-http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()\n
-"]}
+  filler: {command: [python3, filler.py]}
+  forker: {command: [python3, forker.py]}
 services:
 - {name: projects/shop/locations/europe-west1/services/good, ingress: INGRESS_TRAFFIC_ALL, invokerIamDisabled: true, template: {containers: [{image: good}]}}
-- {name: projects/shop/locations/europe-west1/services/filler, ingress: INGRESS_TRAFFIC_ALL, invokerIamDisabled: true, template: {containers: [{image: filler, resources: {limits: {cpu: "1", memory: 128Mi}}}]}}
+- {name: projects/shop/locations/europe-west1/services/filler, ingress: INGRESS_TRAFFIC_ALL, invokerIamDisabled: true, template: {containers: [{image: filler, resources: {limits: {cpu: "1", memory: 128Mi}, cpuIdle: true}}]}}
 - {name: projects/shop/locations/europe-west1/services/forker, ingress: INGRESS_TRAFFIC_ALL, invokerIamDisabled: true, template: {containers: [{image: forker, resources: {limits: {cpu: "1", memory: 512Mi}}}]}}
 "#;
+
+/// A program that does this when it is asked.
+fn program(body: &str) -> String {
+    format!(
+        "import http.server, os, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+{body}
+http.server.HTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()
+"
+    )
+}
+
+const FILL: &str = "        kept = []
+        while True: kept.append(bytearray(1 << 20))";
+
+const FORK: &str = "        while True:
+            try: os.fork()
+            except OSError: time.sleep(1)";
 
 fn url(service: &str) -> String {
     format!("https://{service}-100000000002.europe-west1.run.app/")
@@ -134,13 +136,20 @@ fn a_hostile_instance_harms_no_other_and_leaves_nothing_behind() {
         return;
     }
     let topology = scratch();
-    std::fs::write(topology.join("hostile.yaml"), HOSTILE).expect("written");
+    let files = [
+        ("hostile.yaml", HOSTILE.to_owned()),
+        ("filler.py", program(FILL)),
+        ("forker.py", program(FORK)),
+    ];
+    for (name, text) in files {
+        std::fs::write(topology.join(name), text).expect("written");
+    }
     let up = Up::start(&topology, &["--isolation", "netns"]);
     assert_eq!(status(&up, &url("good"), 30), "200");
     // "Instance killed for memory → in-flight requests get 500 (503 in some variants)".
     let filled = status(&up, &url("filler"), 60);
     assert!(filled == "500" || filled == "503", "{filled}");
-    assert!(up.logs().contains("Memory limit of 128 MiB exceeded"), "{}", up.logs());
+    up.wait("the log tells why", |_| up.logs().contains("Memory limit of 128 MiB exceeded"));
     assert_eq!(status(&up, &url("forker"), 3), "000", "it never answers");
     assert_eq!(status(&up, &url("good"), 30), "200", "its neighbour lives");
     assert!(up.down().status.success());

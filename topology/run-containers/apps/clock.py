@@ -1,4 +1,5 @@
-"""A sidecar: leaves a file in the shared volume, then listens."""
+"""A sidecar: leaves a file in the shared volume, then listens, on all addresses: the platform's
+probe does not reach 127.0.0.1."""
 
 import http.server
 import os
@@ -21,4 +22,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Handler).serve_forever()
+http.server.ThreadingHTTPServer(("", 5000), Handler).serve_forever()
