@@ -214,6 +214,13 @@ fn url_map_tour() {
 }
 
 #[test]
+fn run_containers() {
+    if have(&["curl", "python3"]) && namespaces() {
+        hold("run-containers", "netns");
+    }
+}
+
+#[test]
 fn psc_l4() {
     if have(&["python3", "nft"]) && namespaces() {
         hold("psc-l4", "netns");

@@ -55,7 +55,7 @@ enum Hierarchy {
 const VERSION_1: [(Hierarchy, &str); 3] =
     [(Hierarchy::Memory1, "memory"), (Hierarchy::Cpu1, "cpu"), (Hierarchy::Pids1, "pids")];
 
-/// The groups of one container; removed with [`Group::finish`].
+/// The groups of one container, which end with it.
 #[derive(Debug)]
 pub struct Group {
     parts: Vec<Base>,
@@ -197,12 +197,16 @@ impl Group {
     /// Ends what is left in it and takes it away. Says how much memory was used if something was
     /// ended for using too much.
     pub fn finish(self) -> Option<MemoryUse> {
-        let exceeded = self.parts.iter().find_map(memory_exceeded);
+        self.parts.iter().find_map(memory_exceeded)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
         self.parts.iter().for_each(end_all);
         for part in &self.parts {
             remove(&part.path);
         }
-        exceeded
     }
 }
 

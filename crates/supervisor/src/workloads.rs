@@ -465,7 +465,6 @@ impl Supervisor {
         if let Err(error) = entered.and_then(|()| ours.write_all(&text)) {
             let _ = child.kill();
             let _ = child.wait();
-            let _ = group.map(Group::finish);
             return Err(failed(error));
         }
         running.processes.insert(name.clone(), pid);

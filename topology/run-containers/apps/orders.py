@@ -26,6 +26,7 @@ def write(path):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         answer = {
+            "service": os.environ["K_SERVICE"],
             "password": os.environ["PASSWORD"],
             "file": read("/secrets/database/password"),
             "mode": oct(os.stat("/secrets/database/password").st_mode & 0o777),
