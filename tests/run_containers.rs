@@ -66,6 +66,41 @@ fn a_service_of_two_containers_with_a_secret_and_a_shared_volume() {
     std::fs::remove_dir_all(topology).expect("removed");
 }
 
+/// What cannot be is refused by name, before anything is started.
+#[test]
+fn what_this_machine_or_mode_cannot_do_is_refused_by_name() {
+    let refused = |topology: &Path, options: &[&str], expected: &[&str]| {
+        let state_dir = scratch();
+        let mut up = common::postern();
+        up.args(["up", "--detach", "--northbound", "127.0.0.1:0", "--state-dir"]).arg(&state_dir);
+        let output = up.args(options).arg(topology).output().expect("postern runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{text}");
+        for part in expected {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let _ = std::fs::remove_dir_all(state_dir);
+    };
+    let example = root().join("topology/run-containers");
+    let mounts = ["services/orders", "container app mounts volume secrets at /secrets/database"];
+    refused(&example, &["--isolation", "loopback"], &mounts);
+    let topology = scratch();
+    for (run, kind) in [("{container: true}", "`container`"), ("{mock: api.yaml}", "`mock`")] {
+        let text = format!("{}\n", HOSTILE.replace("{command: [postern-echo]}", run));
+        let folder = topology.join(kind.trim_matches('`'));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let document = "{openapi: 3.0.3, info: {title: t, version: v}, paths: {/: {get: {responses: {'200': {description: d, content: {text/plain: {example: hello}}}}}}}}";
+        std::fs::write(folder.join("api.yaml"), document).expect("written");
+        std::fs::write(folder.join("services.yaml"), text).expect("written");
+        refused(
+            &folder.join("services.yaml"),
+            &["--isolation", "loopback"],
+            &["services/good", kind],
+        );
+    }
+    std::fs::remove_dir_all(topology).expect("removed");
+}
+
 const HOSTILE: &str = r#"
 project: shop
 projectNumber: 100000000002

@@ -178,11 +178,12 @@ pub fn run(json: bool) -> ExitCode {
 }
 
 /// Said by `doctor`, so that nobody is surprised.
-const LOOPBACK_CANNOT_SHOW: [&str; 6] = [
+const LOOPBACK_CANNOT_SHOW: [&str; 7] = [
     "isolation by the kernel: only `exec` sessions (through their proxy) and the programs are in a network",
     "name resolution by the system's resolver, raw DNS clients on port 53, UDP and ICMP from a session",
     "startup scripts of declared VMs",
-    "Cloud Run instances with ports of their own: each gets a free port in PORT",
+    "Cloud Run instances with ports of their own: each gets a free port in PORT, and a sidecar's port is the host's",
+    "volumes of Cloud Run instances, which `up` refuses by name; names of their containers; a /tmp of their own",
     "identities that the kernel vouches for: any process of this machine that finds a session's proxy speaks as that session",
     "workloads that are kept from the state directory and from other processes",
 ];

@@ -76,7 +76,8 @@ impl Places {
         }
         let existing = target.ancestors().skip(1).find(|path| path.exists());
         let existing = existing.ok_or(io::ErrorKind::NotFound)?.to_path_buf();
-        if !self.made.contains(&existing) && !(self.own_tmp && existing.starts_with("/tmp")) {
+        let own = self.own_tmp && existing.starts_with("/tmp");
+        if !own && !self.made.contains(&existing) {
             cover(&existing)?;
             self.made.insert(existing.clone());
         }

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use names::{NetworkId, SelfLink};
 use net::Network;
 use runtime::{listener, wire};
-use slice::run::Run;
+use slice::run::{Container, Run, Service};
 use slice::{Bind, Listen, Placement, Role, Topology, Workload};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -83,6 +83,7 @@ impl Surroundings {
     /// # Errors
     /// What cannot, with what to do instead.
     pub fn can_run(&self, topology: &Topology) -> Result<(), String> {
+        without_runner(topology)?;
         let Surroundings::Namespaces { .. } = self else { return without_mounts(topology) };
         if crate::nft::program().is_none() {
             without_filter(topology)?;
@@ -377,13 +378,33 @@ impl Surroundings {
     }
 }
 
-/// Without namespaces nothing can be mounted: what a container would miss is refused by name.
-fn without_mounts(topology: &Topology) -> Result<(), String> {
-    let containers = topology.services.iter().flat_map(|service| {
+/// Every container of every revision, with its service.
+fn containers(topology: &Topology) -> impl Iterator<Item = (&Service, &Container)> {
+    topology.services.iter().flat_map(|service| {
         let revisions = std::iter::once(&service.revision).chain(&service.older_revisions);
         revisions.flat_map(move |revision| revision.containers.iter().map(move |c| (service, c)))
-    });
-    for (service, container) in containers {
+    })
+}
+
+/// Images that say how they run in a way that nothing here can start are refused by name.
+fn without_runner(topology: &Topology) -> Result<(), String> {
+    for (service, container) in containers(topology) {
+        let kind = match &container.run {
+            Run::Container { .. } => "container",
+            Run::Mock { .. } => "mock",
+            Run::Command { .. } | Run::Url(_) => continue,
+        };
+        return Err(format!(
+            "{}: the image {} of container {} is declared as a `{kind}`, which does not run yet; give it a command or a url",
+            service.self_link, container.image, container.name
+        ));
+    }
+    Ok(())
+}
+
+/// Without namespaces nothing can be mounted: what a container would miss is refused by name.
+fn without_mounts(topology: &Topology) -> Result<(), String> {
+    for (service, container) in containers(topology) {
         if let Some(mount) = container.mounts.first() {
             return Err(format!(
                 "{}: container {} mounts volume {} at {}, which needs a mount namespace; use --isolation netns (`postern doctor` says what it needs)",
