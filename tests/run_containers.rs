@@ -5,7 +5,7 @@ mod common;
 
 use common::{Up, have, namespaces, root, scratch};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const ORDERS: &str = "https://orders-100000000002.europe-west1.run.app/";
 
@@ -160,6 +160,23 @@ fn groups() -> String {
     }
 }
 
+/// The control groups of a supervisor, in every hierarchy.
+fn groups_of(supervisor: u64) -> Vec<PathBuf> {
+    fn walk(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name() == name {
+                    found.push(entry.path());
+                }
+                walk(&entry.path(), name, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new("/sys/fs/cgroup"), &format!("postern-{supervisor}"), &mut found);
+    found
+}
+
 #[test]
 fn a_hostile_instance_harms_no_other_and_leaves_nothing_behind() {
     if !have(&["curl", "python3"]) || !namespaces() {
@@ -187,6 +204,9 @@ fn a_hostile_instance_harms_no_other_and_leaves_nothing_behind() {
     up.wait("the log tells why", |_| up.logs().contains("Memory limit of 128 MiB exceeded"));
     assert_eq!(status(&up, &url("forker"), 3), "000", "it never answers");
     assert_eq!(status(&up, &url("good"), 30), "200", "its neighbour lives");
+    let supervisor = up.status()["pid"].as_u64().expect("a pid");
+    assert!(!groups_of(supervisor).is_empty());
     assert!(up.down().status.success());
+    assert_eq!(groups_of(supervisor), Vec::<PathBuf>::new(), "left behind");
     std::fs::remove_dir_all(topology).expect("removed");
 }

@@ -15,9 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use slice::MemoryUse;
 use slice::run::Resources;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Processes and threads of one container ((unconfirmed): Cloud Run names no figure).
 pub const PROCESSES_MAX: u32 = 4096;
@@ -26,8 +26,9 @@ pub const PROCESSES_MAX: u32 = 4096;
 /// stacks and arenas count in full there although most of them are never touched.
 const DATA_PER_LIMIT: u64 = 4;
 
-/// How often it is tried to get rid of a group.
-const ROUNDS_MAX: u32 = 50;
+/// How long it is tried to get rid of a group, and the pause between two attempts.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Microseconds in which a CPU quota is used up.
 const PERIOD: u64 = 100_000;
@@ -213,18 +214,19 @@ impl Drop for Group {
 /// Kills what has outlived the container's first process: something only where containers have no
 /// PID namespace.
 fn end_all(part: &Base) {
-    for _ in 0..ROUNDS_MAX {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
         let left = std::fs::read_to_string(part.path.join("cgroup.procs")).unwrap_or_default();
-        let left: Vec<i32> = left.lines().filter_map(|pid| pid.parse().ok()).collect();
         // 0: a process that cannot be seen from here.
-        let left: Vec<i32> = left.into_iter().filter(|pid| *pid > 0).collect();
+        let left = left.lines().filter_map(|pid| pid.parse().ok()).filter(|pid: &i32| *pid > 0);
+        let left: Vec<i32> = left.collect();
         if left.is_empty() {
             return;
         }
         for pid in left {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -246,21 +248,19 @@ fn memory_exceeded(part: &Base) -> Option<MemoryUse> {
     killed.then(|| MemoryUse { limit, used: number(used).unwrap_or(limit) })
 }
 
-/// Removes a group and those below it. The kernel keeps one busy for a moment after its last
-/// process.
+/// Removes a group and those below it, once the kernel is done with their last processes: thousands
+/// take seconds to die.
 fn remove(group: &Path) {
     for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
         }
     }
-    for _ in 0..ROUNDS_MAX {
-        match std::fs::remove_dir(group) {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            _ => return,
-        }
+    let until = Instant::now() + PATIENCE;
+    while std::fs::remove_dir(group).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
+        && Instant::now() < until
+    {
+        std::thread::sleep(PAUSE);
     }
 }
 
