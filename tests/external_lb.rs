@@ -32,7 +32,7 @@ fn entries(up: &Up) -> Vec<(String, Value)> {
         let url = entry.pointer("/httpRequest/requestUrl")?.as_str()?.to_owned();
         Some((url, entry))
     };
-    let output = up.run(&["logs"]);
+    let output = up.run(&["logs", "--json"]);
     String::from_utf8_lossy(&output.stdout).lines().filter_map(entry).collect()
 }
 
