@@ -8,10 +8,14 @@
 //! [`names::Reason`], and a fix.
 //!
 //! This crate never opens a socket, reads a clock or trusts HTTP for where a request comes from:
-//! the origin is the fabric's word. It starts no instance and knows no revision.
+//! the origin is the fabric's word. It starts no instance.
 //!
-//! Facts: fact sheet cloud-run 0, 1.3, 3.1, 4 and 5.
+//! [`Routing`] says which revision an admitted request gets; the random number comes from the
+//! caller.
+//!
+//! Facts: fact sheet cloud-run 0, 1.3, 2.4, 3.1, 3.2, 4 and 5.
 
+pub mod affinity;
 mod authorize;
 mod decision;
 mod front;
@@ -19,10 +23,12 @@ mod ingress;
 pub mod pages;
 mod path;
 mod plain_http;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
 
+pub use affinity::Affinity;
 pub use authorize::{
     Admitted, AuthorizationHeaders, Credential, HeaderValues, Invoker, Unauthorized,
     UnauthorizedCause, authorize,
@@ -32,3 +38,4 @@ pub use front::{CompileError, Found, Front, FrontService, Target, TargetRefusal}
 pub use ingress::{IngressEvidence, IngressNearMiss, IngressRefusal, ingress};
 pub use path::{ReservedPath, decode_needless_escapes, method_supported, reserved_path};
 pub use plain_http::{PlainHttp, REDIRECT_STATUS, plain_http};
+pub use traffic::{Candidate, Preference, Readiness, Routed, Routing, Unresolved, latest};
