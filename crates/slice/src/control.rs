@@ -2,7 +2,7 @@
 
 use crate::Workload;
 use crate::psc::ConnectionStatus;
-use crate::run::{Mount, Resources, Run, VpcAccess};
+use crate::run::{Mount, Resources, Run, TrafficTarget, VpcAccess};
 use names::{NetworkId, Reason, SelfLink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,10 +103,56 @@ pub struct ServiceState {
     pub service: SelfLink,
     /// Ready instances.
     pub instances: u32,
-    /// False: every start of its revision failed so far, and no earlier revision serves.
+    /// False: every start of the revision that most requests get failed so far.
     pub starts: bool,
-    /// A few words: the revision that serves, or starts, or does not.
+    /// A few words: the revisions that serve, and what became of the newest one.
     pub text: String,
+    /// A revision is being tried, and what serves may change by that.
+    #[serde(default)]
+    pub reconciling: bool,
+    /// The traffic in force: that of the files, unless a revision that it names is not ready.
+    #[serde(default)]
+    pub traffic: Vec<TrafficTarget>,
+    /// Revisions, oldest first: those with traffic, tag or instances, the latest created one, and
+    /// some of those that have retired.
+    #[serde(default)]
+    pub revisions: Vec<RevisionState>,
+}
+
+/// The state of one revision (cloud-run 2.5, 3.2, 3.4).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionState {
+    /// Short name.
+    pub name: String,
+    /// The condition `Ready`.
+    pub ready: ConditionState,
+    /// Why it is as it is, in the API's words: `HEALTH_CHECK_CONTAINER_ERROR`, `RETIRED`, …
+    pub reason: Option<String>,
+    /// The condition's text.
+    pub message: String,
+    /// Its share of the requests without a tag, in percent.
+    pub percent: u32,
+    /// Tags that lead to it.
+    pub tags: Vec<String>,
+    /// Ready instances.
+    pub instances: u32,
+    /// Instances that start.
+    pub starting: u32,
+}
+
+/// The state of a condition (cloud-run 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ConditionState {
+    /// Nobody knows yet.
+    ConditionPending,
+    /// It is being found out.
+    ConditionReconciling,
+    /// It is not so.
+    ConditionFailed,
+    /// It is so.
+    ConditionSucceeded,
 }
 
 /// The state of one endpoint of a backend service, as `status` and `explain` show it.

@@ -435,8 +435,8 @@ mod control;
 mod listens;
 
 pub use control::{
-    BackendState, CONNECTION_HISTORY_MAX, ConnectionChange, ConnectionState, ContainerExit,
-    InstanceVolume, MemoryUse, Notice, Report, ServiceState, SpawnInstance, SpawnedInstance,
-    StartContainer, StartedContainer, VolumeContent, VolumeFile,
+    BackendState, CONNECTION_HISTORY_MAX, ConditionState, ConnectionChange, ConnectionState,
+    ContainerExit, InstanceVolume, MemoryUse, Notice, Report, RevisionState, ServiceState,
+    SpawnInstance, SpawnedInstance, StartContainer, StartedContainer, VolumeContent, VolumeFile,
 };
 pub use listens::Slice;
