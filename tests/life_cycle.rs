@@ -129,7 +129,9 @@ fn the_printed_curl_line_works_when_pasted() {
     // The history of PSC connections is for the next `up` of this topology.
     let left = left(&up.state_dir);
     assert!(
-        left.iter().all(|name| name == "keys" || name == "accounts" || name.starts_with("psc-")),
+        left.iter().all(|name| {
+            ["keys", "accounts", "revisions"].contains(&name.as_str()) || name.starts_with("psc-")
+        }),
         "{left:?}"
     );
 }

@@ -1,7 +1,7 @@
 //! Carries out what the schedulers plan, on the first worker: starts instances, lets them go,
 //! finishes rollouts, and shows what is there (metrics, `status`).
 
-use crate::deployment::{Deployment, Turn};
+use crate::deployment::{Deployment, Turn, View};
 use crate::start::{self, Start};
 use crate::usage::Samples;
 use crate::{CloudRun, Deployments};
@@ -29,9 +29,11 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
         let mut next = now + TICK_WITHOUT_INSTANCES;
         let services = program.with_deployments(Deployments::all);
         let mut at_work = Vec::new();
-        for (_, deployment) in &services {
-            let (turn, work) = deployment.step();
-            say(deployment, turn);
+        for (link, deployment) in &services {
+            let (turns, work) = deployment.step();
+            for turn in turns {
+                say(link, turn);
+            }
             for (revision, floor) in work {
                 let plan = revision.plan(floor);
                 next = plan.again_at.map_or(next, |at| at.min(next));
@@ -59,6 +61,7 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
             }
         }
         samples.show(now, at_work.iter().map(|(revision, counts)| (&**revision, *counts)));
+        program.store_histories();
         program.with_deployments(Deployments::forget_drained);
         if let Some(report) = shown.refresh(&services) {
             worker.context().report(report);
@@ -71,18 +74,16 @@ pub async fn run(worker: Rc<Worker<CloudRun>>) {
     }
 }
 
-fn say(deployment: &Deployment, turn: Turn) {
-    let route = deployment.route();
+fn say(service: &SelfLink, turn: Turn) {
     match turn {
-        Turn::Same => {}
-        Turn::RolledOut => log::entry(Severity::Info, "The new revision serves.")
-            .field("service", route.current.service_link().as_str())
-            .field("revision", route.current.name())
+        Turn::Ready(revision) => log::entry(Severity::Info, "The new revision is ready.")
+            .field("service", service.as_str())
+            .field("revision", revision.as_str())
             .emit(),
-        Turn::RolledBack(text) => log::entry(Severity::Error, &text)
-            .field("service", route.current.service_link().as_str())
+        Turn::Failed(revision, text) => log::entry(Severity::Error, &text)
+            .field("service", service.as_str())
+            .field("revision", revision.as_str())
             .field("reason", "HEALTH_CHECK_CONTAINER_ERROR")
-            .field("serving", route.current.name())
             .emit(),
     }
 }
@@ -90,15 +91,7 @@ fn say(deployment: &Deployment, turn: Turn) {
 /// What metrics and `status` were told last.
 #[derive(Default)]
 struct Shown {
-    services: HashMap<SelfLink, Line>,
-}
-
-#[derive(Clone, PartialEq)]
-struct Line {
-    active: u32,
-    idle: u32,
-    starts: bool,
-    text: String,
+    services: HashMap<SelfLink, View>,
 }
 
 impl Shown {
@@ -106,12 +99,12 @@ impl Shown {
     fn refresh(&mut self, services: &[(SelfLink, Arc<Deployment>)]) -> Option<Report> {
         let mut now = HashMap::with_capacity(services.len());
         for (link, deployment) in services {
-            let line = line(deployment);
-            if self.services.get(link) != Some(&line) {
-                gauge(link, "active", line.active);
-                gauge(link, "idle", line.idle);
+            let view = deployment.view();
+            if self.services.get(link) != Some(&view) {
+                gauge(link, "active", view.active);
+                gauge(link, "idle", view.idle);
             }
-            now.insert(link.clone(), line);
+            now.insert(link.clone(), view);
         }
         for link in self.services.keys().filter(|link| !now.contains_key(*link)) {
             gauge(link, "active", 0);
@@ -121,42 +114,15 @@ impl Shown {
             return None;
         }
         self.services = now;
-        let mut lines: Vec<_> = self
-            .services
-            .iter()
-            .map(|(link, line)| ServiceState {
-                service: link.clone(),
-                instances: line.active + line.idle,
-                starts: line.starts,
-                text: line.text.clone(),
-            })
-            .collect();
-        lines.sort_by(|one, other| one.service.as_str().cmp(other.service.as_str()));
-        Some(Report::Services(lines))
+        Some(report(self.services.values().map(|view| view.state.clone())))
     }
 }
 
-fn line(deployment: &Deployment) -> Line {
-    let route = deployment.route();
-    let current = &route.current;
-    let mut line = Line { active: 0, idle: 0, starts: true, text: String::new() };
-    for revision in route.revisions() {
-        let counts = revision.counts();
-        line.active += counts.active;
-        line.idle += counts.idle;
-    }
-    let counts = current.counts();
-    line.starts = route.before.is_some() || !current.never_started();
-    line.text = match &route.before {
-        Some((before, _)) => format!("{} starting, {} serves", current.name(), before.name()),
-        None if current.is_fixed() => format!("{} (runs elsewhere)", current.name()),
-        None if !line.starts => format!("{} does not start", current.name()),
-        None if counts.starting > 0 && line.active + line.idle == 0 => {
-            format!("{} starting", current.name())
-        }
-        None => current.name().to_owned(),
-    };
-    line
+/// The states of all services, in order.
+pub fn report(states: impl Iterator<Item = ServiceState>) -> Report {
+    let mut states: Vec<ServiceState> = states.collect();
+    states.sort_by(|one, other| one.service.as_str().cmp(other.service.as_str()));
+    Report::Services(states)
 }
 
 fn gauge(link: &SelfLink, state: &'static str, count: u32) {

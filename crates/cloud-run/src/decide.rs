@@ -91,6 +91,7 @@ impl Handler for Connection {
             serverless::admit(&snapshot.front, &self.origin, asks, &head, &mut cache, now)
         };
         let entry = decision.found.map(|found| Arc::clone(&snapshot.entries[found.service.index]));
+        let tag = decision.found.and_then(|found| found.tag).map(Box::from);
         let refused = match decision.result {
             Ok(admitted) => {
                 strip_signature(&mut parts.headers, admitted.strip_signature);
@@ -130,7 +131,7 @@ impl Handler for Connection {
         }
         let request = Request::from_parts(parts, body);
         let worker = Rc::clone(&self.worker);
-        forward(Admitted { worker, entry, asked, request, upgrade }).await
+        forward(Admitted { worker, entry, tag, asked, request, upgrade }).await
     }
 
     fn refused(&self, error: &HeadError) {

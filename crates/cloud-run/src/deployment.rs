@@ -1,22 +1,29 @@
-//! A service and its revisions over time: what a new template changes, and which revision a
-//! request gets.
+//! A service and its revisions at work: what a new template or other traffic changes, and which
+//! revision a request gets (cloud-run 3.2).
 //!
-//! A changed template starts a new revision. Requests that arrive from then on are for it, and wait
-//! while its first instance starts; the revision before serves if that fails or takes long, and
-//! drains once the new one has shown that it starts. So an edit is in force when its reload is, and
-//! a program that does not start takes no traffic, as in Cloud Run (3.2: "LATEST = newest ready").
+//! A changed template makes a new revision, and one instance of it is started whether or not traffic
+//! goes there. Until it has started, what served before serves on; from then on `LATEST` is the new
+//! one. One that does not start takes no traffic. Traffic that names a revision which is not ready
+//! changes nothing until it is. A revision to which nothing leads drains and ends.
+//!
+//! On a fresh start nothing else can serve, so what the files name is taken to be ready until its
+//! start has failed.
 
+mod view;
+
+use crate::history::{History, Proof};
 use crate::revision::{Clock, NoSlot, Revision, Slot, fixed_endpoint};
 use arc_swap::ArcSwap;
+use autoscaling::division::{Bounds, ServiceCounts, Share, divide};
 use names::Reason;
-use slice::run::Service;
+use serverless::affinity::{Affinity, digest};
+use serverless::{Preference, Routing};
+use slice::run::{Revision as Template, Service, TrafficTarget};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::Notify;
-
-/// How long requests wait for a new revision before the one before it serves them.
-const ROLLOUT_PATIENCE: Duration = Duration::from_secs(10);
+use tokio::time::{Instant, timeout_at};
+pub use view::View;
 
 /// What all deployments share.
 #[derive(Clone, Debug)]
@@ -39,89 +46,129 @@ impl Shared {
 /// A service at work; outlives generations.
 pub struct Deployment {
     shared: Shared,
+    /// All that a request looks at.
     route: ArcSwap<Route>,
-    /// Revisions that drain. Also serialises changes of the route.
-    retiring: Mutex<Vec<Arc<Revision>>>,
+    state: Mutex<State>,
 }
 
-/// Who serves.
-#[derive(Clone, Debug)]
+/// Who serves: an immutable snapshot.
+#[derive(Debug, Default)]
 pub struct Route {
-    /// The revision that new requests are for.
-    pub current: Arc<Revision>,
-    /// During a rollout: the revision before, and until when requests wait for the current one.
-    pub before: Option<(Arc<Revision>, Duration)>,
+    /// Which requests go where.
+    pub routing: Routing,
+    /// Beside the routing's revisions, by their index, each with the [`digest`] of its name.
+    pub revisions: Vec<(Arc<Revision>, u64)>,
+    /// The service is gone.
+    removed: bool,
 }
 
-/// What a step of a deployment found out.
+/// What one request says about who should serve it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The tag.
+    pub tag: Option<&'a str>,
+    /// The instance that its cookie names.
+    pub affinity: Option<Affinity>,
+    /// A fresh random number.
+    pub random: u64,
+}
+
+struct State {
+    service: Arc<Service>,
+    history: History,
+    /// The history has changed since it was stored.
+    unstored: bool,
+    /// The traffic in force: the service's, unless it names a revision that is not ready.
+    traffic: Vec<TrafficTarget>,
+    /// Revisions that serve, and those that are tried.
+    at_work: Vec<Arc<Revision>>,
+    /// Revisions that end with their last request.
+    draining: Vec<Arc<Revision>>,
+    /// What was found out, and nobody was told yet.
+    turns: Vec<Turn>,
+}
+
+/// What a step of a deployment found out about a revision.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Nothing new.
-    Same,
-    /// The new revision serves; the one before drains.
-    RolledOut,
-    /// The new revision does not start; the one before serves on.
-    RolledBack(String),
+    /// It starts, and may serve from now on.
+    Ready(String),
+    /// It does not start: its name and why.
+    Failed(String, String),
 }
 
 impl Deployment {
-    /// A new service; nothing is started yet.
+    /// A new service with what is remembered of it; nothing is started yet.
     ///
     /// # Errors
-    /// A sentence, for a template that cannot run.
-    pub fn new(service: Arc<Service>, shared: Shared) -> Result<Self, String> {
-        let current = revision(service, &shared)?;
-        let route = ArcSwap::from_pointee(Route { current, before: None });
-        Ok(Deployment { shared, route, retiring: Mutex::default() })
+    /// A sentence, for a template that cannot run or traffic that goes nowhere.
+    pub fn new(
+        service: Arc<Service>,
+        mut history: History,
+        shared: Shared,
+    ) -> Result<Self, String> {
+        check_endpoints(&service)?;
+        history.join(&service, true)?;
+        let state = State {
+            traffic: service.traffic.clone(),
+            service,
+            history,
+            unstored: true,
+            at_work: Vec::new(),
+            draining: Vec::new(),
+            turns: Vec::new(),
+        };
+        let deployment = Deployment { shared, route: ArcSwap::default(), state: Mutex::new(state) };
+        deployment.settle(&mut deployment.lock());
+        Ok(deployment)
+    }
+
+    /// Could this be deployed? Changes nothing.
+    ///
+    /// # Errors
+    /// A sentence, for a template that cannot run, a revision whose name is taken, or traffic that
+    /// goes nowhere.
+    pub fn check(&self, service: &Service) -> Result<(), String> {
+        check_endpoints(service)?;
+        self.lock().history.clone().join(service, false)
     }
 
     /// Applies what a committed generation says of the service.
     ///
     /// # Errors
-    /// A sentence, for a template that cannot run.
+    /// As [`Deployment::check`]; nothing has changed then.
     pub fn deploy(&self, service: &Arc<Service>) -> Result<(), String> {
-        let mut retiring = self.lock();
-        let Route { current, before } = Route::clone(&self.route.load());
-        if current.is_of(service) {
-            current.rescale(service);
-            return Ok(());
-        }
-        let patience = self.shared.clock.now() + ROLLOUT_PATIENCE;
-        // Back to the revision that still serves: the newer one is given up.
-        if let Some((before, _)) = before.as_ref().filter(|(before, _)| before.is_of(service)) {
-            before.rescale(service);
-            self.route.store(Arc::new(Route { current: Arc::clone(before), before: None }));
-            current.retire();
-            retiring.push(current);
-            return Ok(());
-        }
-        let new = revision(Arc::clone(service), &self.shared)?;
-        // The newest revision that has shown that it starts stands in for the new one.
-        let stand_in = match before {
-            _ if current.has_started() => Some(current),
-            before => before.map(|(before, _)| before),
+        let mut state = self.lock();
+        let mut history = state.history.clone();
+        history.join(service, false)?;
+        // Whoever failed and is asked for again begins anew, without a pause.
+        let again = |name: &str| {
+            let proof = |history: &History| {
+                let found = history.revisions().iter().rfind(|one| one.revision.name == name);
+                found.map(|recorded| recorded.proof)
+            };
+            proof(&state.history) == Some(Proof::Failed) && proof(&history) == Some(Proof::Unproven)
         };
-        let before = stand_in.filter(|_| !new.is_fixed()).map(|before| (before, patience));
-        let kept = before.as_ref().map(|(before, _)| Arc::clone(before));
-        let replaced = self.route.swap(Arc::new(Route { current: new, before }));
-        for old in replaced.revisions() {
-            if !kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, old)) {
-                old.retire();
-                retiring.push(Arc::clone(old));
-            }
-        }
+        let (again, kept): (Vec<_>, Vec<_>) =
+            state.at_work.iter().cloned().partition(|revision| again(revision.name()));
+        state.unstored |= history != state.history;
+        state.history = history;
+        state.service = Arc::clone(service);
+        state.at_work = kept;
+        self.settle(&mut state);
+        // Only now, when their waiters find the next one.
+        state.retire(again);
+        drop(state);
         self.shared.wake.notify_one();
         Ok(())
     }
 
     /// The service is gone: everything drains.
     pub fn remove(&self) {
-        let mut retiring = self.lock();
-        let route = self.route.load();
-        for revision in route.revisions() {
-            revision.retire();
-            retiring.push(Arc::clone(revision));
-        }
+        let mut state = self.lock();
+        self.route.store(Arc::new(Route { removed: true, ..Route::default() }));
+        let all = std::mem::take(&mut state.at_work);
+        state.retire(all);
     }
 
     /// Who serves at the moment.
@@ -129,114 +176,277 @@ impl Deployment {
         self.route.load_full()
     }
 
-    /// A slot for one request, and the revision that gives it.
+    /// A slot for one request, and the revision that gives it. `at` is when the request came: the
+    /// wait counts into the revision's request timeout.
     ///
     /// # Errors
     /// Why the request gets none.
-    pub async fn slot(&self) -> Result<(Slot, Arc<Revision>), Reason> {
+    pub async fn slot(
+        &self,
+        wanted: Wanted<'_>,
+        at: Instant,
+    ) -> Result<(Slot, Arc<Revision>), Reason> {
         // A revision retires at most once per reload, so this ends; the bound is for the reader.
         for _ in 0..16 {
-            let route = self.route.load_full();
-            let outcome = match &route.before {
-                None => route.current.slot().await.map(|slot| (slot, &route.current)),
-                Some((before, until)) => self.slot_in_rollout(&route, before, *until).await,
-            };
-            match outcome {
-                Ok((slot, revision)) => return Ok((slot, Arc::clone(revision))),
-                Err(NoSlot::Refused(reason)) => return Err(reason),
-                Err(NoSlot::Retired) if self.is_removed(&route) => {
-                    return Err(Reason::CloudRunServiceNotFound);
+            let (revision, ordinal) = {
+                let route = self.route.load();
+                match route.choose(wanted) {
+                    Some((revision, ordinal)) => (Arc::clone(revision), ordinal),
+                    None if route.removed || wanted.tag.is_none() => {
+                        return Err(Reason::CloudRunServiceNotFound);
+                    }
+                    None => return Err(Reason::CloudRunTagNotFound),
                 }
-                Err(NoSlot::Retired) => {}
+            };
+            let deadline = at + revision.timeout();
+            match timeout_at(deadline, revision.slot(ordinal)).await {
+                Ok(Ok(slot)) => return Ok((slot, revision)),
+                Ok(Err(NoSlot::Retired)) => {}
+                // "A failing new revision does not take traffic": whoever can serve does.
+                Ok(Err(NoSlot::Refused(Reason::InstanceStartFailed)))
+                    if self.serves_no_longer(&revision, wanted) => {}
+                Ok(Err(NoSlot::Refused(reason))) => return Err(reason),
+                Err(_) => return Err(Reason::RequestTimeout),
             }
         }
         Err(Reason::NoInstanceStarted)
     }
 
-    async fn slot_in_rollout<'a>(
-        &self,
-        route: &'a Route,
-        before: &'a Arc<Revision>,
-        until: Duration,
-    ) -> Result<(Slot, &'a Arc<Revision>), NoSlot> {
-        let left = until.saturating_sub(self.shared.clock.now());
-        match tokio::time::timeout(left, route.current.slot()).await {
-            Ok(Ok(slot)) => Ok((slot, &route.current)),
-            Ok(Err(NoSlot::Retired)) => Err(NoSlot::Retired),
-            Ok(Err(NoSlot::Refused(_))) | Err(_) => before.slot().await.map(|slot| (slot, before)),
+    /// Takes note that a start failed. True: another revision serves the request now.
+    fn serves_no_longer(&self, revision: &Arc<Revision>, wanted: Wanted<'_>) -> bool {
+        let mut state = self.lock();
+        if state.prove() {
+            self.settle(&mut state);
+            self.shared.wake.notify_one();
         }
+        drop(state);
+        let route = self.route.load();
+        route.choose(wanted).is_some_and(|(now, _)| !Arc::ptr_eq(now, revision))
     }
 
-    fn is_removed(&self, route: &Arc<Route>) -> bool {
-        let now = self.route.load();
-        Arc::ptr_eq(&now, route)
-    }
-
-    /// The revisions for which plans must be made, each with the fewest instances to start, and
-    /// what this step found out about a rollout.
-    pub fn step(&self) -> (Turn, Vec<(Arc<Revision>, u32)>) {
-        let mut retiring = self.lock();
-        let route = self.route.load_full();
-        let mut turn = Turn::Same;
-        if let Some((before, _)) = &route.before {
-            let (next, gone) = if route.current.has_started() {
-                turn = Turn::RolledOut;
-                (&route.current, before)
-            } else if route.current.never_started() {
-                turn = Turn::RolledBack(not_ready(&route.current));
-                (before, &route.current)
-            } else {
-                (&route.current, before)
-            };
-            if turn != Turn::Same {
-                self.route.store(Arc::new(Route { current: Arc::clone(next), before: None }));
-                gone.retire();
-                retiring.push(Arc::clone(gone));
-            }
+    /// Takes note of what starts have shown, and says what is to be done: the revisions for which
+    /// plans must be made, each with the fewest instances to start.
+    pub fn step(&self) -> (Vec<Turn>, Vec<(Arc<Revision>, u32)>) {
+        let mut state = self.lock();
+        if state.prove() {
+            self.settle(&mut state);
         }
-        let route = self.route.load_full();
-        let floor = u32::from(route.before.is_some());
-        let mut work = vec![(Arc::clone(&route.current), floor)];
-        work.extend(route.before.iter().map(|(before, _)| (Arc::clone(before), 0)));
-        work.extend(retiring.iter().map(|revision| (Arc::clone(revision), 0)));
-        retiring.retain(|revision| {
+        let turns = std::mem::take(&mut state.turns);
+        let mut work = Vec::with_capacity(state.at_work.len() + state.draining.len());
+        for revision in &state.at_work {
+            // It must show that it starts, whether or not anybody asks for it.
+            work.push((Arc::clone(revision), u32::from(state.is_tried(revision.name()))));
+        }
+        work.extend(state.draining.iter().map(|revision| (Arc::clone(revision), 0)));
+        state.draining.retain(|revision| {
             let counts = revision.counts();
             counts.active + counts.idle + counts.starting > 0
         });
-        (turn, work)
+        (turns, work)
+    }
+
+    /// The history, if it has changed since it was asked for last.
+    pub fn unstored(&self) -> Option<History> {
+        let mut state = self.lock();
+        std::mem::take(&mut state.unstored).then(|| state.history.clone())
     }
 
     /// Is nothing left of a removed service?
     pub fn is_drained(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().draining.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Revision>>> {
-        self.retiring.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets who serves follow from the traffic and what is known of the revisions.
+    fn settle(&self, state: &mut State) {
+        let candidates = state.history.candidates();
+        let route = self.route.load_full();
+        let routing = match Routing::resolve(&state.service.traffic, &candidates) {
+            Ok(routing) => {
+                state.traffic.clone_from(&state.service.traffic);
+                routing
+            }
+            // What was in force stays, with the `LATEST` of today; a revision of it that turned
+            // out not to start keeps its share, and its failure is the answer.
+            Err(_) => Routing::resolve(&state.traffic, &candidates)
+                .unwrap_or_else(|_| route.routing.clone()),
+        };
+        let routed = |name: &str| routing.revisions().iter().position(|one| *one.name == *name);
+        let mut before = std::mem::take(&mut state.at_work);
+        let mut now = Vec::new();
+        for recorded in state.history.revisions() {
+            let name = recorded.revision.name.as_str();
+            if routed(name).is_none() && !state.is_tried(name) {
+                continue;
+            }
+            let service = &state.service;
+            let same = before.iter().position(|one| {
+                one.is_of(&recorded.revision)
+                    && one.service.project_number == service.project_number
+            });
+            now.push(match same {
+                Some(at) => before.swap_remove(at),
+                None => self.revision(service, &recorded.revision),
+            });
+        }
+        let shares: Vec<Share> = now
+            .iter()
+            .map(|revision| {
+                let percent = routed(revision.name()).map(|at| routing.revisions()[at].percent);
+                let template = &revision.service.revision;
+                Share {
+                    percent: percent.unwrap_or_default(),
+                    instances_min: percent.map_or(0, |_| template.min_instances),
+                    instances_max: template.max_instances,
+                }
+            })
+            .collect();
+        let bounds: Vec<Bounds> = divide(counts(&state.service), &shares);
+        for (revision, bounds) in now.iter().zip(bounds) {
+            revision.rescale(&state.service.scaling, bounds);
+        }
+        let serving = routing.revisions().iter().filter_map(|one| {
+            let revision = now.iter().find(|revision| revision.name() == &*one.name)?;
+            Some((Arc::clone(revision), digest(&one.name)))
+        });
+        let next = Route { revisions: serving.collect(), routing, removed: false };
+        if !next.is_like(&route) {
+            self.route.store(Arc::new(next));
+        }
+        state.at_work = now;
+        // After the swap: their waiters find the new route.
+        state.retire(before);
+        let State { service, history, traffic, at_work, .. } = state;
+        let targets = service.traffic.iter().chain(&*traffic);
+        let named: Vec<&str> = targets.filter_map(|one| one.revision.as_deref()).collect();
+        let declared = &service.older_revisions;
+        history.trim(|name| {
+            named.contains(&name)
+                || at_work.iter().any(|one| one.name() == name)
+                || declared.iter().any(|one| one.name == name)
+        });
+    }
+
+    fn revision(&self, service: &Arc<Service>, template: &Template) -> Arc<Revision> {
+        let service = match service.revision == *template {
+            true => Arc::clone(service),
+            false => Arc::new(Service {
+                revision: template.clone(),
+                older_revisions: Vec::new(),
+                ..Service::clone(service)
+            }),
+        };
+        // A URL that is none was refused when it was deployed.
+        let url = fixed_endpoint(&service.revision.ingress().0.run).ok().flatten();
+        let url = url.map(|endpoint| (endpoint, self.shared.pool_key()));
+        Arc::new(Revision::new(service, url, self.shared.clock, Arc::clone(&self.shared.wake)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes note of what revisions at work have shown since the last look. True: something new.
+    fn prove(&mut self) -> bool {
+        let mut changed = false;
+        for revision in &self.at_work {
+            let started = revision.has_started();
+            if !started && !revision.never_started() {
+                continue;
+            }
+            let name = revision.name();
+            match self.history.prove(name, started) {
+                None => continue,
+                Some((Proof::Assumed, Proof::Started)) => {}
+                Some((_, Proof::Started)) => self.turns.push(Turn::Ready(name.to_owned())),
+                Some(_) => self
+                    .turns
+                    .push(Turn::Failed(name.to_owned(), not_ready(&revision.service.revision))),
+            }
+            (self.unstored, changed) = (true, true);
+        }
+        changed
+    }
+
+    /// Must it show that it starts? The latest created one must, and those that traffic waits for.
+    fn is_tried(&self, name: &str) -> bool {
+        let revisions = self.history.revisions();
+        let last = revisions.last().is_some_and(|last| last.revision.name == name);
+        let unproven = || {
+            let recorded = revisions.iter().rfind(|one| one.revision.name == name);
+            recorded.is_some_and(|recorded| recorded.proof == Proof::Unproven)
+        };
+        let mut targets = self.service.traffic.iter();
+        (last || targets.any(|one| one.revision.as_deref() == Some(name))) && unproven()
+    }
+
+    fn retire(&mut self, revisions: Vec<Arc<Revision>>) {
+        for revision in revisions {
+            revision.retire();
+            self.draining.push(revision);
+        }
     }
 }
 
 impl Route {
-    /// The current revision, and the one before.
-    pub fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
-        [&self.current].into_iter().chain(self.before.iter().map(|(before, _)| before))
+    /// The revision for a request, and the instance that its client should stay with.
+    pub fn choose(&self, wanted: Wanted<'_>) -> Option<(&Arc<Revision>, Option<Affinity>)> {
+        let affinity = wanted.affinity.and_then(|affinity| {
+            let named = |(revision, digest): &(Arc<Revision>, u64)| {
+                *digest == affinity.revision && revision.keeps(affinity)
+            };
+            Some((self.revisions.iter().position(named)?, affinity))
+        });
+        let at = affinity.map(|(at, _)| at);
+        let preference = Preference { tag: wanted.tag, affinity: at };
+        let chosen = self.routing.choose(preference, wanted.random)?;
+        let kept = affinity.filter(|(at, _)| *at == chosen).map(|(_, affinity)| affinity);
+        Some((&self.revisions.get(chosen)?.0, kept))
+    }
+
+    /// Does the revision for a request speak HTTP/2 without TLS?
+    pub fn is_h2c(&self, wanted: Wanted<'_>) -> bool {
+        let chosen = self.choose(wanted);
+        chosen.is_some_and(|(revision, _)| revision.service.revision.ingress().1.h2c)
+    }
+
+    fn is_like(&self, other: &Route) -> bool {
+        let same = |(one, _): &(Arc<Revision>, u64), (other, _): &(Arc<Revision>, u64)| {
+            Arc::ptr_eq(one, other)
+        };
+        self.routing == other.routing
+            && self.revisions.len() == other.revisions.len()
+            && self.revisions.iter().zip(&other.revisions).all(|(one, other)| same(one, other))
     }
 }
 
-fn revision(service: Arc<Service>, shared: &Shared) -> Result<Arc<Revision>, String> {
-    let url = fixed_endpoint(&service.revision.ingress().0.run)
-        .map_err(|error| format!("service {}: {error}", service.self_link))?;
-    let url = url.map(|endpoint| (endpoint, shared.pool_key()));
-    Ok(Arc::new(Revision::new(service, url, shared.clock, Arc::clone(&shared.wake))))
+fn check_endpoints(service: &Service) -> Result<(), String> {
+    let revisions = [&service.revision].into_iter().chain(&service.older_revisions);
+    for revision in revisions {
+        fixed_endpoint(&revision.ingress().0.run)
+            .map_err(|error| format!("service {}: {error}", service.self_link))?;
+    }
+    Ok(())
+}
+
+fn counts(service: &Service) -> ServiceCounts {
+    ServiceCounts {
+        instances_min: service.scaling.min_instances,
+        instances_max: service.scaling.max_instances,
+        manual: service.scaling.manual_instances,
+    }
 }
 
 /// What a failed deployment says (cloud-run 2.5).
-fn not_ready(revision: &Revision) -> String {
+fn not_ready(revision: &Template) -> String {
     format!(
         "Revision '{}' is not ready and cannot serve traffic. The user-provided container failed \
          to start and listen on the port defined provided by the PORT={} environment variable \
-         within the allocated timeout.",
-        revision.name(),
-        revision.service.revision.ingress().1.number,
+         within the allocated timeout. This can happen when the container port is misconfigured or \
+         if the timeout is too short. The health check timeout can be extended. Logs for this \
+         revision might contain more information.",
+        revision.name,
+        revision.ingress().1.number,
     )
 }

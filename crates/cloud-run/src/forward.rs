@@ -2,16 +2,19 @@
 //! the instance, the deadline, and what happens when the client leaves first (cloud-run 1.2, 1.3).
 
 use crate::body::{BODY_BYTES_MAX, End, OnEnd, Received, RequestBody, ResponseBody};
+use crate::deployment::Wanted;
 use crate::headers;
 use crate::record::{self, Asked, CLIENT_CLOSED_REQUEST, Ended, Served};
 use crate::respond;
 use crate::revision::{Endpoint, Instance, Slot};
 use crate::{CloudRun, Entry};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue};
+use http::header::{SET_COOKIE, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_proxy::{Body, Incoming, SendError, Upgrade, bridge_upgrade};
 use names::Reason;
 use runtime::Worker;
+use serverless::Affinity;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -27,6 +30,8 @@ pub struct Admitted {
     pub worker: Rc<Worker<CloudRun>>,
     /// The service, found.
     pub entry: Arc<Entry>,
+    /// The tag of a traffic target, if the request asks for one.
+    pub tag: Option<Box<str>>,
     /// What the log will say of the request.
     pub asked: Asked,
     /// The request, its headers already those of the container.
@@ -37,7 +42,7 @@ pub struct Admitted {
 
 /// Forwards the request and answers it.
 pub async fn forward(admitted: Admitted) -> Response<Body> {
-    let Admitted { worker, entry, asked, request, upgrade } = admitted;
+    let Admitted { worker, entry, tag, asked, request, upgrade } = admitted;
     let mut log = Log {
         worker: Rc::clone(&worker),
         served: Served {
@@ -49,25 +54,28 @@ pub async fn forward(admitted: Admitted) -> Response<Body> {
         received: Rc::default(),
         asked,
     };
-    let newest = &entry.service.revision;
-    let deadline = log.asked.at + Duration::from_secs(newest.timeout_seconds.into());
-    if !h2_end_to_end(&log.asked, request.headers(), newest.ingress().1.h2c)
-        && content_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX)
+    let cookies = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let affinity = Affinity::from_cookies(cookies);
+    let wanted = Wanted { tag: tag.as_deref(), affinity, random: worker.local.ids.random() };
+    if content_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX)
+        && !h2_end_to_end(&log.asked, request.headers(), entry.deployment.route().is_h2c(wanted))
     {
         return log.refuse(Reason::RequestTooLarge);
     }
     // "The request timeout clock includes container start time on a cold start" (1.2).
-    let (slot, revision) = match timeout_at(deadline, entry.deployment.slot()).await {
-        Ok(Ok(slot)) => slot,
-        Ok(Err(reason)) => return log.refuse(reason),
-        Err(_) => return log.refuse(Reason::RequestTimeout),
+    let (slot, revision) = match entry.deployment.slot(wanted, log.asked.at).await {
+        Ok(slot) => slot,
+        Err(reason) => return log.refuse(reason),
     };
     log.served.instance = Some(Arc::clone(&slot.instance.id));
     if !Arc::ptr_eq(&revision.service, &entry.service) {
         log.served.revision = Some(Arc::clone(&revision.service));
     }
     let template = &revision.service.revision;
-    let deadline = log.asked.at + Duration::from_secs(template.timeout_seconds.into());
+    let deadline = log.asked.at + revision.timeout();
+    let stays = template.session_affinity && !revision.is_fixed();
+    let stay = stays.then(|| slot.instance.affinity(&revision));
+    let stay = stay.filter(|stay| Some(*stay) != affinity);
     let grpc = is_grpc(&log.asked, request.headers());
     // An upgrade is HTTP/1.1's; the platform goes down to it (1.3 (unconfirmed)).
     let version = match upgrade.is_none() && (template.ingress().1.h2c || grpc) {
@@ -106,6 +114,9 @@ pub async fn forward(admitted: Admitted) -> Response<Body> {
         return log.refuse(Reason::ResponseTooLarge);
     }
     let (mut parts, mut body) = response.into_parts();
+    if let Some(cookie) = stay.and_then(|stay| HeaderValue::try_from(stay.set_cookie()).ok()) {
+        parts.headers.append(SET_COOKIE, cookie);
+    }
     headers::for_client(&mut parts.headers, log.asked.trace);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let Some((client, upstream)) = client.zip(body.take_upgrade()) else {

@@ -1,4 +1,4 @@
-//! Numbers that need to differ, not to be secret: trace ids and instance ids.
+//! Numbers that need to differ, not to be secret: trace ids, instance ids, draws.
 
 use crate::headers::Trace;
 use std::cell::Cell;
@@ -29,6 +29,11 @@ impl Ids {
             let _ = write!(id, "{:016x}", self.next());
         }
         id
+    }
+
+    /// Any number.
+    pub fn random(&self) -> u64 {
+        self.next()
     }
 
     fn next(&self) -> u64 {

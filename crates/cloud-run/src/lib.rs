@@ -26,6 +26,7 @@ mod decide;
 mod deployment;
 mod forward;
 mod headers;
+mod history;
 mod host;
 mod ids;
 mod probe;
@@ -40,6 +41,7 @@ mod tests;
 mod usage;
 
 use deployment::{Deployment, Shared};
+use history::{History, Store};
 use host::{Exits, Host};
 use http_proxy::tls::CertifiedPem;
 use http_proxy::{Pool, PoolOptions};
@@ -48,7 +50,7 @@ use ids::Ids;
 use names::SelfLink;
 use record::Meters;
 use revision::Clock;
-use runtime::log::{self, Severity};
+use runtime::log::{self, Severity, Shown};
 use runtime::{Accepted, Context, Program, Worker};
 use serverless::Front;
 use slice::run::{CloudRunSlice, Secret, Service};
@@ -72,6 +74,7 @@ pub struct CloudRun {
     secrets: watch::Sender<Arc<Vec<Secret>>>,
     shared: Shared,
     deployments: Mutex<Deployments>,
+    store: Store,
     /// Sockets of front ends that are being served.
     handed_over: Arc<AtomicUsize>,
 }
@@ -108,6 +111,10 @@ struct Deployments {
     services: HashMap<SelfLink, (Arc<Deployment>, u64)>,
     /// Services that are gone from the topology and drain.
     removed: Vec<(SelfLink, Arc<Deployment>)>,
+    /// What an earlier run left of services that are not at work yet.
+    remembered: HashMap<SelfLink, History>,
+    /// No generation is in force yet.
+    committed: bool,
 }
 
 impl Program for CloudRun {
@@ -122,13 +129,21 @@ impl Program for CloudRun {
             wake: Arc::new(Notify::new()),
             pool_keys: Arc::new(AtomicU64::new(1)),
         };
+        let store = Store::new(context.state_dir());
+        let (remembered, problems) = store.load();
+        for problem in problems {
+            log::entry(Severity::Error, "a history of revisions is lost: the service is new")
+                .field("error", problem.as_str())
+                .emit();
+        }
         Ok(CloudRun {
             context,
+            store,
             host: OnceLock::new(),
             exits: Arc::default(),
             secrets: watch::Sender::default(),
             shared,
-            deployments: Mutex::default(),
+            deployments: Mutex::new(Deployments { remembered, ..Deployments::default() }),
             handed_over: Arc::default(),
         })
     }
@@ -150,11 +165,17 @@ impl Program for CloudRun {
             let known = self.with_deployments(|all| all.services.get(&service.self_link).cloned());
             let (deployment, number) = match known {
                 Some(known) => {
-                    revision::fixed_endpoint(&service.revision.ingress().0.run)?;
+                    known.0.check(&service)?;
                     known
                 }
                 None => {
-                    let deployment = Deployment::new(Arc::clone(&service), self.shared.clone())?;
+                    let link = &service.self_link;
+                    let history = self.with_deployments(|all| all.remembered.get(link).cloned());
+                    let deployment = Deployment::new(
+                        Arc::clone(&service),
+                        history.unwrap_or_default(),
+                        self.shared.clone(),
+                    )?;
                     (Arc::new(deployment), self.shared.pool_key())
                 }
             };
@@ -179,7 +200,14 @@ impl Program for CloudRun {
             *known = Arc::clone(&snapshot.secrets);
             changed
         });
-        self.with_deployments(|all| all.commit(&snapshot.entries));
+        let fewer = self.with_deployments(|all| all.commit(&snapshot.entries));
+        if fewer {
+            self.store.retain(snapshot.entries.iter().map(|entry| &entry.service.self_link));
+        }
+        self.store_histories();
+        // Before it is said that the generation is in force: which revisions are still tried.
+        let states = snapshot.entries.iter().map(|entry| entry.deployment.view().state);
+        self.context.report(background::report(states));
         self.shared.wake.notify_one();
     }
 
@@ -203,13 +231,29 @@ impl CloudRun {
         Arc::clone(self.host.get_or_init(|| Arc::new(self.context.clone())))
     }
 
+    /// Writes down what has changed of services' revisions.
+    fn store_histories(&self) {
+        for (link, deployment) in self.with_deployments(|all| all.serving()) {
+            if let Some(history) = deployment.unstored()
+                && let Err(error) = self.store.store(&link, &history)
+            {
+                log::entry(Severity::Error, "the history of revisions could not be stored")
+                    .field("service", link.as_str())
+                    .field("error", Shown(error))
+                    .emit();
+            }
+        }
+    }
+
     fn with_deployments<T>(&self, act: impl FnOnce(&mut Deployments) -> T) -> T {
         act(&mut self.deployments.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Deployments {
-    fn commit(&mut self, entries: &[Arc<Entry>]) {
+    /// True: services are gone, or may be since the last run.
+    fn commit(&mut self, entries: &[Arc<Entry>]) -> bool {
+        self.remembered.clear();
         let mut before = std::mem::take(&mut self.services);
         for entry in entries {
             let link = &entry.service.self_link;
@@ -221,10 +265,16 @@ impl Deployments {
             }
             self.services.insert(link.clone(), (Arc::clone(&entry.deployment), entry.number));
         }
+        let fewer = !before.is_empty() || !std::mem::replace(&mut self.committed, true);
         for (link, (deployment, _)) in before {
             deployment.remove();
             self.removed.push((link, deployment));
         }
+        fewer
+    }
+
+    fn serving(&self) -> Vec<(SelfLink, Arc<Deployment>)> {
+        self.services.iter().map(|(link, (d, _))| (link.clone(), Arc::clone(d))).collect()
     }
 
     fn all(&mut self) -> Vec<(SelfLink, Arc<Deployment>)> {

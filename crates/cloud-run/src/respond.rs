@@ -84,6 +84,14 @@ pub fn failure(reason: Reason) -> Failure {
             severity: Severity::Warning,
             text: "The service was deleted.",
         },
+        // A new tag, whose revision is not ready yet (unconfirmed).
+        Reason::CloudRunTagNotFound => Failure {
+            status: 404,
+            content_type: serverless::pages::CONTENT_TYPE,
+            body: Cow::Owned(serverless::pages::page_not_found()),
+            severity: Severity::Warning,
+            text: "The revision of the tag is not ready.",
+        },
         Reason::InstanceStartFailed => page(
             500, // the page is (unconfirmed)
             "Server Error",
@@ -127,6 +135,7 @@ mod tests {
             (Reason::RequestTooLarge, 413),
             (Reason::ResponseTooLarge, 500),
             (Reason::CloudRunServiceNotFound, 404),
+            (Reason::CloudRunTagNotFound, 404),
         ] {
             assert_eq!(failure(reason).status, status, "{reason}");
         }

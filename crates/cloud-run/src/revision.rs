@@ -1,11 +1,12 @@
 //! A revision at work: the scheduler of `instances` behind one lock, shared by all worker threads,
 //! and the slots that requests hold.
 
-use autoscaling::division::{ServiceCounts, Share, divide};
+use autoscaling::division::Bounds;
 use autoscaling::fleet::{Acquired, Counts, Expiry, Fleet, Grant, Ordinal, Plan, Ticket, Usage};
 use autoscaling::scaler::{IDLE_RETENTION, Spec};
-use names::{Reason, SelfLink};
-use slice::run::{Run, Scaling, Service};
+use names::Reason;
+use serverless::affinity::{Affinity, digest};
+use slice::run::{Revision as Template, Run, Scaling, Service};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,7 +98,11 @@ impl Revision {
         clock: Clock,
         wake: Arc<Notify>,
     ) -> Self {
-        let spec = spec(&service);
+        let bounds = Bounds {
+            instances_min: service.revision.min_instances,
+            instances_max: service.revision.max_instances,
+        };
+        let spec = spec(&service.revision, &service.scaling, bounds);
         let fixed = url.map(|(address, pool_key)| {
             Arc::new(Instance {
                 ordinal: 0,
@@ -111,31 +116,46 @@ impl Revision {
         Revision { service, fixed, clock, wake, work: Mutex::new(work) }
     }
 
-    /// Would this template be the same revision?
-    pub fn is_of(&self, service: &Service) -> bool {
-        self.service.revision == service.revision
-            && self.service.project_number == service.project_number
+    /// Is it this template's?
+    pub fn is_of(&self, template: &Template) -> bool {
+        self.service.revision == *template
     }
 
     /// Other bounds for the same instances.
-    pub fn rescale(&self, service: &Service) {
-        self.lock().fleet.rescale(spec(service));
-        self.wake.notify_one();
+    pub fn rescale(&self, scaling: &Scaling, bounds: Bounds) {
+        self.lock().fleet.rescale(spec(&self.service.revision, scaling, bounds));
     }
 
-    /// Waits for a slot, at the longest for max(3.5 × mean start time, 10 s) (cloud-run 2.2).
-    pub async fn slot(self: &Arc<Self>) -> Result<Slot, NoSlot> {
+    /// How long a request may take (1.3).
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.service.revision.timeout_seconds.into())
+    }
+
+    /// Does the instance that a client's cookie names still serve?
+    pub fn keeps(&self, affinity: Affinity) -> bool {
+        self.service.revision.session_affinity
+            && self.lock().live.get(&affinity.ordinal).is_some_and(|i| i.is_named_by(affinity))
+    }
+
+    /// Waits for a slot, at the longest for max(3.5 × mean start time, 10 s) (cloud-run 2.2). One of
+    /// the instance that the client's cookie names is best.
+    pub async fn slot(self: &Arc<Self>, affinity: Option<Affinity>) -> Result<Slot, NoSlot> {
         if let Some(instance) = &self.fixed {
             return Ok(Slot { instance: Arc::clone(instance), revision: None });
         }
         let mut receiver = None;
         let acquired = {
             let mut work = self.lock();
-            let acquired = work.fleet.acquire(self.clock.now(), || {
+            let now = self.clock.now();
+            let waiter = || {
                 let (sender, waiting) = oneshot::channel();
                 receiver = Some(waiting);
                 sender
-            });
+            };
+            let acquired = match affinity {
+                None => work.fleet.acquire(now, waiter),
+                Some(affinity) => work.fleet.acquire_at(now, affinity.ordinal, waiter),
+            };
             if let Acquired::Slot(ordinal) = acquired
                 && let Some(instance) = work.live.get(&ordinal)
             {
@@ -243,11 +263,6 @@ impl Revision {
         &self.service.revision.name
     }
 
-    /// The service, for people.
-    pub fn service_link(&self) -> &SelfLink {
-        &self.service.self_link
-    }
-
     fn deliver(self: &Arc<Self>, grants: Vec<(Waiter, Grant)>) {
         for (waiter, grant) in grants {
             let answer = match grant {
@@ -300,30 +315,31 @@ impl std::fmt::Debug for Revision {
     }
 }
 
-/// The bounds of the service's revision, which has all of its traffic.
-fn spec(service: &Service) -> Spec {
-    let revision = &service.revision;
-    let Scaling { min_instances, max_instances, manual_instances, idle_seconds } = service.scaling;
-    let counts = ServiceCounts {
-        instances_min: min_instances,
-        instances_max: max_instances,
-        manual: manual_instances,
-    };
-    let share = Share {
-        percent: 100,
-        instances_min: revision.min_instances,
-        instances_max: revision.max_instances,
-    };
-    let bounds = divide(counts, &[share]);
-    let idle = idle_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+fn spec(revision: &Template, scaling: &Scaling, bounds: Bounds) -> Spec {
+    let idle = scaling.idle_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     Spec {
-        instances_min: bounds[0].instances_min,
-        instances_max: bounds[0].instances_max,
+        instances_min: bounds.instances_min,
+        instances_max: bounds.instances_max,
         concurrency: revision.container_concurrency.max(1),
         idle_retention: idle.unwrap_or(IDLE_RETENTION),
         concurrency_utilisation: revision.concurrency_utilization,
         cpu_utilisation: revision.cpu_utilization,
         cpus: f64::from(revision.ingress().0.resources.cpu_millis) / 1000.0,
+    }
+}
+
+impl Instance {
+    /// What a cookie says of it.
+    pub fn affinity(&self, revision: &Revision) -> Affinity {
+        Affinity {
+            revision: digest(revision.name()),
+            ordinal: self.ordinal,
+            instance: digest(&self.id),
+        }
+    }
+
+    fn is_named_by(&self, affinity: Affinity) -> bool {
+        digest(&self.id) == affinity.instance
     }
 }
 

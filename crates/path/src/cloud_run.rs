@@ -10,6 +10,9 @@ use serverless::plain_http;
 use serverless::{
     AuthorizationHeaders, HeaderValues, PlainHttp, REDIRECT_STATUS, RequestHead, Target,
 };
+use serverless::{Candidate, Readiness, Routing, Unresolved};
+use slice::run::Service;
+use slice::{ConditionState, ServiceState};
 
 impl Walk<'_> {
     /// A connection to a Google front end.
@@ -116,11 +119,41 @@ impl Walk<'_> {
         let Some(service) = service else {
             return End::Answered { status: 404, location: None };
         };
-        let revision = &service.revision;
+        let tag = decision.found.and_then(|found| found.tag);
+        let live = self.world.service_state(&service.self_link);
+        let routing = match routing(&service, live) {
+            Ok(routing) => routing,
+            Err(unresolved) => {
+                // Only a service that does not serve at all has no traffic in force.
+                let refusal = Refusal::new(Reason::InstanceStartFailed, unresolved.to_string());
+                let step = Step::new(State::ChooseRevision, service.name.clone());
+                let step = step.on(&service.self_link);
+                return self.refuse(step, refusal, End::Answered { status: 500, location: None });
+            }
+        };
+        let Some(chosen) = routing.usual(tag) else {
+            let why = format!("no ready revision of {} has the tag", service.name);
+            let refusal = Refusal::new(Reason::CloudRunTagNotFound, why);
+            let step = Step::new(State::ChooseRevision, routing.to_string());
+            let step = step.on(&service.self_link);
+            return self.refuse(step, refusal, End::Answered { status: 404, location: None });
+        };
+        if routing.revisions().len() > 1 || tag.is_some() {
+            let why = match tag {
+                Some(tag) => format!("tag {tag} leads to {}", chosen.name),
+                None if chosen.percent < 100 => {
+                    format!("most requests get {}, {} % of them", chosen.name, chosen.percent)
+                }
+                None => format!("all requests without a tag get {}", chosen.name),
+            };
+            let step = Step::new(State::ChooseRevision, format!("{why}; traffic: {routing}"));
+            self.push(step.on(&service.self_link));
+        }
+        let name = &*chosen.name;
         let to = format!("Cloud Run service {}", service.name);
-        let text = format!("{to}, revision {}", revision.name);
-        if let Some(state) = self.world.does_not_start(&service.self_link) {
-            let refusal = Refusal::new(Reason::InstanceStartFailed, format!("{to}: {state}"));
+        let text = format!("{to}, revision {name}");
+        if let Some(why) = live.and_then(|state| does_not_start(state, name)) {
+            let refusal = Refusal::new(Reason::InstanceStartFailed, format!("{to}: {why}"));
             let step = Step::new(State::StartInstance, text).on(&service.self_link);
             return self.refuse(step, refusal, End::Answered { status: 500, location: None });
         }
@@ -128,8 +161,8 @@ impl Walk<'_> {
             "deliver",
             json!({
                 "target": "CLOUD_RUN_REVISION",
-                "resourceUri": format!("{}/revisions/{}", service.self_link, revision.name),
-                "displayName": revision.name,
+                "resourceUri": format!("{}/revisions/{name}", service.self_link),
+                "displayName": name,
                 "location": service.region,
                 "serviceUri": service.self_link.as_str(),
             }),
@@ -160,5 +193,45 @@ impl Walk<'_> {
         };
         let token = self.world.mint(account, &audience, self.now)?;
         Ok(Some(format!("Bearer {token}")))
+    }
+}
+
+/// The service's traffic by the function that traffic itself uses: as it is in force, or, where
+/// nothing runs, as the files have it. They are a fresh start's: every revision is taken to be
+/// ready, also one that they do not declare, which an earlier run has to have made.
+fn routing(service: &Service, live: Option<&ServiceState>) -> Result<Routing, Unresolved> {
+    let mut candidates = Vec::new();
+    if let Some(state) = live.filter(|state| !state.revisions.is_empty()) {
+        candidates.extend(state.revisions.iter().map(|one| Candidate {
+            name: &one.name,
+            readiness: match one.ready {
+                ConditionState::ConditionFailed => Readiness::Failed,
+                _ if one.percent > 0 || !one.tags.is_empty() => Readiness::Ready,
+                ConditionState::ConditionSucceeded => Readiness::Ready,
+                _ => Readiness::Unproven,
+            },
+        }));
+        return Routing::resolve(&state.traffic, &candidates).or_else(|unresolved| {
+            // What is in force by name stays in force when its start fails.
+            for one in &mut candidates {
+                one.readiness = Readiness::Ready;
+            }
+            Routing::resolve(&state.traffic, &candidates).map_err(|_| unresolved)
+        });
+    }
+    let ready = |name| Candidate { name, readiness: Readiness::Ready };
+    let named = service.traffic.iter().filter_map(|target| target.revision.as_deref());
+    candidates.extend(named.map(ready));
+    candidates.extend(service.older_revisions.iter().map(|older| ready(&older.name)));
+    candidates.push(ready(&service.revision.name));
+    Routing::resolve(&service.traffic, &candidates)
+}
+
+/// What is wrong with a revision, if it is known not to start.
+fn does_not_start<'a>(state: &'a ServiceState, revision: &str) -> Option<&'a str> {
+    match state.revisions.iter().find(|one| one.name == revision) {
+        Some(one) if one.ready == ConditionState::ConditionFailed => Some(&one.message),
+        Some(_) => None,
+        None => (!state.starts).then_some(state.text.as_str()),
     }
 }

@@ -155,6 +155,8 @@ states! {
     CheckRequest = "CHECK_REQUEST";
     /// IAM check of an ID token (ours).
     CheckInvoker = "CHECK_INVOKER";
+    /// Traffic targets choose the revision (ours).
+    ChooseRevision = "CHOOSE_REVISION";
     /// An instance of the revision is to start (ours).
     StartInstance = "START_INSTANCE";
     /// A redirect by the load balancer (ours).

@@ -151,11 +151,10 @@ impl World {
         self.live.as_ref().map_or(&[], |live| &live.workloads)
     }
 
-    /// What is wrong with the service's revision, if it is known not to start.
-    pub(crate) fn does_not_start(&self, service: &SelfLink) -> Option<&str> {
-        let services = self.live.iter().flat_map(|live| &live.services);
-        let mut failing = services.filter(|state| !state.starts && state.service == *service);
-        failing.next().map(|state| state.text.as_str())
+    /// What runs of a service, where something runs.
+    pub(crate) fn service_state(&self, service: &SelfLink) -> Option<&ServiceState> {
+        let mut services = self.live.iter().flat_map(|live| &live.services);
+        services.find(|state| state.service == *service)
     }
 
     pub(crate) fn jwks(&self) -> &str {

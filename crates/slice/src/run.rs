@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Where `cloud-run` keeps the revisions of services, in the state directory.
+pub const REVISIONS_DIRECTORY: &str = "revisions";
+
 /// What the program `cloud-run` needs: every service of the topology.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CloudRunSlice {

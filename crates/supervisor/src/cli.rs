@@ -141,6 +141,10 @@ struct UpOptions {
     /// consumers are new
     #[arg(long)]
     forget_connections: bool,
+    /// Forget the Cloud Run revisions of an earlier run of this topology: each service begins with
+    /// what the files declare
+    #[arg(long)]
+    forget_revisions: bool,
 }
 
 /// How networks are kept apart.
@@ -169,8 +173,8 @@ pub struct UpArgs {
     pub northbound: Option<SocketAddr>,
     /// Worker threads of each program.
     pub workers: u16,
-    /// Forget what an earlier run left of PSC connections.
-    pub forget: bool,
+    /// Forget what an earlier run left.
+    pub forget: crate::state_dir::Forget,
 }
 
 #[derive(Debug, Args)]
@@ -306,7 +310,10 @@ pub fn main() -> ExitCode {
             state_dir: cli.state_dir,
             northbound: options.northbound,
             workers: options.workers,
-            forget: options.forget_connections,
+            forget: crate::state_dir::Forget {
+                connections: options.forget_connections,
+                revisions: options.forget_revisions,
+            },
         }),
         Command::Down => client::down(&state_dir),
         Command::Status { json } => client::status(&state_dir, json),

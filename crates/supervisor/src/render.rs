@@ -2,6 +2,7 @@
 
 use crate::protocol::Status;
 use runtime::log::civil;
+use slice::{ConditionState, ServiceState};
 use std::fmt::Write;
 
 /// How many changes of a connection are shown; `--json` has all that are remembered.
@@ -77,6 +78,7 @@ pub fn status(status: &Status) -> String {
         }
         let _ = writeln!(text);
         text.push_str(&table(&rows));
+        revisions(&status.services, &mut text);
     }
     if !status.backends.is_empty() {
         let mut rows = vec![["BACKEND SERVICE", "ENDPOINT", "HEALTH"].map(str::to_owned)];
@@ -123,6 +125,45 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text, "Try it:\n  {line}");
     }
     text
+}
+
+/// The revisions of services that have more than one, or one that does not start.
+fn revisions(services: &[ServiceState], text: &mut String) {
+    let heading = ["REVISION", "TRAFFIC", "TAGS", "INSTANCES", "READY"].map(str::to_owned);
+    let mut rows = vec![heading];
+    let mut messages = Vec::new();
+    for service in services.iter().filter(|one| one.revisions.len() > 1 || !one.starts) {
+        for one in &service.revisions {
+            let ready = match one.ready {
+                ConditionState::ConditionSucceeded => "True",
+                ConditionState::ConditionFailed => "False",
+                ConditionState::ConditionPending | ConditionState::ConditionReconciling => {
+                    "Unknown"
+                }
+            };
+            let tags = one.tags.join(",");
+            rows.push([
+                one.name.clone(),
+                format!("{} %", one.percent),
+                if tags.is_empty() { "-".to_owned() } else { tags },
+                one.instances.to_string(),
+                match &one.reason {
+                    Some(reason) => format!("{ready} ({reason})"),
+                    None => ready.to_owned(),
+                },
+            ]);
+            if one.ready == ConditionState::ConditionFailed {
+                messages.push(one.message.as_str());
+            }
+        }
+    }
+    if rows.len() > 1 {
+        let _ = writeln!(text);
+        text.push_str(&table(&rows));
+        for message in messages {
+            let _ = writeln!(text, "{message}");
+        }
+    }
 }
 
 fn joined(all: &[std::net::Ipv4Addr]) -> String {

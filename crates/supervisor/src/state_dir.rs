@@ -3,6 +3,7 @@
 use names::NetworkId;
 use nix::fcntl::{Flock, FlockArg};
 use slice::psc::ConnectionHistory;
+use slice::run::REVISIONS_DIRECTORY;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -20,14 +21,25 @@ const LENGTH_MAX: usize = 90;
 
 /// What is kept of PSC connections: their history, by network, and whose it is.
 const HISTORY: &str = "psc-";
+/// Which topology the histories are of.
 const HISTORY_OF: &str = "psc-topology";
 
-/// Makes the state directory, private, and takes its lock. The history of PSC connections that is
-/// in it is taken up again, unless it is another topology's or `forget` says not to.
+/// Which histories of an earlier run are not taken up again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forget {
+    /// That of PSC connections.
+    pub connections: bool,
+    /// That of Cloud Run revisions.
+    pub revisions: bool,
+}
+
+/// Makes the state directory, private, and takes its lock. The histories that are in it, of PSC
+/// connections and of Cloud Run revisions, are taken up again, unless they are another topology's or
+/// `forget` says not to.
 ///
 /// # Errors
 /// A sentence: it belongs to somebody else, it is in use, its path is too long.
-pub fn take(dir: &Path, topology: &Path, forget: bool) -> Result<Flock<File>, String> {
+pub fn take(dir: &Path, topology: &Path, forget: Forget) -> Result<Flock<File>, String> {
     if dir.as_os_str().len() > LENGTH_MAX {
         return Err(format!(
             "the state directory {} is longer than {LENGTH_MAX} bytes; give a shorter --state-dir",
@@ -52,7 +64,10 @@ pub fn take(dir: &Path, topology: &Path, forget: bool) -> Result<Flock<File>, St
     let topology = std::fs::canonicalize(topology).unwrap_or_else(|_| topology.to_owned());
     let of = std::fs::read(dir.join(HISTORY_OF)).ok();
     let own = of.is_some_and(|of| of == topology.as_os_str().as_encoded_bytes());
-    clear_but(dir, |name| own && !forget && name.starts_with(HISTORY));
+    clear_but(dir, |name| {
+        own && ((!forget.connections && name.starts_with(HISTORY))
+            || (!forget.revisions && name == REVISIONS_DIRECTORY))
+    });
     std::fs::write(dir.join(HISTORY_OF), topology.as_os_str().as_encoded_bytes())
         .map_err(|error| format!("{}: {error}", dir.display()))?;
     let logs = dir.join("logs");
@@ -60,21 +75,20 @@ pub fn take(dir: &Path, topology: &Path, forget: bool) -> Result<Flock<File>, St
     Ok(lock)
 }
 
-/// Leaves the state directory with keys, the history of PSC connections if there is any, and nothing
-/// else; without even that if it has none. Only
+/// Leaves the state directory with keys, histories if there are any, and nothing else. Only
 /// for the holder of the lock: `down` waits for the lock, so nothing may be left to do after it.
 pub fn tidy(dir: &Path) {
     clear(dir);
-    if histories(dir).is_empty() {
+    if histories(dir).is_empty() && !dir.join(REVISIONS_DIRECTORY).exists() {
         let _ = std::fs::remove_file(dir.join(HISTORY_OF));
     }
     let _ = std::fs::remove_file(dir.join("lock"));
     let _ = std::fs::remove_dir(dir);
 }
 
-/// Removes everything but keys, the history of PSC connections and the lock.
+/// Removes everything but keys, histories and the lock.
 pub fn clear(dir: &Path) {
-    clear_but(dir, |name| name.starts_with(HISTORY));
+    clear_but(dir, |name| name.starts_with(HISTORY) || name == REVISIONS_DIRECTORY);
 }
 
 /// The histories of PSC connections that are kept, by producer network; those that cannot be read

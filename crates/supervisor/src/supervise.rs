@@ -2,6 +2,7 @@
 
 mod generation;
 mod prepared;
+mod roll_out;
 mod tell;
 
 use crate::child::{Child, Launch, ProgramId};
@@ -97,6 +98,8 @@ pub struct Supervisor {
     connections_untold: bool,
     /// Reads what workloads write.
     pub(crate) output: Output,
+    /// Reloads that are answered when new revisions have started.
+    waiting: Vec<roll_out::Waiting>,
 }
 
 impl Supervisor {
@@ -140,6 +143,7 @@ impl Supervisor {
             installing: false,
             connections_untold: false,
             output: Output::start().map_err(|error| format!("the log's thread: {error}"))?,
+            waiting: Vec::new(),
         })
     }
 
@@ -149,7 +153,11 @@ impl Supervisor {
         loop {
             let event = match self.deferred.pop_front() {
                 Some(event) => Some(event),
-                None => self.next(Some(self.next_start().unwrap_or(tidied + HOUSEKEEPING))),
+                None => {
+                    let housekeeping = self.next_start().unwrap_or(tidied + HOUSEKEEPING);
+                    let roll_out = self.next_roll_out();
+                    self.next(Some(roll_out.map_or(housekeeping, |at| at.min(housekeeping))))
+                }
             };
             if tidied.elapsed() >= HOUSEKEEPING {
                 tidied = Instant::now();
@@ -183,6 +191,7 @@ impl Supervisor {
                 None => {}
             }
             self.start_due();
+            self.rolled_out();
         }
         self.stop();
         self.tidy();
@@ -380,16 +389,13 @@ impl Supervisor {
         match ask {
             Ask::Status => command.answer(Reply::Status(Box::new(status::of(self)))),
             Ask::Live => command.answer(status::live(self)),
-            Ask::Reload => {
-                let reply = match self.reload() {
-                    Ok(text) => Reply::Done { generation: self.generation, text },
-                    Err(error) => Reply::Failed(format!(
-                        "{error}\nreload refused: generation {} stays in force",
-                        self.generation
-                    )),
-                };
-                command.answer(reply);
-            }
+            Ask::Reload => match self.reload() {
+                Ok(text) => self.answer_when_rolled_out(command, text),
+                Err(error) => command.answer(Reply::Failed(format!(
+                    "{error}\nreload refused: generation {} stays in force",
+                    self.generation
+                ))),
+            },
             Ask::Exec(request) => self.open_session(&request, command),
             Ask::Metrics => {
                 self.metrics.clear();
@@ -436,8 +442,7 @@ impl Supervisor {
         self.stop();
     }
 
-    /// Leaves the state directory as it was found: with keys, the history of PSC connections, and
-    /// nothing else.
+    /// Leaves the state directory as it was found: with keys, histories, and nothing else.
     fn tidy(&self) {
         crate::state_dir::clear(&self.options.state_dir);
     }

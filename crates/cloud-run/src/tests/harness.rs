@@ -44,19 +44,31 @@ impl Stage {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let state_dir =
             std::env::temp_dir().join(format!("cloud-run-{}-{number}", std::process::id()));
+        let mut stage = Stage::at(state_dir, Vec::new());
+        stage.reload(services);
+        stage
+    }
+
+    /// Ends everything and begins anew in the same state directory. No service may want an instance
+    /// by itself: the host is there a moment later.
+    pub fn restart(mut self, services: Vec<Service>) -> Stage {
+        let state_dir = std::mem::take(&mut self.state_dir);
+        drop(self);
+        Stage::at(state_dir, services)
+    }
+
+    fn at(state_dir: PathBuf, services: Vec<Service>) -> Stage {
         let place = Place {
             state_dir: state_dir.clone(),
             network: None,
             workers: 2,
             placements: Vec::new(),
         };
-        let started = Started::<CloudRun>::start(slice(Vec::new()), place).expect("started");
+        let started = Started::<CloudRun>::start(slice(services), place).expect("started");
         let program = started.program().expect("running");
         let host = Arc::new(Processes { exits: Arc::clone(&program.exits), ..Default::default() });
         assert!(program.host.set(Arc::clone(&host) as Arc<dyn Host>).is_ok());
-        let mut stage = Stage { started, host, state_dir };
-        stage.reload(services);
-        stage
+        Stage { started, host, state_dir }
     }
 
     pub fn reload(&mut self, services: Vec<Service>) {
@@ -66,6 +78,11 @@ impl Stage {
     pub fn reload_with(&mut self, services: Vec<Service>, secrets: Vec<Secret>) {
         let slice = CloudRunSlice { secrets, ..slice(services) };
         self.started.reload(slice).expect("a good slice");
+    }
+
+    /// A reload that is refused, with what it says.
+    pub fn refused(&mut self, services: Vec<Service>) -> String {
+        self.started.reload(slice(services)).expect_err("refused")
     }
 
     /// A connection whose PROXY header says this.

@@ -2,6 +2,7 @@
 
 use super::harness::*;
 use crate::deployment::Deployment;
+use crate::revision::Revision;
 use slice::run::{EnvValue, Probe, ProbeAction, Service};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,6 +10,11 @@ use std::sync::Arc;
 
 fn pid(stage: &Stage, service: &Service) -> u64 {
     stage.get(service, "/env").json()["pid"].as_u64().expect("a pid")
+}
+
+fn revision(stage: &Stage, service: &Service) -> String {
+    let env = stage.get(service, "/env").json();
+    env["K_REVISION"].as_str().expect("a revision").to_owned()
 }
 
 /// A request under way; its answer is read later.
@@ -24,6 +30,11 @@ fn deployment(stage: &Stage) -> Arc<Deployment> {
     program.with_deployments(crate::Deployments::all)[0].1.clone()
 }
 
+/// The revision that all requests get.
+fn serving(deployment: &Deployment) -> Arc<Revision> {
+    Arc::clone(&deployment.route().revisions[0].0)
+}
+
 #[test]
 fn requests_without_a_free_slot_start_instances_up_to_the_maximum() {
     let mut orders = service("orders");
@@ -33,7 +44,7 @@ fn requests_without_a_free_slot_start_instances_up_to_the_maximum() {
     let under_way: Vec<_> = (0..3).map(|_| begin(&stage, &orders, "/sleep?s=600")).collect();
     let deployment = deployment(&stage);
     wait_until("two are busy and one request waits", || {
-        let counts = deployment.route().current.counts();
+        let counts = serving(&deployment).counts();
         (counts.active, counts.starting, counts.pending) == (2, 0, 1)
     });
     assert_eq!(stage.host.spawned(), 2);
@@ -54,8 +65,10 @@ fn a_program_that_does_not_start_gives_500_and_mends_by_a_reload() {
     mode(&mut orders, "broken");
     let mut stage = Stage::new(vec![orders.clone()]);
     assert_eq!(stage.get(&orders, "/env").status, 500);
+    orders.revision.name = "orders-00002-def".to_owned();
     orders.revision.containers[0].env.clear();
     stage.reload(vec![orders.clone()]);
+    // Nothing else serves, so the new one's first instance is waited for.
     assert_eq!(stage.get(&orders, "/env").status, 200);
 }
 
@@ -80,7 +93,7 @@ fn a_crash_is_503_for_who_was_on_it_and_the_next_request_gets_a_new_instance() {
 }
 
 #[test]
-fn a_changed_template_is_in_force_after_the_reload_and_the_old_instance_drains() {
+fn a_changed_template_is_in_force_once_it_has_started_and_the_old_instance_drains() {
     let mut orders = service("orders");
     let mut stage = Stage::new(vec![orders.clone()]);
     let first = pid(&stage, &orders);
@@ -91,8 +104,8 @@ fn a_changed_template_is_in_force_after_the_reload_and_the_old_instance_drains()
     orders.revision.name = "orders-00002-def".to_owned();
     mode(&mut orders, "slow");
     stage.reload(vec![orders.clone()]);
-    let env = stage.get(&orders, "/env").json();
-    assert_eq!(env["K_REVISION"], "orders-00002-def");
+    assert_eq!(revision(&stage, &orders), "orders-00001-abc", "until the new one has started");
+    wait_until("the new one serves", || revision(&stage, &orders) == "orders-00002-def");
     assert_eq!(Answer::read(under_way).status, 200, "in-flight requests end on the old one");
     wait_until("only the new instance runs", || stage.host.running() == 1);
 }
@@ -111,7 +124,7 @@ fn a_new_revision_that_does_not_start_takes_no_traffic() {
     orders.revision.name = "orders-00003-ghi".to_owned();
     orders.revision.containers[0].env.clear();
     stage.reload(vec![orders.clone()]);
-    assert_ne!(pid(&stage, &orders), first);
+    wait_until("the third serves", || pid(&stage, &orders) != first);
 }
 
 #[test]
@@ -175,7 +188,7 @@ fn at_the_maximum_the_queue_is_bounded_and_answers_429() {
     pid(&stage, &orders);
     let busy = begin(&stage, &orders, "/sleep?s=1");
     let deployment = deployment(&stage);
-    let counts = || deployment.route().current.counts();
+    let counts = || serving(&deployment).counts();
     wait_until("the instance is busy", || counts().active == 1);
     let waiting: Vec<_> = (0..10).map(|_| begin(&stage, &orders, "/env")).collect();
     wait_until("ten wait", || counts().pending == 10);
@@ -230,7 +243,7 @@ fn an_instance_that_is_not_ready_gets_no_new_request_and_lives() {
     });
     let waits = begin(&stage, &orders, "/env");
     let deployment = deployment(&stage);
-    wait_until("it waits", || deployment.route().current.counts().pending == 1);
+    wait_until("it waits", || serving(&deployment).counts().pending == 1);
     assert_eq!(Answer::read(under_way).status, 200, "what it serves goes on");
     assert_eq!(stage.host.ask_newest("/set?ready=200").status, 200);
     assert_eq!(Answer::read(waits).json()["pid"].as_u64(), Some(first));

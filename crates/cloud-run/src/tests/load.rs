@@ -82,7 +82,7 @@ fn instances_queue_and_refusals_are_those_that_the_fleet_predicts_and_idle_ones_
         let program = stage.started.program().expect("running");
         program.with_deployments(crate::Deployments::all)[0].1.clone()
     };
-    let counts = || deployment.route().current.counts();
+    let counts = || deployment.route().revisions[0].0.counts();
 
     assert_eq!(stage.get(&orders, "/sleep?s=0.2").status, 200, "the first starts from zero");
     assert_eq!(stage.host.spawned(), 1);

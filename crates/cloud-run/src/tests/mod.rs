@@ -1,9 +1,10 @@
 //! The whole program over real sockets, with real processes. Everything waits for a state.
 
 mod containers;
-mod harness;
+pub(crate) mod harness;
 mod hostile;
 mod instances;
 mod load;
 mod requests;
+mod revisions;
 mod upstream;

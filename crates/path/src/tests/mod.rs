@@ -4,13 +4,16 @@
 mod reference;
 mod url_map;
 
+use crate::trace::State;
 use crate::{ExplainRequest, Explanation, From, Live, Token, World};
 use names::{Reason, SelfLink};
 use reference::reference;
+use slice::ConditionState::{self, ConditionFailed as Failed, ConditionSucceeded as Succeeded};
+use slice::RevisionState;
 use slice::Topology;
 use slice::load_balancer::ServerTlsPolicy;
 use slice::psc::{ConnectionPreference, Consumer};
-use slice::run::Ingress;
+use slice::run::{Ingress, TrafficTarget};
 
 const NOW: u64 = 1_800_000_000;
 const PROXY: &str = "proxy@tenant.iam.gserviceaccount.com";
@@ -388,6 +391,69 @@ fn what_no_client_can_send_and_nobody_can_be_aborts() {
     }
 }
 
+fn revision(name: &str, ready: ConditionState, percent: u32, tags: &[&str]) -> RevisionState {
+    RevisionState {
+        name: name.to_owned(),
+        ready,
+        reason: None,
+        message: format!("Revision '{name}' is not ready and cannot serve traffic."),
+        percent,
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        instances: 0,
+        starting: 0,
+    }
+}
+
+/// The last step and the one that chose the revision, if there is one.
+fn chosen(explanation: &crate::Explanation) -> (String, Option<String>) {
+    let step = |state| explanation.steps.iter().find(|step| step.state == state);
+    let deliver = step(State::Deliver).expect("delivered");
+    let choice = step(State::ChooseRevision).map(|step| step.description.clone());
+    (deliver.description.rsplit(' ').next().unwrap_or_default().to_owned(), choice)
+}
+
+#[test]
+fn the_revision_is_the_one_that_most_requests_get() {
+    let mut topology = reference();
+    let service = &mut topology.services[0];
+    let latest = service.revision.name.clone();
+    service.older_revisions = vec![slice::run::Revision {
+        name: "orders-00000-old".to_owned(),
+        ..service.revision.clone()
+    }];
+    service.traffic = vec![
+        TrafficTarget { revision: Some("orders-00000-old".to_owned()), percent: 80, tag: None },
+        TrafficTarget { revision: None, percent: 20, tag: None },
+    ];
+    let explanation = explain(&topology, &ask_as(PROXY, Token::ForTarget));
+    let (to, why) = chosen(&explanation);
+    assert_eq!(to, "orders-00000-old");
+    let shares = format!(
+        "most requests get orders-00000-old, 80 % of them; traffic: orders-00000-old 80 %, {latest} 20 %"
+    );
+    assert_eq!(why.as_deref(), Some(&*shares));
+
+    // What runs knows better than the files: a newest revision that does not start gets nothing.
+    topology.services[0].traffic = vec![TrafficTarget::latest()];
+    let state = slice::ServiceState {
+        service: topology.services[0].self_link.clone(),
+        instances: 1,
+        starts: true,
+        text: String::new(),
+        reconciling: false,
+        traffic: vec![TrafficTarget::latest()],
+        revisions: vec![
+            revision("orders-00000-old", Succeeded, 100, &[]),
+            revision(&latest, Failed, 0, &[]),
+        ],
+    };
+    let jwks = crate::token::NO_KEYS.to_owned();
+    let live = Live { jwks, services: vec![state], ..Live::default() };
+    let world = World::compile(&topology, Some(live)).expect("a good topology");
+    let explanation = crate::explain(&world, &ask_as(PROXY, Token::ForTarget));
+    assert_eq!(chosen(&explanation), ("orders-00000-old".to_owned(), None));
+}
+
 #[test]
 fn a_revision_that_does_not_start_answers_500() {
     let topology = reference();
@@ -399,6 +465,14 @@ fn a_revision_that_does_not_start_answers_500() {
             instances: 0,
             starts,
             text: "orders-00001-abc does not start".to_owned(),
+            reconciling: false,
+            traffic: vec![TrafficTarget::latest()],
+            revisions: vec![revision(
+                "orders-00001-abc",
+                if starts { Succeeded } else { Failed },
+                100,
+                &[],
+            )],
         };
         let jwks = crate::token::NO_KEYS.to_owned();
         let live = Live { jwks, services: vec![state], ..Live::default() };
