@@ -178,7 +178,7 @@ fn busy(stage: &Stage) -> u32 {
     let program = stage.started.program().expect("running");
     let all = program.with_deployments(|all| all.all());
     let active = all.iter().map(|(_, deployment)| {
-        deployment.route().revisions().map(|revision| revision.counts().active).sum::<u32>()
+        deployment.route().revisions.iter().map(|(own, _)| own.counts().active).sum::<u32>()
     });
     active.sum()
 }
