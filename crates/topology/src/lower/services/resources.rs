@@ -35,6 +35,14 @@ pub(super) fn of_container(container: &Container, findings: &mut Findings) -> ru
         startup_cpu_boost: raw.startup_cpu_boost.unwrap_or(false),
         ..run::Resources::default()
     };
+    if resources.startup_cpu_boost {
+        findings.warning(
+            Code::NotYetHonoured,
+            container.at,
+            "an instance that starts has the CPU of its limit and no more: there is no start-up boost in this release",
+            "nothing is to be done if the start-up time is of no matter here",
+        );
+    }
     for (key, value) in raw.limits.iter().flat_map(|limits| &limits.0) {
         let text = &value.value.0;
         match key.as_str() {
