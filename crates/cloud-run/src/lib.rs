@@ -75,6 +75,8 @@ pub struct CloudRun {
     shared: Shared,
     deployments: Mutex<Deployments>,
     store: Store,
+    /// Held while histories are written.
+    storing: Mutex<()>,
     /// Sockets of front ends that are being served.
     handed_over: Arc<AtomicUsize>,
 }
@@ -139,6 +141,7 @@ impl Program for CloudRun {
         Ok(CloudRun {
             context,
             store,
+            storing: Mutex::default(),
             host: OnceLock::new(),
             exits: Arc::default(),
             secrets: watch::Sender::default(),
@@ -233,6 +236,9 @@ impl CloudRun {
 
     /// Writes down what has changed of services' revisions.
     fn store_histories(&self) {
+        // One at a time, and in the order in which they were taken: commits and the background both
+        // come here.
+        let _one = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
         for (link, deployment) in self.with_deployments(|all| all.serving()) {
             if let Some(history) = deployment.unstored()
                 && let Err(error) = self.store.store(&link, &history)

@@ -62,7 +62,8 @@ impl Count {
     /// the ban ("when the number of requests that exceed the rateLimitThreshold also exceed this
     /// banThreshold").
     pub(crate) fn step(&mut self, rate: &Rate, now: Duration) -> RateOutcome {
-        if self.banned_until.is_some_and(|end| now < end) {
+        // A ban ends with the rule's ban: counts are kept over reloads, and the rule may have changed.
+        if rate.ban.is_some() && self.banned_until.is_some_and(|end| now < end) {
             return RateOutcome::Banned;
         }
         if self.banned_until.take().is_some() {

@@ -7,11 +7,12 @@
 //! `/`, with a new root.
 
 use crate::volumes::Bound;
-use nix::fcntl::{OFlag, open};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -36,7 +37,7 @@ pub fn set(bounds: &[Bound], scratch: &Path) -> io::Result<()> {
         places.new_root(&scratch.join("root"))?;
     }
     // Found before anything covers them.
-    let sources = bounds.iter().map(|bound| hold(&bound.source).map(|fd| (fd, bound)));
+    let sources = bounds.iter().map(|bound| source(bound).map(|fd| (fd, bound)));
     let sources: Vec<_> = sources.collect::<io::Result<_>>()?;
     places.own_tmp(scratch);
     for (source, bound) in sources {
@@ -187,6 +188,37 @@ pub fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps hold of what is mounted: the volume's folder, or what lies below it. No link is followed:
+/// a container that shares the volume could make one that leads anywhere on the host.
+fn source(bound: &Bound) -> io::Result<OwnedFd> {
+    let mut held = hold(&bound.source)?;
+    for name in bound.below.iter().flat_map(|path| path.iter()) {
+        let found = match below(&held, name) {
+            // Folders that a volume lacks are made, as a writable one allows (1.1).
+            Err(Errno::ENOENT) if !bound.read_only => {
+                match mkdirat(&held, name, Mode::S_IRWXU | Mode::S_IRWXG | Mode::S_IRWXO) {
+                    Ok(()) | Err(Errno::EEXIST) => below(&held, name),
+                    Err(errno) => Err(errno),
+                }
+            }
+            found => found,
+        };
+        held = found.map_err(|errno| {
+            let path = bound.below.as_deref().unwrap_or(Path::new(""));
+            let kind = io::Error::from(errno).kind();
+            io::Error::new(kind, format!("{} in its volume: {errno}", path.display()))
+        })?;
+    }
+    Ok(held)
+}
+
+fn below(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(folder, name, how)
+}
+
 /// Keeps hold of a file or a folder whatever covers it.
 fn hold(path: &Path) -> io::Result<OwnedFd> {
     let held = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
@@ -197,4 +229,35 @@ fn hold(path: &Path) -> io::Result<OwnedFd> {
 
 fn through(held: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_volume_is_found_without_following_links() {
+        let folder = std::env::temp_dir().join(format!("postern-below-{}", std::process::id()));
+        let (volume, secret) = (folder.join("volume"), folder.join("secret"));
+        fs::create_dir_all(volume.join("a")).expect("a folder");
+        fs::create_dir_all(&secret).expect("a folder");
+        std::os::unix::fs::symlink(&secret, volume.join("planted")).expect("a link");
+        let part = |below: &str, read_only| {
+            source(&Bound {
+                source: volume.clone(),
+                below: Some(below.into()),
+                target: "/data".into(),
+                read_only,
+            })
+        };
+        assert!(part("a", false).is_ok());
+        assert!(part("new/deeper", true).is_err(), "nothing is made for a reader");
+        assert!(part("new/deeper", false).is_ok());
+        assert!(volume.join("new/deeper").is_dir());
+        for planted in ["planted", "planted/x", "a/../planted"] {
+            assert!(part(planted, false).is_err(), "{planted}");
+        }
+        assert_eq!(fs::read_dir(&secret).expect("readable").count(), 0);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
 }

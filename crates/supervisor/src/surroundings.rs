@@ -446,6 +446,16 @@ fn without_filter(topology: &Topology) -> Result<(), String> {
             rule.self_link
         ));
     }
+    let mut inside = topology.services.iter().filter(|service| {
+        let revisions = service.older_revisions.iter().chain([&service.revision]);
+        revisions.into_iter().any(|revision| revision.vpc_access.is_some())
+    });
+    if let Some(service) = inside.next() {
+        return Err(format!(
+            "{}: its instances have addresses in a VPC network, and the program nft, which would keep others from them, is not installed; {WAY_OUT}",
+            service.self_link
+        ));
+    }
     if topology.networks.iter().any(|network| !network.instances.is_empty()) {
         eprintln!(
             "postern: warning: the program nft is not installed, so the implied deny of firewall rules is not enforced: workloads reach each other on every port; {WAY_OUT}"

@@ -27,8 +27,11 @@ pub struct Volumes {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bound {
-    /// What is mounted.
+    /// The volume's folder.
     pub source: PathBuf,
+    /// What of it is mounted, if not the whole: names of folders or files below it. They are found
+    /// without following links, which another container may have planted.
+    pub below: Option<PathBuf>,
     /// Where, absolute.
     pub target: PathBuf,
     /// It cannot be written to.
@@ -102,15 +105,11 @@ impl Volumes {
                 .all
                 .get(&mount.volume)
                 .ok_or_else(|| format!("there is no volume {}", mount.volume))?;
-            let mut source = folder.clone();
-            if let Some(path) = &mount.sub_path {
-                source.push(inside(path).map_err(|error| error.to_string())?);
-                if !read_only {
-                    fs::create_dir_all(&source).map_err(|error| error.to_string())?;
-                }
-            }
+            let below = mount.sub_path.as_deref().map(inside).transpose();
+            let below = below.map_err(|error| error.to_string())?.map(Path::to_path_buf);
             Ok(Bound {
-                source,
+                source: folder.clone(),
+                below,
                 target: mount.path.clone(),
                 read_only: mount.read_only || *read_only,
             })
