@@ -201,13 +201,20 @@ fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> serverless::HeaderVa
 fn strip_signature(headers: &mut HeaderMap, credential: Option<Credential>) {
     let Some(credential) = credential else { return };
     let name = HeaderName::from_static(credential.header());
-    let stripped = headers
-        .get(&name)
-        .and_then(|value| id_token::replace_signature(value.to_str().ok()?))
-        .and_then(|text| HeaderValue::try_from(text).ok());
-    match stripped {
-        Some(value) => headers.insert(name, value),
-        // It held a token when it was looked at; rather none than one that could be used again.
-        None => headers.remove(name),
+    let stripped = |value: &HeaderValue| {
+        let text = id_token::replace_signature(value.to_str().ok()?)?;
+        HeaderValue::try_from(text).ok()
     };
+    let mut values: Vec<HeaderValue> = headers.get_all(&name).iter().cloned().collect();
+    // A single value held a token when it was looked at; rather none than one that could be used
+    // again. Among several there may be others, which are the program's to judge.
+    let several = values.len() > 1;
+    values = values
+        .iter()
+        .filter_map(|value| stripped(value).or_else(|| several.then(|| value.clone())))
+        .collect();
+    headers.remove(&name);
+    for value in values {
+        headers.append(name.clone(), value);
+    }
 }

@@ -181,7 +181,9 @@ pub fn authorize(
     if let Some(invoker) = anyone {
         // Nothing is verified, but a token of Google's issuer loses its signature all the same
         // (1.4 (unconfirmed)).
-        let ours = bearer(values).is_ok_and(|token| front.keys.names_key_of(token));
+        // Of a header that is there more than once no value is looked at: none may be used again.
+        let ours = matches!(values, HeaderValues::Several(_))
+            || bearer(values).is_ok_and(|token| front.keys.names_key_of(token));
         return Ok(Admitted { invoker, strip_signature: ours.then_some(credential) });
     }
     invoke(front, found, credential, values, cache, now).map_err(|cause| {
@@ -206,8 +208,10 @@ fn invoke(
     let claims = cache.verified(&front.keys, token, now).map_err(UnauthorizedCause::Token)?;
     let account = front.accounts.get(&*claims.sub);
     let email = claims.email.as_deref().or(account.map(|email| &**email));
-    let service_account =
-        account.is_some() || email.is_some_and(|email| email.ends_with(".gserviceaccount.com"));
+    let service_account = account.is_some()
+        || email.is_some_and(|email| {
+            matches!(Principal::of_email(email), Principal::ServiceAccount(_))
+        });
     let gcloud = claims.aud == GCLOUD_CLIENT
         && found.by_default_url
         && claims.email.is_some()

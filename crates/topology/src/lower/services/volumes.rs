@@ -72,6 +72,14 @@ impl Lowering<'_> {
                     bytes
                 });
                 let in_memory = empty.medium != Some(Medium::Disk);
+                if let Some(limit) = empty.size_limit.as_ref().filter(|_| !in_memory) {
+                    findings.warning(
+                        Code::NotYetHonoured,
+                        limit.at,
+                        "a volume on disk has no bound but the disk's in this release",
+                        "write medium: MEMORY for a bound, or remove the limit to silence this warning",
+                    );
+                }
                 return Some(run::VolumeSource::EmptyDir { size_limit, in_memory });
             }
             (Some(secret), Some(empty)) => (secret, Some(empty)),
