@@ -28,6 +28,8 @@ const DATA_PER_LIMIT: u64 = 4;
 
 /// How long it is tried to get rid of a group, and the pause between two attempts.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same when everything ends: nothing else waits then.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Microseconds in which a CPU quota is used up.
@@ -123,8 +125,9 @@ impl Groups {
 
 impl Drop for Groups {
     fn drop(&mut self) {
+        let until = Instant::now() + PATIENCE_AT_THE_END;
         for base in &self.bases {
-            remove(&base.path);
+            remove(&base.path, until);
         }
     }
 }
@@ -205,8 +208,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.parts.iter().for_each(end_all);
+        let until = Instant::now() + PATIENCE;
         for part in &self.parts {
-            remove(&part.path);
+            remove(&part.path, until);
         }
     }
 }
@@ -215,19 +219,22 @@ impl Drop for Group {
 /// PID namespace.
 fn end_all(part: &Base) {
     let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
-        let left = std::fs::read_to_string(part.path.join("cgroup.procs")).unwrap_or_default();
-        // 0: a process that cannot be seen from here.
-        let left = left.lines().filter_map(|pid| pid.parse().ok()).filter(|pid: &i32| *pid > 0);
-        let left: Vec<i32> = left.collect();
-        if left.is_empty() {
-            return;
-        }
-        for pid in left {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+    while kill_all(&part.path) && Instant::now() < until {
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Kills the processes of a group. False: it has none that can be seen from here.
+fn kill_all(group: &Path) -> bool {
+    let left = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    // 0: a process that cannot be seen from here.
+    let left = left.lines().filter_map(|pid| pid.parse().ok()).filter(|pid: &i32| *pid > 0);
+    let mut any = false;
+    for pid in left {
+        any = true;
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    any
 }
 
 fn memory_exceeded(part: &Base) -> Option<MemoryUse> {
@@ -248,31 +255,32 @@ fn memory_exceeded(part: &Base) -> Option<MemoryUse> {
     killed.then(|| MemoryUse { limit, used: number(used).unwrap_or(limit) })
 }
 
-/// Removes a group and those below it, once the kernel is done with their last processes: thousands
-/// take seconds to die.
-fn remove(group: &Path) {
+/// Removes a group and those below it, with what still runs in them, once the kernel is done with
+/// their last processes: thousands take seconds to die.
+fn remove(group: &Path, until: Instant) {
     for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove(&entry.path());
+            remove(&entry.path(), until);
         }
     }
-    let until = Instant::now() + PATIENCE;
     while std::fs::remove_dir(group).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
         && Instant::now() < until
     {
+        kill_all(group);
         std::thread::sleep(PAUSE);
     }
 }
 
-/// Takes away the groups of supervisors that were killed.
+/// Takes away the groups of supervisors that were killed, and what they left running.
 fn sweep(place: &Path) {
+    let until = Instant::now() + PATIENCE;
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(number) = name.to_str().and_then(|name| name.strip_prefix("postern-")) else {
             continue;
         };
         if number.parse::<u32>().is_ok() && !Path::new("/proc").join(number).exists() {
-            remove(&entry.path());
+            remove(&entry.path(), until);
         }
     }
 }
