@@ -12,8 +12,8 @@ use id_token::{
 use libfuzzer_sys::fuzz_target;
 use names::{NetworkId, Origin, SelfLink};
 use serverless::{AuthorizationHeaders, Front, HeaderValues, RequestHead, Target, admit};
-use slice::run::{Ingress, Revision, Run, Service, ServiceAccount};
-use std::collections::BTreeMap;
+use slice::iam::Iam;
+use slice::run::{Ingress, Revision, Run, Scaling, Service, ServiceAccount, TrafficTarget};
 use std::sync::LazyLock;
 
 const NOW: u64 = 1_760_000_000;
@@ -29,7 +29,8 @@ static FRONT: LazyLock<Front> = LazyLock::new(|| {
         project: "p".into(),
         unique_id: "1".into(),
     };
-    Front::compile(&[service()], &[account], KEYS.clone()).expect("one service")
+    let iam = Iam::granting("roles/run.invoker", LINK, &["allAuthenticatedUsers"]);
+    Front::compile(&[service()], &[account], &iam, KEYS.clone()).expect("one service")
 });
 
 fn service() -> Service {
@@ -40,26 +41,15 @@ fn service() -> Service {
         project_number: 1,
         region: "r".into(),
         hosts: vec![HOST.into()],
-        tags: vec![],
+        traffic: vec![TrafficTarget::latest()],
         custom_audiences: vec![],
         ingress: Ingress::All,
         invoker_iam_disabled: false,
-        invokers: vec!["allAuthenticatedUsers".into()],
         default_uri_disabled: false,
         internal_networks: vec![NetworkId::new("p", "n")],
-        revision: Revision {
-            name: "s-00001-abc".into(),
-            service_account: None,
-            image: String::new(),
-            run: Run::Url("http://localhost:1".into()),
-            env: BTreeMap::new(),
-            container_port: 8080,
-            h2c: false,
-            container_concurrency: 1,
-            timeout_seconds: 1,
-            min_instances: 0,
-            max_instances: 1,
-        },
+        scaling: Scaling::default(),
+        revision: Revision::new("s-00001-abc", Run::Url("http://localhost:1".into())),
+        older_revisions: vec![],
     }
 }
 
