@@ -221,6 +221,13 @@ fn run_containers() {
 }
 
 #[test]
+fn run_revisions() {
+    if have(&["curl", "python3"]) && namespaces() {
+        hold("run-revisions", "netns");
+    }
+}
+
+#[test]
 fn psc_l4() {
     if have(&["python3", "nft"]) && namespaces() {
         hold("psc-l4", "netns");
